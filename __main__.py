@@ -1,0 +1,51 @@
+"""The command line: mounts each folder's commands, imports nothing heavy, turns errors into one line."""
+
+import os
+import sys
+
+import typer
+
+from . import FlatcoatError, __version__
+from .eval import commands as evaluation
+from .recipes import commands as training
+from .retrieval import commands as retrieval
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Dense and late-interaction search on an unpadded ModernBERT backbone.",
+)
+for part in (retrieval, training, evaluation):
+    app.add_typer(part.app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"flatcoat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    ),
+) -> None: ...
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted."""
+    # The libraries below draw bars and warn on loading; their errors still come through.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app()
+    except FlatcoatError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
