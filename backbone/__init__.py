@@ -1,0 +1,1 @@
+"""ModernBERT: tokens in, token vectors out. Imports no sibling folder."""
