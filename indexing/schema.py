@@ -1,0 +1,109 @@
+"""The SQLite file of an index: its tables, how it is opened, how it is made.
+
+The journal is SQLite's rollback journal (DELETE), not WAL: at rest the index is one database file that
+opens from a read-only directory, by another user or over a network, and a reader's transaction holds
+off a commit, so that no segment file goes away between reading its name and mapping it. A killed writer
+leaves a hot journal, which the next connection that may write rolls back. The price is that readers wait
+for the milliseconds in which a commit is flushed.
+"""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from .. import FlatcoatError
+
+FORMAT = 1
+DATABASE = "index.sqlite"
+SEGMENTS = "segments"
+LOCK = "writer.lock"
+_UNFINISHED = "index.sqlite.new"
+
+# AUTOINCREMENT: a passage row or segment number is never used twice, so that what an old snapshot found
+# is either still that passage or gone. Title and text live in the FTS5 table alone.
+_TABLES = """
+BEGIN;
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE documents(
+    key INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    title TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    metadata TEXT NOT NULL
+);
+CREATE TABLE segments(number INTEGER PRIMARY KEY AUTOINCREMENT, passages INTEGER NOT NULL);
+CREATE TABLE files(
+    name TEXT PRIMARY KEY,
+    segment INTEGER NOT NULL REFERENCES segments(number) ON DELETE CASCADE,
+    bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE passages(
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    document INTEGER NOT NULL REFERENCES documents(key) ON DELETE CASCADE,
+    segment INTEGER NOT NULL REFERENCES segments(number),
+    position INTEGER NOT NULL,
+    vectors INTEGER NOT NULL,
+    first_line INTEGER NOT NULL,
+    last_line INTEGER NOT NULL,
+    UNIQUE(segment, position)
+);
+CREATE INDEX passages_by_document ON passages(document);
+CREATE VIRTUAL TABLE texts USING fts5(title, text, tokenize = 'unicode61 remove_diacritics 2');
+CREATE TRIGGER passages_delete AFTER DELETE ON passages BEGIN
+    DELETE FROM texts WHERE rowid = old.row;
+END;
+"""
+
+
+def connect(database: Path) -> sqlite3.Connection:
+    """Open an existing database in autocommit; transactions are begun by name. Waits 30 s for a lock."""
+    connection = sqlite3.connect(
+        f"{database.resolve().as_uri()}?mode=rw",
+        uri=True,
+        timeout=30.0,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def create(path: Path, contract: dict[str, Any]) -> None:
+    """Make the folder of an empty index; the rename of its database is the moment it exists."""
+    (path / SEGMENTS).mkdir(parents=True, exist_ok=True)
+    unfinished = path / _UNFINISHED
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch()
+    connection = connect(unfinished)
+    try:
+        connection.executescript(_TABLES)
+        values = {"format": FORMAT, "contract": contract, "generation": 0}
+        rows = [(key, json.dumps(value, allow_nan=False)) for key, value in values.items()]
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+        connection.execute("COMMIT")
+    except (TypeError, ValueError) as error:
+        raise FlatcoatError(f"the contract of {path} cannot be written as JSON: {error}") from error
+    finally:
+        connection.close()
+    unfinished.replace(path / DATABASE)
+
+
+def may_become_index(path: Path) -> bool:
+    """Whether ``path`` is free: nothing, an empty folder, or what a killed ``create`` left."""
+    if not path.exists():
+        return True
+    ours = {SEGMENTS, LOCK, _UNFINISHED, f"{_UNFINISHED}-journal"}
+    return path.is_dir() and {entry.name for entry in path.iterdir()} <= ours
+
+
+def read_meta(connection: sqlite3.Connection, key: str) -> Any:
+    """The value of ``key`` in the meta table, or None."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else json.loads(row[0])
+
+
+def write_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:
+    """Set ``key`` in the meta table."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))

@@ -1,0 +1,245 @@
+"""The index on disk, read side: text, metadata, filters, BM25 and snapshots of the vectors."""
+
+import json
+import re
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from .. import FlatcoatError
+from . import schema
+from .documents import Passage, Scalar
+from .filters import Condition, where
+from .segments import Snapshot, open_segment
+from .types import Hits, Shape
+from .verify import problems
+from .writer import Writer
+
+_TERM = re.compile(r"[^\W_]+")
+
+
+class StaleRow(FlatcoatError):
+    """A passage was removed or replaced after the snapshot that found it: take a new one and search again."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What an index holds; ``vectors`` counts those of live passages, ``bytes`` is all of it on disk."""
+
+    documents: int
+    passages: int
+    vectors: int
+    segments: int
+    bytes: int
+    kind: str | None
+    width: int | None
+
+
+class Store:
+    """One index folder, open for reading; ``writer()`` opens it for writing. Threads may share it."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._lock = threading.Lock()
+        self.contract: dict[str, Any] = self._meta("contract")
+
+    @staticmethod
+    def create(path: str | Path, contract: dict[str, Any]) -> "Store":
+        """Make an empty index; FlatcoatError where ``path`` holds anything, or cannot be written."""
+        path = Path(path)
+        if (path / schema.DATABASE).exists():
+            raise FlatcoatError(f"{path} is already an index: open it, or choose another path")
+        if not schema.may_become_index(path):
+            raise FlatcoatError(f"{path} holds something else: choose a path that does not exist yet")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with _writer_lock(path):
+                schema.create(path, contract)
+        except (OSError, sqlite3.Error) as error:
+            raise FlatcoatError(f"cannot create an index at {path}: {error}") from error
+        return Store.open(path)
+
+    @staticmethod
+    def open(path: str | Path) -> "Store":
+        """Open an index; FlatcoatError where there is none, or one that a newer flatcoat wrote."""
+        path = Path(path)
+        database = path / schema.DATABASE
+        if not database.is_file():
+            raise FlatcoatError(f"{path} is not an index: it has no {schema.DATABASE}")
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = schema.connect(database)
+            version = schema.read_meta(connection, "format")
+        except (sqlite3.Error, ValueError) as error:
+            if connection:
+                connection.close()
+            raise FlatcoatError(f"{database} cannot be read as an index: {error}") from error
+        if version != schema.FORMAT:
+            connection.close()
+            raise FlatcoatError(
+                f"index {path} has format {version}, this flatcoat reads {schema.FORMAT}: upgrade flatcoat"
+            )
+        return Store(path, connection)
+
+    def close(self) -> None:
+        """Close the database; the store is of no use afterwards."""
+        self._connection.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """The one writer of this index, across processes; FlatcoatError at once where there is another.
+
+        Leaving the block commits. An exception, KeyboardInterrupt included, rolls back to the last commit.
+        """
+        with _writer_lock(self.path):
+            writer = Writer(self.path)
+            try:
+                yield writer
+                writer.commit()
+            finally:
+                writer.close()
+
+    @property
+    def generation(self) -> int:
+        """Counts the commits so far: a snapshot of another generation is out of date."""
+        return self._meta("generation")
+
+    def document_hashes(self) -> dict[str, str]:
+        """The content hash that each document was added with, by document id."""
+        with self._reading() as connection:
+            return dict(connection.execute("SELECT id, hash FROM documents"))
+
+    def snapshot(self) -> Snapshot:
+        """All live passages and their vectors as of now, unmoved by later commits."""
+        with self._reading() as connection:
+            files: dict[int, dict[str, int]] = {}
+            for number, name, size in connection.execute(
+                "SELECT segment, name, bytes FROM files ORDER BY segment"
+            ):
+                files.setdefault(number, {})[name] = size
+            segments = tuple(open_segment(self.path / schema.SEGMENTS, sizes) for sizes in files.values())
+            places = "SELECT row, segment, position FROM passages ORDER BY segment, position"
+            table = _integers(connection.execute(places)).reshape(-1, 3)
+            generation = schema.read_meta(connection, "generation")
+        segment_of = np.searchsorted(np.array(list(files), dtype=np.int64), table[:, 1])
+        return Snapshot(segments, table[:, 0], segment_of, table[:, 2], generation)
+
+    def passages(self, rows: Sequence[int] | np.ndarray) -> list[Passage]:
+        """The passages of ``rows``, in that order; StaleRow where one has been removed since."""
+        query = """
+            SELECT passages.row, documents.id, text, texts.title, first_line, last_line, metadata
+            FROM json_each(?) AS wanted
+            JOIN passages ON passages.row = wanted.value
+            JOIN documents ON documents.key = passages.document
+            JOIN texts ON texts.rowid = passages.row
+        """
+        with self._reading() as connection:
+            found = {
+                row: Passage(id, text, title, (first, last), json.loads(metadata))
+                for row, id, text, title, first, last, metadata in connection.execute(query, [_json(rows)])
+            }
+        missing = [int(row) for row in rows if int(row) not in found]
+        if missing:
+            raise StaleRow(f"passage {missing[0]} is no longer in index {self.path}: search again")
+        return [found[int(row)] for row in rows]
+
+    def rows_where(self, conditions: Sequence[Condition]) -> np.ndarray:
+        """Rows (int64, rising) of the passages whose document meets all ``conditions``."""
+        clause, values = where(conditions)
+        query = f"SELECT row FROM passages JOIN documents ON key = document WHERE {clause} ORDER BY row"
+        with self._reading() as connection:
+            return _integers(connection.execute(query, values))
+
+    def bm25(self, query: str, k: int, rows: np.ndarray | None = None) -> Hits[int]:
+        """The best ``k`` passages (ids are rows) that share a term with ``query``, of ``rows`` if given.
+
+        Scores are FTS5's Okapi BM25 (k1 1.2, b 0.75) over title and text, positive, larger is better.
+        """
+        terms = dict.fromkeys(_TERM.findall(query.lower()))
+        among = "" if rows is None else "AND rowid IN (SELECT value FROM json_each(?))"
+        values: list[Scalar] = [" OR ".join(f'"{term}"' for term in terms)]
+        if rows is not None:
+            values.append(_json(rows))
+        sql = f"""
+            SELECT rowid, -bm25(texts) AS score FROM texts WHERE texts MATCH ? {among}
+            ORDER BY score DESC, rowid LIMIT ?
+        """
+        with self._reading() as connection:
+            found = connection.execute(sql, [*values, max(k, 0)]).fetchall() if terms else []
+        return Hits([row for row, _ in found], np.array([score for _, score in found], dtype=np.float32))
+
+    def stats(self) -> Stats:
+        """Sizes of the index, for people and dashboards."""
+        with self._reading() as connection:
+            documents, passages, vectors, segments = connection.execute(
+                "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM passages),"
+                " (SELECT coalesce(sum(vectors), 0) FROM passages), (SELECT count(*) FROM segments)"
+            ).fetchone()
+            (vector_bytes,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM files").fetchone()
+            shape = schema.read_meta(connection, "shape")
+        size = vector_bytes + (self.path / schema.DATABASE).stat().st_size
+        kind, width = Shape(*shape) if shape else (None, None)
+        return Stats(documents, passages, vectors, segments, size, kind, width)
+
+    def verify(self) -> list[str]:
+        """Everything that is wrong with the index, one line each: checksums, shapes, cross-references."""
+        try:
+            with self._reading() as connection:
+                return list(problems(connection, self.path / schema.SEGMENTS))
+        except FlatcoatError as error:
+            return [str(error)]
+
+    def _meta(self, key: str) -> Any:
+        with self._reading() as connection:
+            return schema.read_meta(connection, key)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """One read transaction; what SQLite has to say against it comes as a FlatcoatError."""
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN")
+                try:
+                    yield self._connection
+                finally:
+                    self._connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                raise FlatcoatError(f"index {self.path} cannot be read: {error}") from error
+
+
+@contextmanager
+def _writer_lock(path: Path) -> Iterator[None]:
+    lock = FileLock(path / schema.LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise FlatcoatError(f"index {path} is being written by another process: try again later") from error
+    except OSError as error:
+        raise FlatcoatError(f"index {path} cannot be written: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _json(rows: Iterable[int]) -> str:
+    return json.dumps([int(row) for row in rows])
+
+
+def _integers(cursor: Iterable[tuple[int, ...]]) -> np.ndarray:
+    return np.fromiter(chain.from_iterable(cursor), dtype=np.int64)

@@ -1,0 +1,116 @@
+"""Arrays that travel between encoders, indexes and metrics.
+
+Axes: N texts, T tokens of all texts together, D width.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from .. import FlatcoatError
+
+Id = TypeVar("Id", str, int)
+"""What an index calls a text: a user's id (str), or a passage row of a store (int)."""
+
+
+class Hits(NamedTuple, Generic[Id]):
+    """Ranked results of one query: ids, and their scores (float32) in falling order."""
+
+    ids: list[Id]
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class TokenVectors:
+    """The token vectors of N texts laid end to end, nothing padded.
+
+    ``values_TD`` is float16 or float32 [T, D]; text ``i`` owns rows ``offsets[i]:offsets[i + 1]``,
+    ``offsets`` int64 [N + 1]. Raises FlatcoatError where the two do not fit together.
+    """
+
+    values_TD: np.ndarray
+    offsets: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.values_TD.ndim != 2:
+            raise FlatcoatError(
+                f"token vectors have shape {self.values_TD.shape}: two axes [T, D] are needed"
+            )
+        if len(self.offsets) == 0 or self.offsets[0] != 0 or self.offsets[-1] != len(self.values_TD):
+            raise FlatcoatError(
+                f"offsets must run from 0 to {len(self.values_TD)}, the number of token vectors"
+            )
+        if np.any(np.diff(self.offsets) < 0):
+            raise FlatcoatError("offsets must never fall: text i owns rows offsets[i] to offsets[i + 1]")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"text {index} of {len(self)}")
+        index %= len(self)
+        return self.values_TD[self.offsets[index] : self.offsets[index + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def width(self) -> int:
+        """Components of one token vector."""
+        return self.values_TD.shape[1]
+
+    @staticmethod
+    def from_list(matrices: Sequence[np.ndarray], width: int | None = None) -> "TokenVectors":
+        """Lay per-text matrices [tokens, D] end to end; ``width`` is needed only for an empty list."""
+        offsets = np.zeros(len(matrices) + 1, dtype=np.int64)
+        np.cumsum([len(matrix) for matrix in matrices], out=offsets[1:])
+        if not len(matrices):
+            return TokenVectors(np.zeros((0, width or 0), dtype=np.float32), offsets)
+        return TokenVectors(np.concatenate(list(matrices)), offsets)
+
+
+Vectors: TypeAlias = np.ndarray | TokenVectors
+"""What an encoder returns: one vector a text [N, D], or one a token."""
+
+
+class Shape(NamedTuple):
+    """What two sets of vectors must share to be compared: ``kind`` is "dense" or "token"."""
+
+    kind: str
+    width: int
+
+    @staticmethod
+    def of(vectors: Vectors) -> "Shape":
+        """The shape of ``vectors``; FlatcoatError unless they are floating-point vectors [N, D] or [T, D]."""
+        values = vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
+        if values.ndim != 2:
+            raise FlatcoatError(f"vectors have shape {values.shape}: two axes [N, D] are needed")
+        if not np.issubdtype(values.dtype, np.floating):
+            raise FlatcoatError(f"vectors are {values.dtype}: float16 or float32 is needed")
+        return Shape("token" if isinstance(vectors, TokenVectors) else "dense", values.shape[1])
+
+    def require(self, came: "Shape", what: str) -> None:
+        """Raise FlatcoatError, naming ``what`` came, where it does not fit what the index holds."""
+        advice = "encode both with the model that the index was made with"
+        if came.kind != self.kind:
+            raise FlatcoatError(f"{what} vectors are {came.kind}, index vectors are {self.kind}: {advice}")
+        if came.width != self.width:
+            raise FlatcoatError(f"{what} width {came.width} != index width {self.width}: {advice}")
+
+
+class VectorIndex(Protocol[Id]):
+    """The seam of every index: vectors in, the k best ids out."""
+
+    @property
+    def width(self) -> int:
+        """Components of one vector; 0 while the index is empty."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def search(self, queries: Vectors, k: int, allowed: np.ndarray | None = None) -> list[Hits[Id]]:
+        """The best ``k`` of the ``allowed`` rows (int64; None: all), best first, for each query."""
+        ...

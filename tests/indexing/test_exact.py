@@ -1,0 +1,137 @@
+"""ExactIndex against a naive double loop."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flatcoat import FlatcoatError
+from flatcoat.indexing import exact
+from flatcoat.indexing.exact import ExactIndex
+from flatcoat.indexing.segments import Snapshot
+from flatcoat.indexing.types import TokenVectors, Vectors
+
+
+def tokens(seed: int, sizes: list[int], width: int = 8) -> TokenVectors:
+    """Small whole numbers, so that float32 sums are exact and ties are common."""
+    random = np.random.default_rng(seed)
+    return TokenVectors.from_list(
+        [random.integers(-2, 3, (n, width)).astype(np.float32) for n in sizes], width
+    )
+
+
+def naive(documents: Vectors, queries: Vectors, k: int, allowed: set[int]) -> list[list[tuple[int, float]]]:
+    """The definition: every query against every allowed document, one by one."""
+    everything = []
+    for query in queries:
+        scored = []
+        for row, document in enumerate(documents):
+            if row not in allowed or not np.atleast_2d(document).size or not np.atleast_2d(query).size:
+                continue
+            scores = np.atleast_2d(query) @ np.atleast_2d(document).T
+            scored.append((row, float(sum(max(line) for line in scores))))
+        everything.append(sorted(scored, key=lambda hit: (-hit[1], hit[0]))[:k])
+    return everything
+
+
+def found(index: ExactIndex[int], queries: Vectors, k: int, allowed: np.ndarray | None = None):
+    hits = index.search(queries, k, allowed)
+    return [list(zip(hit.ids, hit.scores.tolist(), strict=True)) for hit in hits]
+
+
+def in_memory(vectors: Vectors, cuts: list[int], keep_bytes: int = 1 << 29) -> ExactIndex[int]:
+    """An index whose rows are 0, 1, 2 ... over several segments."""
+    bounds = [0, *cuts, len(vectors)]
+    segments, segment_of, positions = [], [], []
+    for number, (first, last) in enumerate(pairwise(bounds)):
+        if isinstance(vectors, TokenVectors):
+            segments.append(TokenVectors.from_list([vectors[i] for i in range(first, last)], vectors.width))
+        else:
+            segments.append(vectors[first:last])
+        segment_of += [number] * (last - first)
+        positions += range(last - first)
+    table = np.array([segment_of, positions], dtype=np.int64)
+    return ExactIndex(Snapshot(tuple(segments), np.arange(len(vectors)), *table), None, keep_bytes)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 6), max_size=12),
+    asked=st.lists(st.integers(0, 4), min_size=1, max_size=5),
+    k=st.integers(1, 15),
+    cut=st.integers(0, 12),
+    allowed=st.none() | st.sets(st.integers(0, 14)),
+    block=st.sampled_from([1, 30, 1 << 20]),
+    keep=st.sampled_from([0, 1 << 20]),
+)
+def test_token_search_equals_the_double_loop(sizes, asked, k, cut, allowed, block, keep) -> None:
+    documents, queries = tokens(1, sizes), tokens(2, asked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "_BLOCK", block)
+        patch.setattr(exact, "_RANKED_AT_ONCE", block)
+        patch.setattr(exact, "_QUERY_TOKENS", 5)
+        index = in_memory(documents, [min(cut, len(sizes))], keep)
+        mask = None if allowed is None else np.array(sorted(allowed), dtype=np.int64)
+        expected = naive(documents, queries, k, set(range(len(sizes))) if allowed is None else allowed)
+        assert found(index, queries, k, mask) == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("k", [1, 7, 60])
+def test_dense_search_equals_the_double_loop(dtype: type, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "_RANKED_AT_ONCE", 64)
+    random = np.random.default_rng(3)
+    documents = random.integers(-2, 3, (50, 8)).astype(dtype)
+    queries = random.integers(-2, 3, (9, 8)).astype(dtype)
+    expected = naive(documents.astype(np.float32), queries.astype(np.float32), k, set(range(50)))
+    assert found(in_memory(documents, [20, 20, 41]), queries, k) == expected
+
+
+def test_ids_are_the_callers_own() -> None:
+    index = ExactIndex.from_vectors(["b", "a"], np.eye(2, dtype=np.float32))
+    (hits,) = index.search(np.array([[0.5, 1.0]], dtype=np.float32), k=5)
+    assert hits.ids == ["a", "b"]
+    assert hits.scores.tolist() == [1.0, 0.5]
+    assert (len(index), index.width) == (2, 2)
+
+
+def test_equals_keep_the_order_in_which_they_were_added() -> None:
+    index = ExactIndex.from_vectors([str(i) for i in range(40)], np.ones((40, 2), dtype=np.float32))
+    (hits,) = index.search(np.ones((1, 2), dtype=np.float32), k=7)
+    assert hits.ids == [str(i) for i in range(7)]
+
+
+def test_a_filter_that_matches_nothing_finds_nothing() -> None:
+    index = in_memory(np.eye(4, dtype=np.float32), [])
+    assert found(index, np.eye(4, dtype=np.float32), 2, np.zeros(0, np.int64)) == [[], [], [], []]
+
+
+def test_an_empty_index_finds_nothing() -> None:
+    index = ExactIndex.from_snapshot(Snapshot((), *np.zeros((3, 0), dtype=np.int64)))
+    assert found(index, np.eye(2, dtype=np.float32), 3) == [[], []]
+    assert (len(index), index.width) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [
+        (np.ones((1, 3), np.float32), "query width 3 != index width 2: encode both with"),
+        (tokens(0, [2], 2), "query vectors are token, index vectors are dense"),
+        (np.ones(2, np.float32), "two axes"),
+        (np.ones((1, 2), np.int64), "int64"),
+        (np.full((1, 2), np.nan, np.float32), "NaN"),
+    ],
+)
+def test_queries_that_do_not_fit_are_refused(queries: Vectors, message: str) -> None:
+    index = ExactIndex.from_vectors(["a"], np.ones((1, 2), np.float32))
+    with pytest.raises(FlatcoatError, match=message):
+        index.search(queries, 1)
+
+
+def test_k_and_ids_are_checked() -> None:
+    with pytest.raises(FlatcoatError, match="k is 0"):
+        in_memory(np.eye(2, dtype=np.float32), []).search(np.eye(2, dtype=np.float32), 0)
+    with pytest.raises(FlatcoatError, match="1 ids came for 2 vectors"):
+        ExactIndex.from_vectors(["a"], np.eye(2, dtype=np.float32))

@@ -1,0 +1,346 @@
+"""The store: what goes in comes out, and what does not fit is refused with the reason."""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flatcoat import FlatcoatError
+from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.exact import ExactIndex
+from flatcoat.indexing.store import StaleRow, Store
+from flatcoat.indexing.types import TokenVectors
+
+from .corpus import WIDTH, passages, vectors
+
+CONTRACT = {"model": "m", "lengths": [32, 180]}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.create(tmp_path / "my.index", CONTRACT) as store:
+        yield store
+
+
+def add(store: Store, *batches: list[Passage], hashes: dict[str, str] | None = None) -> None:
+    with store.writer() as writer:
+        for batch in batches:
+            writer.add(batch, vectors(batch), hashes or {})
+
+
+def segment_files(store: Store) -> list[str]:
+    return sorted(path.name for path in (store.path / "segments").iterdir())
+
+
+def test_what_goes_in_comes_out(store: Store) -> None:
+    first, second = passages("a", 3, title="A") + passages("b", 1), passages("c", 2, content=7)
+    add(store, first, second, hashes={"a": "h1"})
+    with Store.open(store.path) as again:
+        assert again.contract == CONTRACT
+        rows = again.rows_where([])
+        assert again.passages(rows) == first + second
+        assert again.passages(rows[::-1]) == (first + second)[::-1]
+        assert again.document_hashes() == {"a": "h1", "b": "", "c": ""}
+        snapshot = again.snapshot()
+        assert snapshot.rows.tolist() == rows.tolist()
+        held = [snapshot.segments[s][p] for s, p in zip(snapshot.segment_of, snapshot.positions, strict=True)]
+        assert all(np.array_equal(a, b) for a, b in zip(held, vectors(first + second), strict=True))
+        assert again.verify() == []
+
+
+def test_a_search_finds_the_passage_of_its_vectors(store: Store) -> None:
+    batch = passages("a", 4) + passages("b", 4)
+    add(store, batch[:4], batch[4:])
+    index = ExactIndex.from_snapshot(store.snapshot())
+    expected = ExactIndex.from_vectors([p.text for p in batch], vectors(batch)).search(vectors(batch), 3)
+    for hits, wanted in zip(index.search(vectors(batch), 3), expected, strict=True):
+        assert [passage.text for passage in store.passages(hits.ids)] == wanted.ids
+        assert hits.scores.tolist() == wanted.scores.tolist()
+
+
+def test_large_segments_are_mapped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flatcoat.indexing.segments._MAP_FROM_BYTES", 0)
+    add(store, passages("a"))
+    (segment,) = store.snapshot().segments
+    assert isinstance(segment, TokenVectors)
+    assert isinstance(segment.values_TD, np.memmap)
+
+
+def test_a_document_is_replaced_and_its_old_segment_goes(store: Store) -> None:
+    add(store, passages("a", 3))
+    old = store.snapshot()
+    add(store, passages("a", 1, content=1))
+    assert store.passages(store.rows_where([])) == passages("a", 1, content=1)
+    assert segment_files(store) == ["000002.offsets.npy", "000002.values.npy"]
+    with pytest.raises(StaleRow, match="no longer in index"):
+        store.passages(old.rows)
+
+
+def test_hashes_of_other_documents_change_nothing(store: Store) -> None:
+    """One mapping for all batches is safe to pass with each."""
+    add(store, passages("a"), passages("b"), hashes={"a": "1", "b": "2", "c": "3"})
+    assert store.document_hashes() == {"a": "1", "b": "2"}
+
+
+def test_remove_counts_what_was_there(store: Store) -> None:
+    add(store, passages("a", 2) + passages("b"))
+    with store.writer() as writer:
+        assert writer.remove(["a", "nobody", "a"]) == 1
+    assert [passage.document_id for passage in store.passages(store.rows_where([]))] == ["b"]
+    assert store.bm25("part", 9).ids == store.rows_where([]).tolist()
+    assert store.verify() == []
+
+
+def test_bm25(store: Store) -> None:
+    texts = [
+        "the cat sat",
+        "the dog sat sat",
+        "ein Käfer, parse_condition",
+        "nothing else",
+        "more filler",
+        "and more",
+    ]
+    batch = [Passage(str(i), text, title="zebra" if i == 3 else "") for i, text in enumerate(texts)]
+    add(store, batch)
+    rows = store.rows_where([])
+    hits = store.bm25("sat cat", 10)
+    assert hits.ids == [rows[0], rows[1]]
+    assert hits.scores[0] > hits.scores[1] > 0
+    assert store.bm25("kafer", 1).ids == store.bm25("CONDITION", 1).ids == [rows[2]]
+    assert store.bm25("Zebra", 1).ids == [rows[3]]
+    assert store.bm25("sat", 10, rows[1:]).ids == [rows[1]]
+    assert store.bm25("sat", 10, rows[:0]).ids == []
+
+
+HOSTILE = [
+    "",
+    " ",
+    '"',
+    "q AND",
+    "NOT",
+    "text:part",
+    "part*",
+    "(((",
+    "NEAR(",
+    "^q -b",
+    "\0",
+    "'; --",
+    "😀 \u0301",
+]
+LONG = ["\ud800 part", "part " * 5_000, " ".join(f"w{i}" for i in range(5_000))]
+
+
+@pytest.mark.parametrize("query", HOSTILE + LONG)
+def test_bm25_takes_any_text(store: Store, query: str) -> None:
+    add(store, passages("a"))
+    found = store.bm25(query, 3)
+    assert len(found.ids) == len(found.scores) == ("part" in query)
+
+
+def test_stats(store: Store) -> None:
+    batch = passages("a", 2) + passages("b")
+    add(store, batch)
+    stats = store.stats()
+    assert (stats.documents, stats.passages, stats.segments) == (2, 3, 1)
+    assert (stats.kind, stats.width) == ("token", WIDTH)
+    assert stats.vectors == len(vectors(batch).values_TD)
+    assert stats.bytes > 4_000
+
+
+def test_generations_count_commits_that_changed_something(store: Store) -> None:
+    add(store, passages("a"))
+    add(store)
+    assert store.generation == store.snapshot().generation == 1
+
+
+def test_an_exception_rolls_back_to_the_last_commit(store: Store) -> None:
+    with pytest.raises(KeyboardInterrupt), store.writer() as writer:
+        writer.add(passages("a"), vectors(passages("a")))
+        writer.commit()
+        writer.add(passages("b"), vectors(passages("b")))
+        raise KeyboardInterrupt
+    assert list(store.document_hashes()) == ["a"]
+    assert segment_files(store) == ["000001.offsets.npy", "000001.values.npy"]
+
+
+def test_a_refused_add_leaves_the_rest_of_the_transaction(store: Store) -> None:
+    bad = vectors(passages("b"))
+    bad.values_TD[0, 0] = np.nan
+    with store.writer() as writer:
+        writer.add(passages("a"), vectors(passages("a")))
+        for batch, values in [(passages("b"), bad), ([Passage("c", "\ud800")], vectors(passages("c")))]:
+            with pytest.raises(FlatcoatError):
+                writer.add(batch, TokenVectors(values.values_TD, np.array([0, len(values.values_TD)])))
+        writer.add(passages("d"), vectors(passages("d")))
+    assert list(store.document_hashes()) == ["a", "d"]
+    assert len(segment_files(store)) == 4
+    assert store.verify() == []
+
+
+ONE = passages("x")
+
+
+@pytest.mark.parametrize(
+    ("batch", "values", "message"),
+    [
+        (ONE, np.ones((1, WIDTH)), "vectors are dense, index vectors are token"),
+        (ONE, TokenVectors.from_list([np.ones((2, 3))]), "passage width 3 != index width 4"),
+        (ONE, TokenVectors.from_list([np.ones((2, WIDTH), int)]), "int64"),
+        (ONE, TokenVectors.from_list([np.full((2, WIDTH), np.inf)]), "NaN, infinity"),
+        (ONE, TokenVectors.from_list([np.full((2, WIDTH), 1e6)]), "beyond float16"),
+        (ONE, TokenVectors.from_list([], WIDTH), "0 vectors came for 1 passages"),
+        ([Passage("x", "t", metadata={"n": float("nan")})], vectors(ONE), "NaN"),
+        ([Passage("x", "t", metadata={"n": None})], vectors(ONE), "metadata 'n' of 'x'"),  # type: ignore[dict-item]
+        ([Passage("x", "t", "A"), Passage("x", "t", "B")], vectors(ONE * 2), "differ in title"),
+    ],
+)
+def test_what_does_not_fit_is_refused(store: Store, batch, values, message: str) -> None:
+    add(store, passages("a"))
+    with pytest.raises(FlatcoatError, match=message), store.writer() as writer:
+        writer.add(batch, values)
+    assert list(store.document_hashes()) == ["a"]
+
+
+def test_a_second_writer_is_refused_at_once(store: Store) -> None:
+    refused = pytest.raises(FlatcoatError, match=r"my\.index is being written")
+    with Store.open(store.path) as other, store.writer(), refused, other.writer():
+        pass
+    with store.writer():
+        pass
+
+
+def test_a_snapshot_is_unmoved_by_a_concurrent_write(store: Store) -> None:
+    add(store, passages("a", 3))
+    index = ExactIndex.from_snapshot(store.snapshot())
+    before = index.search(vectors(passages("a", 3)), 2)
+    with Store.open(store.path) as other, other.writer() as writer:
+        writer.add(passages("b", 5), vectors(passages("b", 5)))
+        assert list(store.document_hashes()) == ["a"]
+        writer.remove(["a"])
+        writer.commit()
+        assert list(store.document_hashes()) == ["b"]
+    after = index.search(vectors(passages("a", 3)), 2)
+    assert [hits.ids for hits in after] == [hits.ids for hits in before]
+
+
+@pytest.mark.parametrize("part", ["values", "offsets"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_damage_is_found(store: Store, part: str, damage: str) -> None:
+    add(store, passages("a", 3))
+    path = store.path / "segments" / f"000001.{part}.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 64
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(data if damage == "flip" else data[:-3])
+    (problem,) = store.verify()
+    assert "segment 1" in problem
+    if damage != "flip":
+        with pytest.raises(FlatcoatError, match=rf"000001\.{part}\.npy"):
+            store.snapshot()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE passages SET position = 9 WHERE row = 1",
+        "UPDATE passages SET vectors = vectors + 1 WHERE row = 1",
+        "DELETE FROM texts WHERE rowid = 1",
+        "INSERT INTO texts(rowid, text) VALUES (99, 'x')",
+        "PRAGMA foreign_keys = OFF; DELETE FROM documents",
+        "PRAGMA foreign_keys = OFF; DELETE FROM files WHERE name LIKE '%values%'",
+        "UPDATE documents SET metadata = '{'",
+        "UPDATE segments SET passages = 7",
+    ],
+)
+def test_a_broken_cross_reference_is_found(store: Store, damage: str) -> None:
+    add(store, passages("a", 3))
+    connection = sqlite3.connect(store.path / "index.sqlite")
+    connection.executescript(damage)
+    connection.close()
+    assert store.verify()
+
+
+def test_a_damaged_database_is_named(store: Store) -> None:
+    add(store, passages("a", 3))
+    connection = sqlite3.connect(store.path / "index.sqlite")
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'passages'").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    with (store.path / "index.sqlite").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    with Store.open(store.path) as damaged:
+        assert damaged.verify()
+        with pytest.raises(FlatcoatError, match="cannot be read"):
+            damaged.passages([1])
+
+
+def test_a_closed_store_says_so(store: Store) -> None:
+    store.close()
+    with pytest.raises(FlatcoatError, match="closed"):
+        store.snapshot()
+
+
+def test_create_wants_a_free_path(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(FlatcoatError, match="already an index"):
+        Store.create(store.path, {})
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.tex").write_text("x")
+    for name in ("file", "folder"):
+        with pytest.raises(FlatcoatError, match="holds something else"):
+            Store.create(tmp_path / name, {})
+    with pytest.raises(FlatcoatError, match="JSON"):
+        Store.create(tmp_path / "new", {"model": object()})
+    with Store.create(tmp_path / "new", {"model": 1}) as second:
+        assert second.contract == {"model": 1}
+
+
+def test_open_wants_an_index(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(FlatcoatError, match="is not an index"):
+        Store.open(tmp_path / "nowhere")
+    (tmp_path / "index.sqlite").write_text("not a database, but long enough to be read as one" * 50)
+    with pytest.raises(FlatcoatError, match="cannot be read as an index"):
+        Store.open(tmp_path)
+    connection = sqlite3.connect(store.path / "index.sqlite")
+    connection.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(FlatcoatError, match="has format 99, this flatcoat reads 1: upgrade"):
+        Store.open(store.path)
+
+
+def test_a_read_only_folder_is_readable() -> None:
+    """In a child without root's rights, in a folder that others may enter (pytest's are private)."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "index"
+        with Store.create(path, CONTRACT) as store:
+            add(store, passages("a", 3))
+        for entry in [*path.rglob("*"), path]:
+            entry.chmod(0o555 if entry.is_dir() else 0o444)
+        child = os.fork()
+        if child == 0:
+            os._exit(_read_as_nobody(path))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _read_as_nobody(path: Path) -> int:
+    if os.getuid() == 0:
+        os.setuid(65534)
+    with Store.open(path) as store:
+        index = ExactIndex.from_snapshot(store.snapshot())
+        (hits,) = index.search(vectors(passages("a")), 1)
+        store.passages(hits.ids)
+        if store.bm25("part", 3).ids != [1, 2, 3] or store.verify():
+            return 1
+        try:
+            with store.writer():
+                return 2
+        except FlatcoatError as error:
+            return 0 if "cannot be written" in str(error) else 3
