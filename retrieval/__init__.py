@@ -1,0 +1,1 @@
+"""Text in, results out: encoders, training and the Retriever."""

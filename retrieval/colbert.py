@@ -1,0 +1,155 @@
+"""Late-interaction encoders: one vector a token, over ``pylate.models.ColBERT``.
+
+On a ModernBERT checkpoint the texts run packed through flatcoat's backbone; other backbones run through
+PyLate. What ``save`` writes, plain PyLate loads with equal outputs. Axes: N texts, T tokens, D width.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pylate.models import ColBERT
+from torch import Tensor
+
+from ..indexing.types import TokenVectors
+from .contract import Contract, weights_hash
+from .encoding import (
+    TOKEN_BUDGET,
+    HiddenBatch,
+    check_texts,
+    hidden_batches,
+    loading_error,
+    packed_backbone,
+    token_counts,
+    unpad_backbone,
+)
+
+
+class UnpaddedColBERT(ColBERT):
+    """PyLate's ColBERT whose features name the masked tokens that are query expansion, still computed."""
+
+    def tokenize(self, texts: Any, is_query: bool = True, *args: Any, **options: Any) -> dict[str, Tensor]:
+        features = super().tokenize(texts, is_query, *args, **options)
+        if is_query and self.do_query_expansion and packed_backbone(self) is not None:
+            features["keep_mask"] = torch.ones_like(features["attention_mask"])
+        return features
+
+
+class ColbertEncoder:
+    """Texts to token vectors of length 1, ready for MaxSim."""
+
+    def __init__(self, model: ColBERT, name: str):
+        # Any: PyLate declares its settings optional, and a loaded model has them all.
+        self.model: Any = model
+        self.name = name
+        unpad_backbone(model)
+        model.eval()
+
+    @staticmethod
+    def load(name_or_path: str | Path, **options: Any) -> "ColbertEncoder":
+        """Load a PyLate or Stanford ColBERT checkpoint; ``options`` go to ``pylate.models.ColBERT``.
+
+        Raises FlatcoatError where there is no such model.
+        """
+        try:
+            model = UnpaddedColBERT(str(name_or_path), **options)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise loading_error(name_or_path, error) from error
+        return ColbertEncoder(model, str(name_or_path))
+
+    def save(self, folder: str | Path) -> None:
+        """Write a checkpoint that plain PyLate loads with equal outputs."""
+        self.model.save(str(folder), create_model_card=False)
+
+    @cached_property
+    def _weights(self) -> str:
+        return weights_hash(self.model)
+
+    @property
+    def contract(self) -> Contract:
+        """Everything that decides which vectors a text gets."""
+        model = self.model
+        return Contract(
+            kind="colbert",
+            model=self.name,
+            weights=self._weights,
+            width=model[-1].out_features,
+            query_prefix=model.query_prefix,
+            document_prefix=model.document_prefix,
+            query_length=model.query_length,
+            document_length=model.document_length,
+            query_expansion=model.do_query_expansion,
+            attend_to_expansion=model.attend_to_expansion_tokens,
+            skiplist=tuple(model.skiplist_words),
+        )
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as a document, special tokens and prefix counted and nothing cut off."""
+        prefix = self.model.document_prefix_id is not None
+        return [count + prefix for count in token_counts(self.model.tokenizer, texts)]
+
+    def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
+        """Vectors of every query token, expansion tokens included where the checkpoint uses them."""
+        return self._encode(texts, is_query=True)
+
+    def encode_documents(self, texts: Sequence[str]) -> TokenVectors:
+        """Vectors of every document token but those on the skiplist (punctuation)."""
+        return self._encode(texts, is_query=False)
+
+    def _encode(self, texts: Sequence[str], is_query: bool) -> TokenVectors:
+        check_texts(texts)
+        if not texts:
+            return TokenVectors.from_list([], self.contract.width)
+        backbone = packed_backbone(self.model)
+        if backbone is None:
+            vectors = self.model.encode(list(texts), is_query=is_query, show_progress_bar=False)
+            return TokenVectors.from_list([np.asarray(matrix) for matrix in vectors])
+        sequences, key_masks = self._token_ids(texts, is_query)
+        found: list[np.ndarray] = [np.empty(0)] * len(texts)
+        for hidden in hidden_batches(backbone, sequences, key_masks, TOKEN_BUDGET, self.model.device):
+            for index, matrix in zip(hidden.indices, self._finish(hidden, is_query), strict=True):
+                found[index] = matrix
+        return TokenVectors.from_list(found)
+
+    def _token_ids(
+        self, texts: Sequence[str], is_query: bool
+    ) -> tuple[list[list[int]], list[list[bool]] | None]:
+        """PyLate's token ids: prefix after CLS, truncation that counts it, expansion with MASK tokens."""
+        model = self.model
+        prefix = model.query_prefix_id if is_query else model.document_prefix_id
+        length = model.query_length if is_query else model.document_length
+        encoded = model.tokenizer(
+            [text.strip() for text in texts],
+            truncation=True,
+            max_length=length - (prefix is not None),
+            return_attention_mask=False,
+        )
+        sequences: list[list[int]] = encoded["input_ids"]
+        if prefix is not None:
+            sequences = [[ids[0], prefix, *ids[1:]] for ids in sequences]
+        if not is_query or not model.do_query_expansion:
+            return sequences, None
+        pad = model.tokenizer.pad_token_id
+        expanded = [ids + [pad] * (length - len(ids)) for ids in sequences]
+        if model.attend_to_expansion_tokens:
+            return expanded, None
+        return expanded, [[position < len(ids) for position in range(length)] for ids in sequences]
+
+    def _finish(self, hidden: HiddenBatch, is_query: bool) -> list[np.ndarray]:
+        with torch.inference_mode():
+            features = {"token_embeddings": hidden.hidden_TD}
+            for module in list(self.model)[1:]:
+                features = module(features)
+            vectors_TD = F.normalize(features["token_embeddings"].float(), dim=-1)
+        ids_T = hidden.batch.input_ids_T
+        if is_query:
+            kept_T = torch.ones_like(ids_T, dtype=torch.bool)
+        else:
+            kept_T = ~torch.isin(ids_T, torch.tensor(self.model.skiplist, device=ids_T.device))
+        counts = [int(kept.sum()) for kept in kept_T.cpu().split(list(hidden.batch.lengths))]
+        ends = np.cumsum(counts)[:-1]
+        return np.split(vectors_TD[kept_T].cpu().numpy(), ends)

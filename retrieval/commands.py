@@ -1,0 +1,178 @@
+"""``flatcoat index``, ``search``, ``remove`` and ``info``."""
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import FlatcoatError
+
+if TYPE_CHECKING:
+    from .retriever import Added
+
+app = typer.Typer()
+
+IndexFolder = Annotated[
+    Path, typer.Option("--index", metavar="DIR", file_okay=False, help="The index's folder.")
+]
+Existing = Annotated[
+    Path, typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help="The index's folder.")
+]
+Model = Annotated[
+    str | None, typer.Option(help="A checkpoint's folder or hub name. Default: the one inside flatcoat.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def index(
+    path: Annotated[
+        Path, typer.Argument(exists=True, help="A folder, a file, a .jsonl file or a BEIR folder.")
+    ],
+    index: IndexFolder,
+    model: Model = None,
+    passage_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a passage at most, for a new index.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an index of PATH, or bring one up to date: unchanged files are not encoded again."""
+    from rich.console import Console
+
+    from .console import progress_bar
+    from .retriever import Retriever
+
+    began = time.monotonic()
+    with progress_bar() as progress:
+        task = progress.add_task("loading the model", total=None)
+        if (index / "index.sqlite").exists():
+            if passage_tokens is not None:
+                raise typer.BadParameter(
+                    f"{index} exists: its passage length stays", param_hint="--passage-tokens"
+                )
+            retriever = Retriever.open(index, model)
+        else:
+            retriever = Retriever.create(index, model, passage_tokens)
+
+        def report(added: "Added") -> None:
+            done = f"{added.documents:,} documents, {added.passages:,} passages"
+            progress.update(task, description=f"indexed {done}")
+
+        progress.update(task, description=f"reading {path}")
+        try:
+            added = retriever.add_files(path, report)
+        except KeyboardInterrupt:
+            held = retriever.info().documents
+            typer.echo(
+                f"interrupted: {held:,} documents are safe in {index}; the same command goes on from there",
+                err=True,
+            )
+            raise typer.Exit(130) from None
+    _report_added(retriever, added, index, time.monotonic() - began, as_json, Console())
+
+
+def _report_added(retriever, added: "Added", index: Path, seconds: float, as_json: bool, console) -> None:
+    stats = retriever.info()
+    if as_json:
+        skips = [{"path": skip.path, "reason": skip.reason} for skip in added.skipped]
+        summary = {"added": added.documents, "unchanged": added.unchanged, "skipped": skips}
+        typer.echo(json.dumps(summary | _stats_json(stats) | {"seconds": round(seconds, 2)}, indent=2))
+        return
+    console.print(
+        f"{index}: {added.documents:,} documents indexed ({added.passages:,} passages), {added.unchanged:,} "
+        f"unchanged, {len(added.skipped):,} skipped, in {seconds:.1f} s",
+        highlight=False,
+    )
+    for reason, count in Counter(skip.reason for skip in added.skipped).most_common():
+        example = next(skip.path for skip in added.skipped if skip.reason == reason)
+        console.print(
+            f"  skipped {count:,}: {reason}, as {example}", style="dim", highlight=False, markup=False
+        )
+    console.print(f"holds {_size(stats)}", highlight=False)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    index: Existing,
+    k: Annotated[int, typer.Option("-k", min=1, help="Results.")] = 5,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help="A condition (=, !=, <, <=, >, >=, ^=); may be repeated."),
+    ] = None,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the passages that answer QUERY."""
+    from rich.console import Console
+
+    from ..indexing.filters import parse_condition
+    from .console import progress_bar, show_result
+    from .retriever import Retriever
+
+    if not query.strip():
+        raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
+    try:
+        conditions = [parse_condition(text) for text in where or ()]
+    except FlatcoatError as error:
+        raise typer.BadParameter(str(error), param_hint="--where") from None
+    with progress_bar() as progress:
+        progress.add_task("searching", total=None)
+        results = Retriever.open(index, model).search(query, k, conditions)
+    if as_json:
+        values = {"query": query, "results": [result.to_json() for result in results]}
+        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    for result in results:
+        console.print(show_result(result, query), soft_wrap=True)
+    if not results:
+        console.print("nothing found" + (" that meets the conditions" if conditions else ""))
+
+
+@app.command()
+def remove(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Documents as search names them.")],
+    index: Existing,
+) -> None:
+    """Remove documents from an index."""
+    from .retriever import Retriever
+
+    removed = Retriever.open(index).remove(ids)
+    typer.echo(f"{removed:,} of {len(ids):,} documents removed")
+
+
+@app.command()
+def info(index: Existing, as_json: AsJson = False) -> None:
+    """Show what an index holds and which model made it."""
+    from .retriever import Retriever
+
+    retriever = Retriever.open(index)
+    stats, contract = retriever.info(), retriever.store.contract
+    if as_json:
+        typer.echo(json.dumps(_stats_json(stats) | {"contract": contract}, indent=2))
+        return
+    typer.echo(f"{index}: {_size(stats)}")
+    typer.echo(f"passage length: {contract['passage_tokens']} tokens")
+    for name, value in contract["encoder"].items():
+        shown = " ".join(value) if isinstance(value, list) else value
+        typer.echo(
+            f"{name.replace('_', ' ')}: {shown!r}"
+            if name.endswith("prefix")
+            else f"{name.replace('_', ' ')}: {shown}"
+        )
+
+
+def _stats_json(stats) -> dict[str, object]:
+    names = ("documents", "passages", "vectors", "segments", "bytes")
+    return {name: getattr(stats, name) for name in names}
+
+
+def _size(stats) -> str:
+    return (
+        f"{stats.documents:,} documents, {stats.passages:,} passages, {stats.vectors:,} vectors, "
+        f"{stats.bytes / 1e6:,.1f} MB"
+    )

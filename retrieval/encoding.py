@@ -1,0 +1,136 @@
+"""From token ids to arrays without padding, and what dense and late-interaction encoders share.
+
+Axes: N texts, T tokens, D width.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .. import FlatcoatError
+from ..backbone.packing import PackedBatch, budget_batches
+from ..indexing.types import Vectors
+from .contract import Contract
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerBase
+
+TOKEN_BUDGET = 8192
+"""Tokens of one forward: enough to keep every core busy, little enough to stay in the cache of a CPU."""
+
+logger = logging.getLogger(__name__)
+
+
+class Encoder(Protocol):
+    """What the rest of flatcoat asks of a dense or late-interaction encoder."""
+
+    @property
+    def name(self) -> str:
+        """The folder or hub name it was loaded from."""
+        ...
+
+    @property
+    def contract(self) -> Contract:
+        """Everything that decides which vectors a text gets."""
+        ...
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of queries, in their order."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of documents, in their order."""
+        ...
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text encoded as a document, special tokens counted and nothing cut off."""
+        ...
+
+
+class HiddenBatch(NamedTuple):
+    """Token vectors of the texts ``indices`` (positions in the input), laid end to end as in ``batch``."""
+
+    indices: list[int]
+    batch: PackedBatch
+    hidden_TD: Tensor
+
+
+def hidden_batches(
+    encode: Callable[[PackedBatch], Tensor],
+    sequences: Sequence[Sequence[int]],
+    key_masks: Sequence[Sequence[bool]] | None = None,
+    max_tokens: int = TOKEN_BUDGET,
+    device: torch.device | str = "cpu",
+) -> Iterator[HiddenBatch]:
+    """Run sequences of token ids through a packed encoder, similar lengths together.
+
+    ``key_masks`` is False where a token is not attended to. Runs without gradients.
+    """
+    for indices in budget_batches([len(sequence) for sequence in sequences], max_tokens):
+        batch = PackedBatch.from_sequences([sequences[index] for index in indices], device)
+        if key_masks is not None:
+            flat = [attended for index in indices for attended in key_masks[index]]
+            batch = PackedBatch(
+                batch.input_ids_T, batch.cu_seqlens, batch.lengths, torch.tensor(flat, device=device)
+            )
+        with torch.inference_mode():
+            yield HiddenBatch(indices, batch, encode(batch))
+
+
+def unpad_backbone(model: "SentenceTransformer") -> bool:
+    """Put flatcoat's backbone into a sentence-transformers or PyLate model built on ModernBERT.
+
+    The weights are shared, not copied. Returns False, and changes nothing, where the backbone is another.
+    """
+    from sentence_transformers.models import Transformer
+    from transformers import ModernBertModel
+
+    from ..backbone.padded import PaddedModernBert
+
+    module = model[0]
+    if not isinstance(module, Transformer) or not isinstance(module.auto_model, ModernBertModel):
+        return False
+    module.auto_model = PaddedModernBert.of(module.auto_model)
+    module.model_forward_params.add("keep_mask")
+    return True
+
+
+def packed_backbone(model: "SentenceTransformer") -> Callable[[PackedBatch], Tensor] | None:
+    """The packed forward of a model that ``unpad_backbone`` has changed, None of another."""
+    from ..backbone.padded import PaddedModernBert
+
+    backbone = getattr(model[0], "auto_model", None)
+    return backbone.encode if isinstance(backbone, PaddedModernBert) else None
+
+
+def token_counts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, special tokens counted and nothing cut off."""
+    if not texts:
+        return []
+    encoded = tokenizer(list(texts), return_attention_mask=False, verbose=False)
+    return list(map(len, encoded.data["input_ids"]))
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raise FlatcoatError unless ``texts`` is a sequence of strings (and not one string)."""
+    if isinstance(texts, str):
+        raise FlatcoatError("one text came where a list of texts is wanted: wrap it as [text]")
+    wrong = next((text for text in texts if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise FlatcoatError(f"a text is {type(wrong).__name__} {wrong!r:.60}: strings are wanted")
+
+
+def loading_error(name: str | Path, error: Exception) -> FlatcoatError:
+    """The one-line form of what a library raised while loading a model."""
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if Path(name).exists():
+        return FlatcoatError(f"the model in {name} cannot be loaded: {reason}")
+    return FlatcoatError(
+        f"model {name!r} is neither a folder nor reachable on the Hugging Face hub "
+        f"(download it there and pass its folder): {reason}"
+    )

@@ -1,0 +1,63 @@
+"""Which encoder a name stands for."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import FlatcoatError
+
+if TYPE_CHECKING:
+    from .encoding import Encoder
+
+SHIPPED_MODEL = Path(__file__).parent / "small"
+"""The retriever inside the package: no hub and no network needed."""
+
+SHIPPED_NAME = "flatcoat-small"
+
+
+def load_encoder(name_or_path: str | Path | None = None, **options: Any) -> "Encoder":
+    """Load a dense or late-interaction encoder by folder or hub name; None is the one inside the package.
+
+    A checkpoint is late-interaction where its files say so: PyLate's and Stanford's formats are known.
+    Raises FlatcoatError where there is no such model.
+    """
+    name = str(name_or_path or SHIPPED_NAME)
+    path = SHIPPED_MODEL if name == SHIPPED_NAME else name
+    from .colbert import ColbertEncoder
+    from .dense import DenseEncoder
+
+    encoder = (ColbertEncoder if is_late_interaction(path) else DenseEncoder).load(path, **options)
+    # A folder is named in full, so that an index finds its model from anywhere.
+    encoder.name = str(Path(name).resolve()) if path == name and Path(name).is_dir() else name
+    return encoder
+
+
+def is_late_interaction(name_or_path: str | Path) -> bool:
+    """True of a PyLate checkpoint (its config names ColBERT or MaxSim) and of a Stanford one."""
+    values = _json(name_or_path, "config_sentence_transformers.json")
+    if values is not None:
+        return values.get("model_type") == "ColBERT" or values.get("similarity_fn_name") == "MaxSim"
+    config = _json(name_or_path, "config.json") or {}
+    return "HF_ColBERT" in (config.get("architectures") or ())
+
+
+def _json(name_or_path: str | Path, file: str) -> dict[str, Any] | None:
+    path = Path(name_or_path) / file
+    if not Path(name_or_path).is_dir():
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+
+        from .encoding import loading_error
+
+        try:
+            path = Path(hf_hub_download(str(name_or_path), file))
+        except EntryNotFoundError as error:
+            if "LocalEntryNotFound" in type(error).__name__:
+                raise loading_error(name_or_path, error) from error
+            return None
+        except (OSError, HFValidationError) as error:
+            raise loading_error(name_or_path, error) from error
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError as error:
+        raise FlatcoatError(f"{path} is not JSON: {error}") from None
