@@ -1,0 +1,98 @@
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from flatcoat import FlatcoatError
+from flatcoat.eval import commands
+from flatcoat.eval.datasets import load_beir
+from flatcoat.eval.metrics import MEASURES, evaluate
+from flatcoat.eval.runs import read_run
+
+root = typer.Typer()
+root.add_typer(commands.app)
+
+
+@root.callback()
+def keep_the_commands_name() -> None:
+    """A lone command would lose its name."""
+
+
+def invoke(*arguments: object, code: int = 0):
+    result = CliRunner().invoke(root, ["eval", *map(str, arguments)])
+    if isinstance(result.exception, FlatcoatError):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def unbox(message: str) -> str:
+    """Undo the frame and the line breaks that typer puts into an error."""
+    return " ".join(message.replace("│", " ").split())
+
+
+def test_json_is_all_that_stands_on_stdout(write_beir, loaded):
+    result = invoke(write_beir(), "--json")
+    report = json.loads(result.stdout)
+    assert list(report) == ["rows"]
+    assert [row["system"] for row in report["rows"]] == ["BM25", "bag"]
+    for row in report["rows"]:
+        assert list(row) == ["dataset", "split", "system", *MEASURES]
+        assert (row["dataset"], row["split"]) == ("pets", "test")
+        assert all(0 <= row[measure] <= 1 for measure in MEASURES)
+    assert report["rows"][0]["mrr@10"] == 1.0
+    assert "1 queries have no judgement" in result.stderr
+    assert loaded == [None]
+
+
+def test_a_row_for_every_model_and_folder(write_beir, loaded):
+    folders = [write_beir("one"), write_beir("two")]
+    result = invoke(*folders, "--model", "org/words", "--model", "bag-of-words", "--no-bm25", "--json")
+    rows = [(row["dataset"], row["system"]) for row in json.loads(result.stdout)["rows"]]
+    assert rows == [(name, system) for name in ("one", "two") for system in ("org/words", "bag-of-words")]
+    assert loaded == ["org/words", "bag-of-words"]
+
+
+def test_the_table_shows_hundredths_and_notices(write_beir, loaded):
+    lines = invoke(write_beir()).stdout.splitlines()
+    (row,) = [line for line in lines if "BM25" in line]
+    assert row.replace("│", " ").split() == ["pets", "test", "BM25", "80.7", "75.0", "75.0", "100.0"]
+    assert "x 100" in "".join(lines)
+    assert lines[-1] == "pets test: 1 queries have no judgement in 'test': left out"
+
+
+def test_files_hold_what_the_row_says(write_beir, loaded, tmp_path):
+    folder, runs, scores = write_beir(), tmp_path / "out" / "runs", tmp_path / "out" / "scores"
+    options = ["--model", "org/words", "--json", "--run-file", runs, "--per-query", scores]
+    rows = json.loads(invoke(folder, *options).stdout)["rows"]
+    assert sorted(path.name for path in runs.iterdir()) == ["pets.test.BM25.trec", "pets.test.org-words.trec"]
+    again = evaluate(read_run(runs / "pets.test.org-words.trec"), load_beir(folder).qrels)
+    assert again.mean == pytest.approx({measure: rows[1][measure] for measure in MEASURES})
+    table = [line.split("\t") for line in (scores / "pets.test.org-words.tsv").read_text().splitlines()]
+    assert table[0] == ["query-id", *MEASURES]
+    assert {row[0]: list(map(float, row[1:])) for row in table[1:]} == {
+        query: list(row.values()) for query, row in again.per_query.items()
+    }
+
+
+def test_a_small_k_is_said_to_blind_the_measures(write_beir, loaded, tmp_path):
+    result = invoke(write_beir(), "--k", 1, "--run-file", tmp_path)
+    assert "k is 1: no measure sees beyond it" in result.stdout
+    assert all(len(scores) == 1 for scores in read_run(tmp_path / "pets.test.bag.trec").values())
+
+
+def test_bad_usage_exits_with_2(write_beir, loaded, tmp_path):
+    assert "does not exist" in unbox(invoke(tmp_path / "nowhere", code=2).stderr)
+    invoke(code=2)
+    invoke(write_beir(), "--k", 0, code=2)
+    twins = [write_beir("a/same"), write_beir("b/same")]
+    assert "share a name" in unbox(invoke(*twins, "--run-file", tmp_path, code=2).stderr)
+    assert len(json.loads(invoke(*twins, "--json").stdout)["rows"]) == 4
+
+
+def test_a_broken_folder_rises_to_main(write_beir, loaded):
+    with pytest.raises(FlatcoatError, match=r"corpus\.jsonl is missing"):
+        invoke(write_beir("broken", corpus=None))
+    with pytest.raises(FlatcoatError, match="choose one of test"):
+        invoke(write_beir("whole"), "--split", "dev")
