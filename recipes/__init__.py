@@ -1,0 +1,1 @@
+"""What to train: YAML recipes, their schema and the runner."""
