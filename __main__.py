@@ -1,5 +1,6 @@
 """The command line: mounts each folder's commands, imports nothing heavy, turns errors into one line."""
 
+import logging
 import os
 import sys
 
@@ -40,6 +41,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    for library in ("sentence_transformers", "pylate", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     try:
         app()
     except FlatcoatError as error:

@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from ..retrieval.encoding import Encoder
     from .datasets import RetrievalDataset
     from .evaluation import Row
     from .metrics import Run, Scores
@@ -87,9 +88,9 @@ def _prepare_searches(
 ) -> dict[str, Search]:
     """Load every model, before the first hour is spent on the first of them."""
     from ..retrieval.load import load_encoder
-    from .evaluation import Encoder, search_bm25, search_dataset
+    from .evaluation import search_bm25, search_dataset
 
-    def search_with(encoder: Encoder, system: str, dataset: "RetrievalDataset") -> "Run":
+    def search_with(encoder: "Encoder", system: str, dataset: "RetrievalDataset") -> "Run":
         task = progress.add_task(f"{dataset.name}: {system}", total=len(dataset.documents))
         run = search_dataset(encoder, dataset, k, lambda done, _: progress.update(task, completed=done))
         progress.remove_task(task)

@@ -5,31 +5,23 @@ The corpus passes through in chunks, each encoded, searched and forgotten: memor
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..indexing.documents import Document, Passage
 from ..indexing.exact import ExactIndex
-from ..indexing.types import Hits, Vectors
+from ..indexing.types import Hits
 from .bm25 import Bm25
 from .datasets import RetrievalDataset
 from .metrics import ranked
+
+if TYPE_CHECKING:
+    from ..retrieval.encoding import Encoder
 
 CHUNK = 1_000
 """Documents whose vectors are held at once."""
 QUERY_BATCH = 500
 
 Item = TypeVar("Item")
-
-
-class Encoder(Protocol):
-    """What a measurement needs of an encoder."""
-
-    @property
-    def name(self) -> str: ...
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors: ...
-
-    def encode_documents(self, texts: Sequence[str]) -> Vectors: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class Row:
 
 
 def search_dataset(
-    encoder: Encoder,
+    encoder: "Encoder",
     dataset: RetrievalDataset,
     k: int = 100,
     on_progress: Callable[[int, int], None] | None = None,

@@ -1,6 +1,7 @@
 """``flatcoat index``, ``search``, ``remove`` and ``info``."""
 
 import json
+import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -48,7 +49,8 @@ def index(
     began = time.monotonic()
     with progress_bar() as progress:
         task = progress.add_task("loading the model", total=None)
-        if (index / "index.sqlite").exists():
+        new = not (index / "index.sqlite").exists()
+        if not new:
             if passage_tokens is not None:
                 raise typer.BadParameter(
                     f"{index} exists: its passage length stays", param_hint="--passage-tokens"
@@ -71,6 +73,12 @@ def index(
                 err=True,
             )
             raise typer.Exit(130) from None
+        except FlatcoatError:
+            # An index that never held anything would only pin its model and be in the way.
+            if new and not retriever.info().documents:
+                retriever.close()
+                shutil.rmtree(index)
+            raise
     _report_added(retriever, added, index, time.monotonic() - began, as_json, Console())
 
 

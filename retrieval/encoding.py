@@ -120,9 +120,9 @@ def check_texts(texts: Sequence[str]) -> None:
     """Raise FlatcoatError unless ``texts`` is a sequence of strings (and not one string)."""
     if isinstance(texts, str):
         raise FlatcoatError("one text came where a list of texts is wanted: wrap it as [text]")
-    wrong = next((text for text in texts if not isinstance(text, str)), None)
-    if wrong is not None:
-        raise FlatcoatError(f"a text is {type(wrong).__name__} {wrong!r:.60}: strings are wanted")
+    for text in texts:
+        if not isinstance(text, str):
+            raise FlatcoatError(f"a text is {type(text).__name__} {text!r:.60}: strings are wanted")
 
 
 def loading_error(name: str | Path, error: Exception) -> FlatcoatError:

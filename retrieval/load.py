@@ -1,8 +1,11 @@
 """Which encoder a name stands for."""
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from .. import FlatcoatError
 
@@ -26,22 +29,41 @@ def load_encoder(name_or_path: str | Path | None = None, **options: Any) -> "Enc
     from .colbert import ColbertEncoder
     from .dense import DenseEncoder
 
-    encoder = (ColbertEncoder if is_late_interaction(path) else DenseEncoder).load(path, **options)
+    if not Path(path).is_dir() and not hub_resolves():
+        options.setdefault("local_files_only", True)
+    late = is_late_interaction(path, options.get("local_files_only", False))
+    encoder = (ColbertEncoder if late else DenseEncoder).load(path, **options)
     # A folder is named in full, so that an index finds its model from anywhere.
     encoder.name = str(Path(name).resolve()) if path == name and Path(name).is_dir() else name
     return encoder
 
 
-def is_late_interaction(name_or_path: str | Path) -> bool:
+def hub_resolves() -> bool:
+    """False where the hub's name does not resolve: then only the local cache is asked.
+
+    huggingface_hub retries each file for half a minute before it gives up. Behind a proxy names need not
+    resolve here, so that one is trusted.
+    """
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True
+
+
+def is_late_interaction(name_or_path: str | Path, local_files_only: bool = False) -> bool:
     """True of a PyLate checkpoint (its config names ColBERT or MaxSim) and of a Stanford one."""
-    values = _json(name_or_path, "config_sentence_transformers.json")
+    values = _json(name_or_path, "config_sentence_transformers.json", local_files_only)
     if values is not None:
         return values.get("model_type") == "ColBERT" or values.get("similarity_fn_name") == "MaxSim"
-    config = _json(name_or_path, "config.json") or {}
+    config = _json(name_or_path, "config.json", local_files_only) or {}
     return "HF_ColBERT" in (config.get("architectures") or ())
 
 
-def _json(name_or_path: str | Path, file: str) -> dict[str, Any] | None:
+def _json(name_or_path: str | Path, file: str, local_files_only: bool) -> dict[str, Any] | None:
     path = Path(name_or_path) / file
     if not Path(name_or_path).is_dir():
         from huggingface_hub import hf_hub_download
@@ -50,7 +72,7 @@ def _json(name_or_path: str | Path, file: str) -> dict[str, Any] | None:
         from .encoding import loading_error
 
         try:
-            path = Path(hf_hub_download(str(name_or_path), file))
+            path = Path(hf_hub_download(str(name_or_path), file, local_files_only=local_files_only))
         except EntryNotFoundError as error:
             if "LocalEntryNotFound" in type(error).__name__:
                 raise loading_error(name_or_path, error) from error

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -77,7 +76,8 @@ class Retriever:
         self._passage_tokens = int(store.contract["passage_tokens"])
         if encoder is not None:
             self._contract.require(encoder.contract)
-            self.__dict__["encoder"] = encoder
+        self._encoder = encoder
+        self._exact: _ExactIndexAt | None = None
 
     @staticmethod
     def create(
@@ -89,7 +89,7 @@ class Retriever:
         ``passage_tokens`` bounds a passage; by default it is what the model reads of a document, 512 at most.
         Raises FlatcoatError where the path is taken or the model is unknown.
         """
-        encoder = _encoder(model)
+        encoder = _load(model)
         limit = encoder.contract.document_length
         tokens = min(limit, 512) if passage_tokens is None else passage_tokens
         if not 16 <= tokens <= limit:
@@ -105,14 +105,16 @@ class Retriever:
 
         Raises FlatcoatError where there is no index, or ``model`` is not the one that made it.
         """
-        return Retriever(Store.open(path), None if model is None else _encoder(model))
+        return Retriever(Store.open(path), None if model is None else _load(model))
 
-    @cached_property
+    @property
     def encoder(self) -> "Encoder":
-        """The encoder that made the index, loaded by the name in its contract and checked against it."""
-        encoder = _encoder(self._contract.model)
-        self._contract.require(encoder.contract)
-        return encoder
+        """The encoder that made the index, loaded when first asked for and checked against its contract."""
+        if self._encoder is None:
+            encoder = _load(self._contract.model)
+            self._contract.require(encoder.contract)
+            self._encoder = encoder
+        return self._encoder
 
     def add(
         self,
@@ -187,13 +189,10 @@ class Retriever:
     def _index(self) -> "ExactIndex[int]":
         from ..indexing.exact import ExactIndex
 
-        generation = self.store.generation
-        held, index = self.__dict__.get("_snapshot", (None, None))
-        if index is None or held != generation:
+        if self._exact is None or self._exact.generation != self.store.generation:
             snapshot = self.store.snapshot()
-            index = ExactIndex.from_snapshot(snapshot)
-            self.__dict__["_snapshot"] = (snapshot.generation, index)
-        return index
+            self._exact = _ExactIndexAt(snapshot.generation, ExactIndex.from_snapshot(snapshot))
+        return self._exact.index
 
     def _chunked(
         self, documents: Iterable[Document], hashes: dict[str, str], added: Added
@@ -217,6 +216,14 @@ class Retriever:
         writer.commit()
         added.documents += len(batch)
         added.passages += len(passages)
+
+
+@dataclass(frozen=True)
+class _ExactIndexAt:
+    """The index as it was after so many commits."""
+
+    generation: int
+    index: "ExactIndex[int]"
 
 
 class _Chunked(NamedTuple):
@@ -252,7 +259,7 @@ def _result(rank: int, score: float, passage: Passage) -> Result:
     )
 
 
-def _encoder(model: "str | Path | Encoder | None") -> "Encoder":
+def _load(model: "str | Path | Encoder | None") -> "Encoder":
     if model is None or isinstance(model, str | Path):
         from .load import load_encoder
 
