@@ -48,7 +48,7 @@ class Attention(nn.Module):
         self.out_drop = nn.Dropout(dropout)
 
     def forward(self, hidden_TD: Tensor, plan: AttentionPlan, rotary: Rotary) -> Tensor:
-        query, key, value = self.Wqkv(hidden_TD).view(len(hidden_TD), 3, self.heads, -1).unbind(1)
+        query, key, value = self.Wqkv(hidden_TD).unflatten(-1, (3, self.heads, -1)).unbind(1)
         mixed_THD = self.attend(rotate(query, rotary), rotate(key, rotary), value, plan, self.window)
         return self.out_drop(self.Wo(mixed_THD.flatten(1)))
 

@@ -71,7 +71,7 @@ def _rotary_tables(
     batch: PackedBatch, config: ModernBertConfig, dtype: torch.dtype
 ) -> "Mapping[str, Rotary]":
     starts = batch.cu_seqlens[:-1].long()
-    lengths = torch.tensor(batch.lengths, device=starts.device)
+    lengths = torch.tensor(batch.lengths, dtype=torch.long, device=starts.device)
     tokens = torch.arange(len(batch.input_ids_T), device=starts.device)
     positions_T = tokens - torch.repeat_interleave(starts, lengths, output_size=len(tokens))
     thetas = {"global": config.global_rope_theta, "local": config.local_rope_theta}

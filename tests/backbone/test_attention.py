@@ -1,0 +1,93 @@
+"""The fast attention against its definition, forward and backward."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from flatcoat.backbone.attention import BLOCK, AttentionPlan, grouped_attention, reference_attention
+from flatcoat.backbone.packing import cumulative
+
+HEADS, WIDTH = 2, 8
+LENGTHS = st.lists(
+    st.one_of(st.integers(1, 300), st.sampled_from([1, 8, 9, 10, 64, 65, 66, 79, 80, 81, 192, 193])),
+    min_size=1,
+    max_size=4,
+)
+
+
+def states(tokens: int, seed: int) -> list[Tensor]:
+    """Query, key and value [T, H, D] that want gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(tokens, HEADS, WIDTH, generator=generator).requires_grad_() for _ in range(3)]
+
+
+def plan_of(lengths: list[int], key_mask_T: Tensor | None = None) -> AttentionPlan:
+    return AttentionPlan(cumulative(lengths), tuple(lengths), key_mask_T)
+
+
+def key_mask(tokens: int, seed: int) -> Tensor:
+    """Random, with a key kept in every window: a query that sees nothing has no gradient by definition."""
+    random = torch.rand(tokens, generator=torch.Generator().manual_seed(seed)) < 0.5
+    return random | (torch.arange(tokens) % 4 == 0)
+
+
+@given(
+    lengths=LENGTHS,
+    window=st.sampled_from([None, 8, 64]),
+    masked=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_grouped_attention_is_the_reference(
+    lengths: list[int], window: int | None, masked: bool, seed: int
+) -> None:
+    tokens = sum(lengths)
+    mask_T = key_mask(tokens, seed) if masked else None
+    if mask_T is not None:
+        mask_T[cumulative(lengths)[:-1].long()] = True
+    inputs = states(tokens, seed)
+    upstream = torch.randn(tokens, HEADS, WIDTH, generator=torch.Generator().manual_seed(seed + 1))
+    found = {}
+    for attend in (reference_attention, grouped_attention):
+        output = attend(*inputs, plan_of(lengths, mask_T), window)
+        found[attend] = [output, *torch.autograd.grad(output, inputs, upstream)]
+    for expected, came in zip(found[reference_attention], found[grouped_attention], strict=True):
+        torch.testing.assert_close(came, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 8, 64])
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [300, 1, 300], [200, 200], [1]])
+def test_queries_that_see_no_key_get_zeros(window: int | None, lengths: list[int]) -> None:
+    inputs = states(sum(lengths), 0)
+    mask_T = torch.ones(sum(lengths), dtype=torch.bool)
+    mask_T[: lengths[0]] = False
+    output = grouped_attention(*inputs, plan_of(lengths, mask_T), window)
+    assert output[: lengths[0]].abs().max() == 0
+    torch.testing.assert_close(
+        output, reference_attention(*inputs, plan_of(lengths, mask_T), window), rtol=1e-5, atol=1e-5
+    )
+    for gradient in torch.autograd.grad(output.sum(), inputs):
+        assert gradient.isfinite().all()
+
+
+def test_the_window_counts_tokens_on_each_side() -> None:
+    tokens, window = 3 * BLOCK + 2 * 8, 8
+    query, key, _ = states(tokens, 0)
+    value = torch.eye(tokens)[:, None].expand(tokens, HEADS, tokens).contiguous()
+    seen = grouped_attention(query, key, value, plan_of([tokens]), window)[:, 0] > 0
+    positions = torch.arange(tokens)
+    assert torch.equal(seen, (positions[:, None] - positions).abs() <= window)
+
+
+def test_masks_are_made_once_a_forward() -> None:
+    plan = plan_of([300, 300, 100])
+    for _ in range(3):
+        grouped_attention(*states(700, 0), plan, 8)
+    assert len(plan._masks) == 2
+    assert plan.runs() == [(2, 300), (1, 100)]
+
+
+def test_nothing_in_nothing_out() -> None:
+    assert grouped_attention(*states(0, 0), plan_of([]), 8).shape == (0, HEADS, WIDTH)
