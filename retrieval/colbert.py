@@ -25,6 +25,7 @@ from .encoding import (
     loading_error,
     packed_backbone,
     token_counts,
+    token_ids,
     unpad_backbone,
 )
 
@@ -122,13 +123,7 @@ class ColbertEncoder:
         model = self.model
         prefix = model.query_prefix_id if is_query else model.document_prefix_id
         length = model.query_length if is_query else model.document_length
-        encoded = model.tokenizer(
-            [text.strip() for text in texts],
-            truncation=True,
-            max_length=length - (prefix is not None),
-            return_attention_mask=False,
-        )
-        sequences: list[list[int]] = encoded["input_ids"]
+        sequences = token_ids(model, texts, length - (prefix is not None))
         if prefix is not None:
             sequences = [[ids[0], prefix, *ids[1:]] for ids in sequences]
         if not is_query or not model.do_query_expansion:

@@ -36,7 +36,7 @@ def index(
     index: IndexFolder,
     model: Model = None,
     passage_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of a passage at most, for a new index.")
+        int | None, typer.Option(min=16, help="Tokens of a passage at most, for a new index.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

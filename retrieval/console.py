@@ -62,4 +62,4 @@ def _words(text: str) -> set[str]:
 
 def _stem(word: str) -> str:
     word = word.lower()
-    return re.sub(r"(ing|ed|es|s)$", "", word) if len(word) > 4 else word
+    return re.sub(r"(ing|ed|es|s|e)$", "", word) if len(word) > 3 else word

@@ -25,6 +25,7 @@ from .encoding import (
     loading_error,
     packed_backbone,
     token_counts,
+    token_ids,
     unpad_backbone,
 )
 
@@ -94,9 +95,11 @@ class DenseEncoder:
         return self._encode(texts, self._prompt(_DOCUMENT_PROMPTS))
 
     def _prompt(self, names: Sequence[str]) -> str:
+        """The first prompt of these names that the checkpoint has, as sentence-transformers chooses it."""
         prompts = self.model.prompts
-        found = next((prompts[name] for name in names if prompts.get(name)), None)
-        return found or prompts.get(self.model.default_prompt_name or "") or ""
+        return next(
+            (prompts[name] for name in (*names, self.model.default_prompt_name) if name in prompts), ""
+        )
 
     def _encode(self, texts: Sequence[str], prompt: str) -> np.ndarray:
         check_texts(texts)
@@ -110,22 +113,10 @@ class DenseEncoder:
                     list(texts), prompt=prompt, show_progress_bar=False, normalize_embeddings=True
                 )
             return vectors_ND
-        sequences = self._token_ids([prompt + text for text in texts])
+        sequences = token_ids(self.model, [prompt + text for text in texts], self.model.max_seq_length)
         for hidden in hidden_batches(backbone, sequences, None, TOKEN_BUDGET, self.model.device):
             vectors_ND[hidden.indices] = self._finish(hidden)
         return vectors_ND
-
-    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        lower = getattr(self.model[0], "do_lower_case", False)
-        encoded = self.model.tokenizer(
-            [text.strip().lower() if lower else text.strip() for text in texts],
-            truncation=True,
-            max_length=self.model.max_seq_length,
-            return_attention_mask=False,
-        )
-        return encoded["input_ids"]
 
     def _finish(self, hidden: HiddenBatch) -> np.ndarray:
         """Pool and project one batch. Pooling modules read padded rows; lengths here are nearly equal."""

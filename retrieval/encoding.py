@@ -108,6 +108,20 @@ def packed_backbone(model: "SentenceTransformer") -> Callable[[PackedBatch], Ten
     return backbone.encode if isinstance(backbone, PaddedModernBert) else None
 
 
+def token_ids(model: "SentenceTransformer", texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Token ids as sentence-transformers forms them, special tokens included, cut to ``max_length``."""
+    if not texts:
+        return []
+    lower = getattr(model[0], "do_lower_case", False)
+    encoded = model.tokenizer(
+        [text.strip().lower() if lower else text.strip() for text in texts],
+        truncation=True,
+        max_length=max_length,
+        return_attention_mask=False,
+    )
+    return encoded["input_ids"]
+
+
 def token_counts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[int]:
     """Tokens of each text, special tokens counted and nothing cut off."""
     if not texts:

@@ -56,17 +56,17 @@ class _MaxSim(torch.autograd.Function):
                 where_NQ[index] = where_Q + start
                 start += length
         ctx.save_for_backward(queries_QD, documents_TD, where_NQ)
-        ctx.empty = [index for index, length in enumerate(lengths) if not length]
+        ctx.filled = [index for index, length in enumerate(lengths) if length]
         return best_NQ
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         queries_QD, documents_TD, where_NQ = ctx.saved_tensors
         (grad_NQ,) = grads
-        grad_NQ[ctx.empty] = 0
         queries, documents = queries_QD.float(), documents_TD.float()
         grad_queries, grad_documents = torch.zeros_like(queries), torch.zeros_like(documents)
-        for grad_Q, where_Q in zip(grad_NQ[..., None], where_NQ, strict=True):
-            grad_queries.addcmul_(grad_Q, documents[where_Q])
-            grad_documents.index_add_(0, where_Q, grad_Q * queries)
+        for index in ctx.filled:
+            grad_Q1, where_Q = grad_NQ[index, :, None], where_NQ[index]
+            grad_queries.addcmul_(grad_Q1, documents[where_Q])
+            grad_documents.index_add_(0, where_Q, grad_Q1 * queries)
         return grad_queries.to(queries_QD.dtype), grad_documents.to(documents_TD.dtype), None

@@ -145,10 +145,10 @@ class Retriever:
         skipped: list[Skip] = []
         documents = read_documents(path, on_skip=lambda name, reason: skipped.append(Skip(name, reason)))
         added = self.add(documents, on_progress)
-        added.skipped = skipped
+        added.skipped += skipped
         if not added.documents and not added.unchanged:
-            reasons = sorted({skip.reason for skip in skipped})
-            why = f": {len(skipped)} skipped ({', '.join(reasons)})" if skipped else ": it holds no text"
+            reasons = ", ".join(sorted({skip.reason for skip in added.skipped}))
+            why = f": {len(added.skipped)} skipped ({reasons})" if reasons else ": it holds no text"
             raise FlatcoatError(f"nothing to index in {path}{why}")
         return added
 
@@ -202,19 +202,21 @@ class Retriever:
             if hashes.get(document.id) == digest:
                 added.unchanged += 1
                 continue
-            hashes[document.id] = digest
-            yield _Chunked(
-                document.id, digest, chunk(document, self.encoder.token_counts, self._passage_tokens)
-            )
+            passages = chunk(document, self.encoder.token_counts, self._passage_tokens)
+            if not passages:
+                added.skipped.append(Skip(document.id, "empty"))
+            if passages or document.id in hashes:
+                hashes[document.id] = digest
+                yield _Chunked(document.id, digest, passages)
 
     def _write(self, writer: "Writer", batch: "list[_Chunked]", added: Added) -> None:
         passages = [passage for chunked in batch for passage in chunked.passages]
-        # What has become empty has no passages to replace the old ones.
-        writer.remove([chunked.document_id for chunked in batch if not chunked.passages])
+        emptied = [chunked.document_id for chunked in batch if not chunked.passages]
+        writer.remove(emptied)
         vectors = self.encoder.encode_documents([passage.searchable for passage in passages])
         writer.add(passages, vectors, {chunked.document_id: chunked.digest for chunked in batch})
         writer.commit()
-        added.documents += len(batch)
+        added.documents += len(batch) - len(emptied)
         added.passages += len(passages)
 
 
