@@ -91,9 +91,13 @@ def _sampled(pairs: Iterable[Pair], source: Source, generator: random.Random) ->
 
 def build_model(recipe: Recipe, pairs: dict[str, list[Pair]], folder: Path) -> "SentenceTransformer":
     """The model before training: a checkpoint, or a new tokenizer and random weights laid in ``folder``."""
+    import torch
+
     from ..retrieval.colbert import UnpaddedColBERT
     from ..retrieval.encoding import loading_error, unpad_backbone
 
+    # A new projection and new tokens are random even where the base is a checkpoint.
+    torch.manual_seed(recipe.training.seed)
     base = recipe.base
     if recipe.scratch is not None:
         start_from_scratch(recipe.scratch, chain.from_iterable(pairs.values()), folder, recipe.training.seed)

@@ -151,7 +151,10 @@ def _override(values: dict[str, Any], override: str) -> None:
             raise FlatcoatError(f"--set {override!r}: there is nothing at {key}")
     if not isinstance(section, dict):
         raise FlatcoatError(f"--set {override!r}: name a key, as in training.batch_size or data.0.max_pairs")
-    section[last] = yaml.safe_load(value)
+    try:
+        section[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise FlatcoatError(f"--set {override!r} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def _explain(error: ValidationError) -> str:

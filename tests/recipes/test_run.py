@@ -1,0 +1,222 @@
+"""A recipe from its data to a checkpoint that flatcoat and plain PyLate load."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pylate.models import ColBERT
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+from flatcoat import FlatcoatError, Recipe
+from flatcoat.recipes.run import read_pairs, run
+from flatcoat.retrieval.colbert import ColbertEncoder
+from flatcoat.retrieval.dense import DenseEncoder
+
+MakeFolder = Callable[..., Path]
+
+WORDS = ["cat", "dog", "sky", "bread", "bridge", "river", "light", "steel"]
+TEXTS = ["cat", "", "what of the bridge?", "The steel bridge of the river, and the light of the sky. " * 9]
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BEIR folder ``pets`` with 24 training pairs, three queries a document, and ``pairs.jsonl``."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "pets" / "qrels").mkdir(parents=True)
+    corpus = [{"_id": word, "title": "", "text": f"The {word} of the house, a {word}."} for word in WORDS]
+    queries = [{"_id": f"{word}{n}", "text": f"{word} question {n}"} for word in WORDS for n in range(3)]
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        (root / "pets" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    qrels = "".join(f"{query['_id']}\t{query['_id'][:-1]}\t1\n" for query in queries)
+    (root / "pets" / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + qrels)
+    rows = [{"q": f"jsonl {word}", "d": f"a {word}"} for word in WORDS]
+    (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root
+
+
+@pytest.fixture
+def recipe(data_root: Path) -> Callable[..., Recipe]:
+    """A scratch ColBERT of two layers, three steps of eight pairs; options change its sections' keys."""
+
+    def make(**changes: Any) -> Recipe:
+        values: dict[str, Any] = {
+            "name": "tiny",
+            "kind": "colbert",
+            "scratch": {
+                "vocab_size": 120,
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+            },
+            "encoder": {"query_length": 12, "document_length": 40, "width": 16},
+            "data_root": data_root,
+            "data": [{"beir": "pets"}],
+            "training": {"batch_size": 8, "max_steps": 3, "learning_rate": 1e-3, "document_length": 20},
+        }
+        for name, change in changes.items():
+            values[name] = values[name] | change if isinstance(change, dict) and name in values else change
+        return Recipe.model_validate(values)
+
+    return make
+
+
+def assert_pylate_agrees(folder: Path) -> None:
+    encoder, plain = ColbertEncoder.load(folder, device="cpu"), ColBERT(str(folder), device="cpu")
+    for is_query, encode in ((True, encoder.encode_queries), (False, encoder.encode_documents)):
+        expected = plain.encode(TEXTS, is_query=is_query, show_progress_bar=False)
+        for came, wanted in zip(encode(TEXTS), expected, strict=True):
+            assert came.shape == wanted.shape
+            assert came.dtype == wanted.dtype == np.float32
+            assert np.abs(came - wanted).max() <= 1e-5
+
+
+def test_a_recipe_becomes_a_checkpoint(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    output, steps = tmp_path / "runs" / "tiny", []
+    log = run(recipe(), output, lambda step, total, loss: steps.append((step, total)))
+    assert log.steps == 3
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert [path.name for path in output.parent.iterdir()] == ["tiny"]
+    assert_pylate_agrees(output)
+    contract = ColbertEncoder.load(output, device="cpu").contract
+    assert (contract.width, contract.query_length, contract.document_length) == (16, 12, 40)
+
+
+def test_the_folder_says_how_it_was_made(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    run(recipe(description="A test."), tmp_path / "out")
+    assert yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text()).keys() >= {"name", "kind", "data"}
+    again = Recipe.load(tmp_path / "out" / "recipe.yaml")
+    assert again == recipe(description="A test.").model_copy(update={"data_root": Path()})
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert (record["steps"], record["pairs"]) == (3, {"pets": 24})
+    assert {"flatcoat", "torch", "transformers"} <= record["versions"].keys()
+    card = (tmp_path / "out" / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["library_name"] == "PyLate"
+    assert "A test." in card
+    assert "| pets | 24 |" in card
+
+
+def test_half_precision_weights_are_half_the_size_and_load_as_float32(
+    recipe: Callable[..., Recipe], modernbert_folder: Path, tmp_path: Path
+) -> None:
+    sizes = {}
+    for dtype in ("fp32", "fp16"):
+        start = {"scratch": None, "base": str(modernbert_folder)}
+        run(recipe(**start, training={"weights_dtype": dtype}), tmp_path / dtype)
+        sizes[dtype] = sum(
+            tensor.numel() * tensor.element_size()
+            for file in (tmp_path / dtype).rglob("*.safetensors")
+            for tensor in load_file(file).values()
+        )
+    assert sizes["fp16"] * 2 == sizes["fp32"]
+    assert_pylate_agrees(tmp_path / "fp16")
+    full, half = (ColbertEncoder.load(tmp_path / dtype, device="cpu") for dtype in ("fp32", "fp16"))
+    assert {weight.dtype for weight in half.model.parameters()} == {next(full.model.parameters()).dtype}
+    difference = half.encode_documents(TEXTS).values_TD - full.encode_documents(TEXTS).values_TD
+    assert 0 < np.abs(difference).max() < 0.01
+
+
+def test_the_same_recipe_gives_the_same_weights(
+    recipe: Callable[..., Recipe], modernbert_folder: Path, tmp_path: Path
+) -> None:
+    start = {"scratch": None, "base": str(modernbert_folder)}
+    for name in ("one", "two"):
+        run(recipe(**start), tmp_path / name)
+    run(recipe(**start, training={"seed": 1}), tmp_path / "other")
+    one, two, other = (
+        ColbertEncoder.load(tmp_path / name, device="cpu").contract.weights
+        for name in ("one", "two", "other")
+    )
+    assert one == two
+    assert one != other
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_dense_recipe(recipe: Callable[..., Recipe], tmp_path: Path, pooling: str) -> None:
+    encoder = {"pooling": pooling, "query_prefix": "q: ", "document_prefix": "d: "}
+    run(recipe(kind="dense", encoder=encoder), tmp_path / "out")
+    ours = DenseEncoder.load(tmp_path / "out", device="cpu")
+    plain = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert np.abs(ours.encode_queries(TEXTS) - plain.encode_query(TEXTS)).max() <= 1e-5
+    assert np.abs(ours.encode_documents(TEXTS) - plain.encode_document(TEXTS)).max() <= 1e-5
+    assert (ours.contract.query_prefix, ours.contract.pooling) == ("q: ", pooling)
+    assert ours.contract.document_length == 40
+
+
+def test_a_checkpoint_may_be_the_start(
+    recipe: Callable[..., Recipe], modernbert_folder: Path, bert_folder: Path, tmp_path: Path
+) -> None:
+    for name, base in (("modernbert", modernbert_folder), ("bert", bert_folder)):
+        run(recipe(scratch=None, base=str(base)), tmp_path / name)
+        assert_pylate_agrees(tmp_path / name)
+
+
+def test_a_base_that_is_not_there(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    for kind in ("colbert", "dense"):
+        with pytest.raises(FlatcoatError, match="neither a folder nor reachable"):
+            run(recipe(kind=kind, scratch=None, base="nobody/no-such-model"), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_taken(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    for name in ("file", "folder"):
+        with pytest.raises(FlatcoatError, match="exists and is not empty: name another --output"):
+            run(recipe(), tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    run(recipe(training={"max_steps": 1}), tmp_path / "empty")
+    assert (tmp_path / "empty" / "README.md").exists()
+
+
+def test_an_interrupted_run_leaves_nothing(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    def interrupt(step: int, steps: int, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(), tmp_path / "out", interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_data_is_found_before_anything_is_made(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    for source, message in (
+        ({"beir": "plants"}, "plants"),
+        ({"beir": "pets", "split": "dev"}, r"dev\.tsv; .* holds train\.tsv"),
+        ({"jsonl": "pairs.jsonl"}, "no column 'query'; columns there: q, d"),
+        ({"beir": "pets", "max_pairs": 7}, "pets has 7 pairs, fewer than one batch of 8"),
+    ):
+        with pytest.raises(FlatcoatError, match=message):
+            run(recipe(data=[source]), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pairs_are_sampled_as_the_recipe_says(recipe: Callable[..., Recipe]) -> None:
+    sources = [
+        {"beir": "pets", "per_document": 2},
+        {"jsonl": "pairs.jsonl", "query": "q", "document": "d", "repeat": 3},
+    ]
+    pairs = read_pairs(recipe(data=sources))
+    (pets, rows) = pairs.values()
+    assert len(pets) == 16
+    assert {pair.document for pair in pets} == {f"The {word} of the house, a {word}." for word in WORDS}
+    assert len(rows) == 24
+    assert len(set(rows)) == 8
+    assert read_pairs(recipe(data=sources)) == pairs
+    assert read_pairs(recipe(data=sources, training={"seed": 1})) != pairs
+    (few,) = read_pairs(recipe(data=[{"beir": "pets", "max_pairs": 9}])).values()
+    assert len(set(few)) == 9
+
+
+def test_a_library_is_silent(
+    recipe: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logging.getLogger("flatcoat").setLevel(logging.WARNING)
+    run(recipe(training={"max_steps": 1}), tmp_path / "out")
+    assert capsys.readouterr().out == ""
