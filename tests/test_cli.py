@@ -1,0 +1,251 @@
+"""The command line from end to end, with a small random model; in a child process where exit codes matter."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from flatcoat import FlatcoatError, Retriever, __version__
+from flatcoat.__main__ import app
+
+MakeFolder = Callable[..., Path]
+
+COMMAND = [sys.executable, "-m", "flatcoat"]
+
+
+@pytest.fixture(scope="session")
+def model(make_colbert: MakeFolder) -> Path:
+    return make_colbert()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "tree"
+    (folder / "src").mkdir(parents=True)
+    (folder / "src" / "http.py").write_text("def parse_http_response(raw):\n    return raw\n")
+    (folder / "cats.md").write_text("# Cats\n\nCats purr when they are content.\n")
+    (folder / "image.png").write_bytes(b"\x89PNG\0\0")
+    return folder
+
+
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120, check=False
+    )
+
+
+def invoke(*arguments: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def unbox(message: str) -> str:
+    """Undo the frame and the line breaks that typer puts into an error."""
+    return " ".join(message.replace("│", " ").split())
+
+
+@pytest.fixture
+def index(tree: Path, model: Path, tmp_path: Path) -> Path:
+    invoke("index", tree, "--index", tmp_path / "my.index", "--model", model)
+    return tmp_path / "my.index"
+
+
+def test_help_comes_at_once() -> None:
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        done = run("--help")
+        times.append(time.perf_counter() - began)
+        assert done.returncode == 0
+        assert all(
+            command in done.stdout for command in ("index", "search", "remove", "info", "train", "eval")
+        )
+    assert min(times) < 0.5
+
+
+def test_nothing_heavy_is_imported_for_help() -> None:
+    code = "import sys, flatcoat.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "transformers", "pylate", "mteb", "yaml", "pydantic"} & set(
+        done.stdout.split()
+    )
+
+
+def test_version() -> None:
+    assert invoke("--version").stdout == f"flatcoat {__version__}\n"
+
+
+def test_index_says_what_it_did_as_json(tree: Path, model: Path, tmp_path: Path) -> None:
+    arguments = ("index", tree, "--index", tmp_path / "i", "--model", model, "--json")
+    report = json.loads(invoke(*arguments).stdout)
+    assert list(report) == [
+        *("added", "unchanged", "skipped", "documents", "passages", "vectors", "segments", "bytes", "seconds")
+    ]
+    assert (report["added"], report["unchanged"], report["documents"], report["passages"]) == (2, 0, 2, 2)
+    assert report["skipped"] == [{"path": "image.png", "reason": "binary"}]
+    assert report["vectors"] > 10
+    again = json.loads(invoke("index", tree, "--index", tmp_path / "i", "--json").stdout)
+    assert (again["added"], again["unchanged"], again["documents"]) == (0, 2, 2)
+
+
+def test_index_says_what_it_did_to_people(tree: Path, model: Path, tmp_path: Path) -> None:
+    text = unbox(invoke("index", tree, "--index", tmp_path / "i", "--model", model).stdout)
+    assert "2 documents indexed (2 passages), 0 unchanged, 1 skipped" in text
+    assert "skipped 1: binary, as image.png" in text
+    assert "holds 2 documents, 2 passages" in text
+
+
+def test_search_as_json(index: Path) -> None:
+    found = json.loads(invoke("search", "cats purr", "--index", index, "--json").stdout)
+    assert list(found) == ["query", "results"]
+    assert found["query"] == "cats purr"
+    assert [result["rank"] for result in found["results"]] == [1, 2]
+    first = found["results"][0]
+    assert set(first) == {"rank", "score", "document_id", "title", "lines", "text", "metadata"}
+    assert {result["document_id"] for result in found["results"]} == {"cats.md", "src/http.py"}
+    assert len(json.loads(invoke("search", "x", "--index", index, "-k", 1, "--json").stdout)["results"]) == 1
+
+
+def test_search_for_people_and_with_conditions(index: Path) -> None:
+    text = invoke("search", "parse http", "--index", index, "--where", "lang=python").stdout
+    assert "src/http.py:1" in text
+    assert "def parse_http_response(raw):" in text
+    assert "cats.md" not in text
+    none = invoke("search", "x", "--index", index, "--where", "lang=python", "--where", "path=y")
+    assert "nothing found that meets the conditions" in none.stdout
+    values = json.loads(invoke("search", "x", "--index", index, "--where", "lang=go", "--json").stdout)
+    assert values == {"query": "x", "results": []}
+
+
+def test_info_and_remove(index: Path, model: Path) -> None:
+    values = json.loads(invoke("info", "--index", index, "--json").stdout)
+    assert (values["documents"], values["passages"]) == (2, 2)
+    assert values["contract"]["encoder"]["kind"] == "colbert"
+    assert values["contract"]["encoder"]["model"] == str(model.resolve())
+    assert "query prefix: '[Q] '" in invoke("info", "--index", index).stdout
+    assert "1 of 2 documents removed" in invoke("remove", "cats.md", "nobody", "--index", index).stdout
+    assert json.loads(invoke("info", "--index", index, "--json").stdout)["documents"] == 1
+    assert "cats.md" not in invoke("search", "cats", "--index", index).stdout
+
+
+def write_recipe(folder: Path, text: str) -> Path:
+    (folder / "tiny.yaml").write_text(text)
+    return folder / "tiny.yaml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["index", "nowhere", "--index", "i"], "does not exist"),
+        (["index", "{tree}"], "Missing option '--index'"),
+        (["search", "x", "--index", "nowhere"], "does not exist"),
+        (["search", " ", "--index", "{index}"], "the query is empty"),
+        (["search", "x", "--index", "{index}", "-k", "0"], "Invalid value for '-k'"),
+        (["search", "x", "--index", "{index}", "--where", "lang"], "has no operator"),
+        (["search", "x", "--index", "{index}", "--where", "=python"], "names no field"),
+        (["index", "{tree}", "--index", "{index}", "--passage-tokens", "20"], "its passage length stays"),
+        (["train", "{recipe}"], "unknown key training.batchsize; did you mean batch_size?"),
+        (["train", "no-such-recipe"], "no recipe no-such-recipe"),
+        (
+            ["train", "flatcoat-small", "--set", "training.epoch=1"],
+            "unknown key training.epoch; did you mean",
+        ),
+        (["fetch"], "No such command"),
+    ],
+)
+def test_bad_usage_exits_with_2(index: Path, tree: Path, arguments: list[str], message: str) -> None:
+    recipe = write_recipe(
+        tree, "name: a\nkind: dense\nbase: b\ndata: [{beir: c}]\ntraining: {batchsize: 4}\n"
+    )
+    places = {"{tree}": tree, "{index}": index, "{recipe}": recipe}
+    result = invoke(*(places.get(argument, argument) for argument in arguments), code=2)
+    assert message in unbox(result.stderr)
+    assert result.stdout == ""
+
+
+def failures(tree: Path, index: Path, tmp_path: Path, model: Path) -> list[tuple[list[Any], str]]:
+    (tmp_path / "nothing").mkdir()
+    return [
+        (
+            ["index", tree, "--index", tmp_path / "n", "--model", "nobody/no-such-model"],
+            "neither a folder nor",
+        ),
+        (["index", tmp_path / "nothing", "--index", tmp_path / "n", "--model", model], "nothing to index"),
+        (["index", tree, "--index", tree, "--model", model], "holds something else"),
+        (["search", "x", "--index", tree], "is not an index"),
+        (["info", "--index", tree], "is not an index"),
+        (["remove", "x", "--index", tree], "is not an index"),
+        (["search", "x", "--index", index, "--model", "nobody/no-such-model"], "neither a folder nor"),
+        (
+            ["index", tree, "--index", tmp_path / "n", "--model", model, "--passage-tokens", 99_999],
+            "passage_tokens 99999",
+        ),
+    ]
+
+
+def test_failures_rise_to_main(tree: Path, index: Path, tmp_path: Path, model: Path) -> None:
+    for arguments, message in failures(tree, index, tmp_path, model):
+        with pytest.raises(FlatcoatError, match=message):
+            invoke(*arguments)
+
+
+def test_a_failure_is_one_line_and_exits_with_1(tree: Path) -> None:
+    done = run("search", "x", "--index", tree)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {tree} is not an index: it has no index.sqlite\n"
+    assert run("search", " ", "--index", tree).returncode == 2
+
+
+def test_an_unknown_model_is_one_line_and_exits_with_1(tree: Path, tmp_path: Path) -> None:
+    done = run("index", tree, "--index", tmp_path / "i", "--model", "nobody/no-such-model")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: model 'nobody/no-such-model' is neither a folder nor reachable")
+    assert not (tmp_path / "i").exists()
+
+
+def documents_in(database: Path) -> int:
+    if not database.exists():
+        return 0
+    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=5)
+    try:
+        return connection.execute("SELECT count(*) FROM documents").fetchone()[0]
+    finally:
+        connection.close()
+
+
+def test_a_killed_index_run_is_completed_by_the_same_command(model: Path, tmp_path: Path) -> None:
+    count, index = 4_000, tmp_path / "i"
+    rows = [{"_id": f"d{number}", "text": f"cat number {number} purrs"} for number in range(count)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("index", tmp_path / "rows.jsonl", "--index", index, "--model", model, "--json")
+    child = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 100
+    while documents_in(index / "index.sqlite") == 0 and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    held = documents_in(index / "index.sqlite")
+    assert 0 < held < count
+    report = json.loads(run(*arguments).stdout)
+    assert (report["added"], report["unchanged"]) == (count - held, held)
+    assert report["documents"] == count
+    retriever = Retriever.open(index)
+    assert retriever.store.verify() == []
+    assert len(retriever.search("cat number 77", k=count + 1)) == count
