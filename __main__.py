@@ -7,6 +7,7 @@ import sys
 import typer
 
 from . import FlatcoatError, __version__
+from .backbone.memory import reuse_freed_memory
 from .eval import commands as evaluation
 from .recipes import commands as training
 from .retrieval import commands as retrieval
@@ -41,6 +42,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    reuse_freed_memory()
     for library in ("sentence_transformers", "pylate", "huggingface_hub"):
         logging.getLogger(library).setLevel(logging.ERROR)
     try:

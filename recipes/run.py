@@ -6,24 +6,23 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from .. import FlatcoatError, __version__
+from .. import FlatcoatError
+from ..eval.datasets import load_beir
 from ..retrieval.data import Pair, beir_pairs, jsonl_pairs
 from ..retrieval.docstrings import docstring_pairs
 from ..retrieval.training import ContrastiveSettings, Progress, TrainingLog, train_contrastive
-from .card import model_card
-from .curve import draw_losses
+from .record import RunRecord
 from .schema import Recipe, Scratch, Source
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+    from ..eval.datasets import RetrievalDataset
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +35,8 @@ def run(recipe: Recipe, output: Path, on_progress: Progress = lambda step, steps
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FlatcoatError(f"{output} exists and is not empty: name another --output")
+    # Read before training, so that a missing data set costs no training.
+    datasets = [load_beir(recipe.data_root / path) for path in recipe.evaluate]
     pairs = read_pairs(recipe)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
@@ -44,7 +45,11 @@ def run(recipe: Recipe, output: Path, on_progress: Progress = lambda step, steps
         log = _train(recipe, model, pairs, work / "trainer", on_progress)
         checkpoint = work / "checkpoint"
         _save(recipe, model, checkpoint)
-        _record(recipe, pairs, log, checkpoint)
+        scores = score_checkpoint(recipe.name, checkpoint, datasets)
+        counts = {name: len(rows) for name, rows in pairs.items()}
+        RunRecord(counts, log.steps, log.seconds, log.cpu_seconds, log.losses, scores).write(
+            recipe, checkpoint
+        )
         if output.exists():
             output.rmdir()
         shutil.move(checkpoint, output)
@@ -203,27 +208,16 @@ def _save(recipe: Recipe, model: "SentenceTransformer", folder: Path) -> None:
                 file.write_text(json.dumps(values | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n")
 
 
-def _record(recipe: Recipe, pairs: Mapping[str, Sequence[Pair]], log: TrainingLog, folder: Path) -> None:
-    packages = ("torch", "transformers", "sentence-transformers", "pylate")
-    versions = {"flatcoat": __version__} | {name: version(name) for name in packages}
-    counts = {name: len(rows) for name, rows in pairs.items()}
-    # The root is this machine's; what the recipe names below it is not.
-    values = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"data_root"})
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    (folder / "training.json").write_text(
-        json.dumps(
-            {
-                "versions": versions,
-                "pairs": counts,
-                "steps": log.steps,
-                "seconds": round(log.seconds, 1),
-                "cpu_seconds": round(log.cpu_seconds, 1),
-                "losses": log.losses,
-            },
-            indent=1,
-        )
-        + "\n"
-    )
-    if log.losses:
-        draw_losses(log.losses, recipe.name, folder / "loss.png")
-    (folder / "README.md").write_text(model_card(recipe, counts, log, versions))
+def score_checkpoint(name: str, folder: Path, datasets: "Sequence[RetrievalDataset]") -> list[dict[str, Any]]:
+    """Rows of measures of a checkpoint, and of BM25 beside it, on each data set."""
+    from ..eval.evaluation import Row, search_bm25, search_dataset
+    from ..eval.metrics import evaluate
+    from ..retrieval.load import load_encoder
+
+    encoder = load_encoder(folder)
+    rows = []
+    for dataset in datasets:
+        for system, run in ((name, search_dataset(encoder, dataset)), ("BM25", search_bm25(dataset))):
+            scores = evaluate(run, dataset.qrels).mean
+            rows.append(Row(dataset.name, dataset.split, system, scores).to_json())
+    return rows

@@ -96,7 +96,11 @@ class TrainingSettings(_Section):
 
 
 class Recipe(_Section):
-    """One experiment. Start from ``base`` (a checkpoint) or from ``scratch``, not both."""
+    """One experiment. Start from ``base`` (a checkpoint) or from ``scratch``, not both.
+
+    ``evaluate`` names BEIR folders that the finished model is measured on, for its card. Paths are relative
+    to ``data_root``.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     description: str = ""
@@ -106,6 +110,7 @@ class Recipe(_Section):
     encoder: EncoderSettings = EncoderSettings()
     data_root: Path = Path()
     data: Annotated[tuple[Source, ...], Field(min_length=1)]
+    evaluate: tuple[Path, ...] = ()
     training: TrainingSettings = TrainingSettings()
 
     @model_validator(mode="after")

@@ -220,3 +220,24 @@ def test_a_library_is_silent(
     logging.getLogger("flatcoat").setLevel(logging.WARNING)
     run(recipe(training={"max_steps": 1}), tmp_path / "out")
     assert capsys.readouterr().out == ""
+
+
+def test_the_finished_model_is_measured_for_its_card(
+    recipe: Callable[..., Recipe], data_root: Path, tmp_path: Path
+) -> None:
+    (data_root / "pets" / "qrels" / "test.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"{word}0\t{word}\t1\n" for word in WORDS)
+    )
+    run(recipe(evaluate=["pets"]), tmp_path / "out")
+    rows = json.loads((tmp_path / "out" / "training.json").read_text())["scores"]
+    assert [(row["dataset"], row["split"], row["system"]) for row in rows] == [
+        ("pets", "test", "tiny"),
+        ("pets", "test", "BM25"),
+    ]
+    assert all(0 < row["ndcg@10"] <= 1 for row in rows)
+    assert (
+        f"| pets (test) | tiny | {100 * rows[0]['ndcg@10']:.1f} |"
+        in (tmp_path / "out" / "README.md").read_text()
+    )
+    with pytest.raises(FlatcoatError, match="nowhere"):
+        run(recipe(evaluate=["nowhere"]), tmp_path / "second")
