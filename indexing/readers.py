@@ -17,7 +17,10 @@ OnSkip: TypeAlias = Callable[[str, str], None]
 """Called with the path, printable, and the reason of everything that is left out."""
 
 MAX_BYTES = 10_000_000
+MAX_DATA_BYTES = 100_000
+"""For formats that machines mostly write: vocabularies and fixtures would drown what people wrote."""
 
+_DATA = frozenset(".json .jsonl .csv .tsv .xml .svg .lock .ipynb .po".split())  # noqa: SIM905
 _LANGUAGES = {
     "bash": ".sh .bash .zsh",
     "c": ".c .h",
@@ -67,7 +70,8 @@ def read_documents(
     A folder with ``corpus.jsonl`` (BEIR) or a ``.jsonl`` file gives its rows. Any other folder gives its
     text files, less what .gitignore files in it exclude, hidden names and linked folders; ids and titles
     are paths relative to it. A single file gives one document, called by its name. What is left out goes
-    to ``on_skip`` (an ignored folder once), which by default logs it. Raises FlatcoatError where ``path``
+    to ``on_skip`` (an ignored folder once), which by default logs it; so do data files (JSON, CSV, XML, ...)
+    over MAX_DATA_BYTES inside a folder. Raises FlatcoatError where ``path``
     is missing or a row is malformed.
     """
     path = Path(path)
@@ -78,16 +82,22 @@ def read_documents(
         return read_jsonl(corpus) if corpus.is_file() else _read_folder(path, on_skip, max_bytes)
     if path.suffix.lower() == ".jsonl":
         return read_jsonl(path)
-    return _read_each(iter([(path.name, path)]), on_skip, max_bytes)
+    return _read_each(iter([(path.name, path)]), on_skip, lambda name: max_bytes)
 
 
 def _read_folder(folder: Path, on_skip: OnSkip, max_bytes: int) -> Iterator[Document]:
-    return _read_each(_walk(folder, "", (), on_skip), on_skip, max_bytes)
+    def limit(name: str) -> int:
+        return min(max_bytes, MAX_DATA_BYTES) if PurePosixPath(name).suffix.lower() in _DATA else max_bytes
+
+    return _read_each(_walk(folder, "", (), on_skip), on_skip, limit)
 
 
-def _read_each(files: Iterator[tuple[str, Path]], on_skip: OnSkip, max_bytes: int) -> Iterator[Document]:
+def _read_each(
+    files: Iterator[tuple[str, Path]], on_skip: OnSkip, limit: Callable[[str], int]
+) -> Iterator[Document]:
+    """``limit`` gives the most bytes that a file of a name may hold."""
     for name, path in files:
-        text, reason = _read_text(path, max_bytes)
+        text, reason = _read_text(path, limit(name))
         if reason:
             on_skip(name, reason)
         else:

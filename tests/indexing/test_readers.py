@@ -8,7 +8,7 @@ import pytest
 
 from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Document
-from flatcoat.indexing.readers import language_of, read_documents
+from flatcoat.indexing.readers import MAX_DATA_BYTES, language_of, read_documents
 
 
 def read(path: Path, **options: int) -> tuple[dict[str, Document], dict[str, str]]:
@@ -180,3 +180,14 @@ def test_a_missing_path_is_refused_at_once(tmp_path: Path) -> None:
 )
 def test_languages(name: str, language: str) -> None:
     assert language_of(name) == language
+
+
+def test_large_data_files_are_left_out_of_folders_but_read_when_named(tmp_path: Path) -> None:
+    (tmp_path / "vocabulary.json").write_text(" " * MAX_DATA_BYTES + "{}")
+    (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "long.txt").write_text("word " * MAX_DATA_BYTES)
+    skipped: list[tuple[str, str]] = []
+    found = read_documents(tmp_path, on_skip=lambda name, reason: skipped.append((name, reason)))
+    assert [document.id for document in found] == ["long.txt", "settings.json"]
+    assert skipped == [("vocabulary.json", f"over {MAX_DATA_BYTES:,} bytes")]
+    assert [document.id for document in read_documents(tmp_path / "vocabulary.json")] == ["vocabulary.json"]
