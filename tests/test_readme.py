@@ -1,0 +1,44 @@
+"""Every block of the README runs as it stands. (The test command is what runs this.)"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_tour_runs(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "birds.md").write_text("# Birds\n\nThe wren builds its nest of moss and leaves.\n")
+    (code,) = blocks("python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "sky:1 The sky is blue" in done.stdout.splitlines()[0]
+
+
+def test_the_start_command_indexes_and_finds(tmp_path: Path) -> None:
+    flatcoat = [line for line in blocks("sh")[0].splitlines() if line.startswith("flatcoat ")]
+    assert len(flatcoat) == 2
+    root = Path(__file__).parents[1]
+    for line in flatcoat:
+        words = shlex.split(line.removesuffix("&&").replace(".flatcoat", str(tmp_path / "index")))
+        # The backbone alone stands for the whole repository, to keep the test short.
+        words = [str(root / "backbone") if word == "." else word for word in words[1:]]
+        done = subprocess.run(
+            [sys.executable, "-m", "flatcoat", *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert "packing.py" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["index", "search", "info", "remove", "eval", "train"])
+def test_every_command_is_in_the_readme(command: str) -> None:
+    assert f"flatcoat {command}" in README
