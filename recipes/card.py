@@ -52,7 +52,10 @@ retriever = Retriever.create("my.index", model="path/to/this/folder")
 def _training(recipe: Recipe, record: Mapping[str, Any]) -> str:
     last = f"{record['losses'][-1][1]:.3f}" if record["losses"] else "not logged"
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    rows = "\n".join(f"| {name} | {count:,} |" for name, count in record["pairs"].items())
+    licences = {source.label: source.licence for source in recipe.data}
+    rows = "\n".join(
+        f"| {name} | {count:,} | {licences.get(name, '')} |" for name, count in record["pairs"].items()
+    )
     rate, minutes, processor = (
         recipe.training.learning_rate,
         record["seconds"] / 60,
@@ -64,8 +67,8 @@ def _training(recipe: Recipe, record: Mapping[str, Any]) -> str:
 ({processor:.0f} processor minutes), last logged loss {last}.
 `recipe.yaml` beside this page is the whole recipe. Made with {versions}.
 
-| pairs from | count |
-| --- | --- |
+| pairs from | count | licence of the text |
+| --- | --- | --- |
 {rows}
 """
 

@@ -26,7 +26,7 @@ class Source(_Section):
     """Training pairs from one place; exactly one of ``beir``, ``jsonl`` and ``docstrings`` is named.
 
     ``per_document`` keeps at most so many queries of a document, ``max_pairs`` so many pairs, both drawn with
-    the recipe's seed. ``repeat`` shows the source so many times in an epoch.
+    the recipe's seed. ``repeat`` shows the source so many times in an epoch. ``licence`` goes into the card.
     """
 
     beir: Path | None = None
@@ -38,6 +38,7 @@ class Source(_Section):
     per_document: Positive | None = None
     max_pairs: Positive | None = None
     repeat: Positive = 1
+    licence: str = ""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Source":
