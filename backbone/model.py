@@ -76,7 +76,8 @@ def _rotary_tables(
     positions_T = tokens - torch.repeat_interleave(starts, lengths, output_size=len(tokens))
     thetas = {"global": config.global_rope_theta, "local": config.local_rope_theta}
     return {
-        kind: rotary_table(positions_T, config.head_width, theta, dtype) for kind, theta in thetas.items()
+        kind: rotary_table(positions_T, batch.max_seqlen, config.head_width, theta, dtype)
+        for kind, theta in thetas.items()
     }
 
 

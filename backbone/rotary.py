@@ -3,10 +3,13 @@
 Axes: T tokens, H heads, D head width, P = D / 2 pairs.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+_CHUNK = 512
+"""Tokens rotated together: their float32 copies stay in a core's cache."""
 
 
 class Rotary(NamedTuple):
@@ -16,16 +19,47 @@ class Rotary(NamedTuple):
     sin_T1P: Tensor
 
 
-def rotary_table(positions_T: Tensor, head_width: int, theta: float, dtype: torch.dtype) -> Rotary:
-    """Angles are taken in float32 and rounded once, as the published checkpoints were trained."""
-    exponents_P = torch.arange(0, head_width, 2, dtype=torch.float32, device=positions_T.device) / head_width
-    angles_TP = positions_T.float()[:, None] * (1.0 / theta**exponents_P)
-    return Rotary(angles_TP.cos().to(dtype)[:, None], angles_TP.sin().to(dtype)[:, None])
+def rotary_table(
+    positions_T: Tensor, longest: int, head_width: int, theta: float, dtype: torch.dtype
+) -> Rotary:
+    """The table of a batch; ``longest`` is the length of its longest sequence.
+
+    Angles are taken in float32 and rounded once, as the published checkpoints were trained. Positions repeat
+    from sequence to sequence, so each angle is computed once and looked up.
+    """
+    device = positions_T.device
+    exponents_P = torch.arange(0, head_width, 2, dtype=torch.float32, device=device) / head_width
+    angles_LP = torch.arange(longest, device=device).float()[:, None] * (1.0 / theta**exponents_P)
+    return Rotary(*(table.to(dtype)[positions_T][:, None] for table in (angles_LP.cos(), angles_LP.sin())))
 
 
 def rotate(states_THD: Tensor, table: Rotary) -> Tensor:
     """Turn queries or keys [T, H, D] by their positions: computed in float32, returned in their own dtype."""
-    first_THP, second_THP = states_THD.float().chunk(2, dim=-1)
-    cos_T1P, sin_T1P = table
-    rotated = (first_THP * cos_T1P - second_THP * sin_T1P, second_THP * cos_T1P + first_THP * sin_T1P)
-    return torch.cat(rotated, dim=-1).to(states_THD.dtype)
+    return _Rotate.apply(states_THD, *table)  # type: ignore[return-value]
+
+
+class _Rotate(torch.autograd.Function):
+    """A rotation keeps nothing for its backward, which turns the gradient the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, states_THD: Tensor, cos_T1P: Tensor, sin_T1P: Tensor) -> Tensor:
+        ctx.save_for_backward(cos_T1P, sin_T1P)
+        return _rotated(states_THD, cos_T1P, sin_T1P)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        cos_T1P, sin_T1P = ctx.saved_tensors
+        return _rotated(grads[0], cos_T1P, -sin_T1P), None, None
+
+
+def _rotated(states_THD: Tensor, cos_T1P: Tensor, sin_T1P: Tensor) -> Tensor:
+    turned_THD = torch.empty(states_THD.shape, dtype=states_THD.dtype, device=states_THD.device)
+    size = _CHUNK if states_THD.device.type == "cpu" else max(1, len(states_THD))
+    pieces = (states_THD.split(size), cos_T1P.split(size), sin_T1P.split(size), turned_THD.split(size))
+    for states, cos, sin, turned in zip(*pieces, strict=True):
+        first, second = states.float().chunk(2, dim=-1)
+        out_first, out_second = turned.chunk(2, dim=-1)
+        cos, sin = cos.float(), sin.float()
+        out_first.copy_((first * cos).addcmul_(second, sin, value=-1))
+        out_second.copy_((second * cos).addcmul_(first, sin))
+    return turned_THD
