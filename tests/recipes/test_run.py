@@ -1,7 +1,6 @@
 """A recipe from its data to a checkpoint that flatcoat and plain PyLate load."""
 
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,7 +216,6 @@ def test_pairs_are_sampled_as_the_recipe_says(recipe: Callable[..., Recipe]) -> 
 def test_a_library_is_silent(
     recipe: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logging.getLogger("flatcoat").setLevel(logging.WARNING)
     run(recipe(training={"max_steps": 1}), tmp_path / "out")
     assert capsys.readouterr().out == ""
 
