@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from . import bench
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 Search: TypeAlias = "Callable[[RetrievalDataset], Run]"
 
 app = typer.Typer()
+app.add_typer(bench.app, name="bench")
 
 _TITLES = {"ndcg@10": "nDCG@10", "map": "MAP", "recall@100": "Recall@100", "mrr@10": "MRR@10"}
 _DEEPEST = 100

@@ -93,6 +93,7 @@ def _report_added(retriever, added: "Added", index: Path, seconds: float, as_jso
         f"{index}: {added.documents:,} documents indexed ({added.passages:,} passages), {added.unchanged:,} "
         f"unchanged, {len(added.skipped):,} skipped, in {seconds:.1f} s",
         highlight=False,
+        soft_wrap=True,
     )
     for reason, count in Counter(skip.reason for skip in added.skipped).most_common():
         example = next(skip.path for skip in added.skipped if skip.reason == reason)
