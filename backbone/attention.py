@@ -16,6 +16,9 @@ from .packing import PackedBatch
 BLOCK = 64
 """Queries that a local layer scores together; their keys are the block and a window on each side."""
 
+_SCORES = 1 << 23
+"""Attention scores held at once where they are held at all: 16 MiB of bfloat16."""
+
 
 @dataclass
 class AttentionPlan:
@@ -98,31 +101,44 @@ def grouped_attention(
         query, key, value = (piece[index].unflatten(0, (count, length)).transpose(1, 2) for piece in pieces)
         key_mask = key_masks[index].view(count, 1, 1, length) if key_masks else None
         if window is None or length <= window + 1:
-            output = F.scaled_dot_product_attention(query, key, value, attn_mask=key_mask)
+            output = _attend(query, key, value, key_mask)
         elif key_mask is not None or length <= BLOCK + 2 * window:
             mask = plan.band(length, window, query.device)
-            mask = mask if key_mask is None else mask & key_mask
-            output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            output = _attend(query, key, value, mask if key_mask is None else mask & key_mask)
         else:
-            output = _banded(query, key, value, plan.blocks(length, window, query.device), window)
+            mask = plan.blocks(length, window, query.device)
+            # One sequence at a time: their blocks are views, which a batch of them could not be.
+            sequences = zip(query, key, value, strict=True)
+            output = torch.stack([_banded(*states, mask, window) for states in sequences])
         outputs.append(output.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs) if outputs else torch.empty_like(value_THD)
 
 
-def _banded(query_NHLD: Tensor, key_NHLD: Tensor, value_NHLD: Tensor, mask: Tensor, window: int) -> Tensor:
-    length = query_NHLD.shape[2]
-    blocks = len(mask)
+def _banded(query_HLD: Tensor, key_HLD: Tensor, value_HLD: Tensor, mask: Tensor, window: int) -> Tensor:
+    length, blocks = query_HLD.shape[1], len(mask)
     tail = blocks * BLOCK - length
-    query = F.pad(query_NHLD, (0, 0, 0, tail)).unflatten(2, (blocks, BLOCK)).transpose(1, 2)
+    query = F.pad(query_HLD, (0, 0, 0, tail)).unflatten(1, (blocks, BLOCK)).transpose(0, 1)
     key, value = (
         # Overlapping views of the padded keys: no block is copied.
-        F.pad(states, (0, 0, window, tail + window))
-        .unfold(2, BLOCK + 2 * window, BLOCK)
-        .permute(0, 2, 1, 4, 3)
-        for states in (key_NHLD, value_NHLD)
+        F.pad(states, (0, 0, window, tail + window)).unfold(1, BLOCK + 2 * window, BLOCK).permute(1, 0, 3, 2)
+        for states in (key_HLD, value_HLD)
     )
-    mask = mask.expand(len(query), *mask.shape).flatten(0, 1)
-    output = F.scaled_dot_product_attention(
-        query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), attn_mask=mask
-    )
-    return output.unflatten(0, (-1, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
+    return _attend(query, key, value, mask).transpose(0, 1).flatten(1, 2)[:, :length]
+
+
+def _attend(query_NHLD: Tensor, key_NHLD: Tensor, value_NHLD: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention where every query of a sequence may see every key that ``mask`` allows."""
+    if query_NHLD.dtype != torch.bfloat16 or query_NHLD.is_cuda or torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(query_NHLD, key_NHLD, value_NHLD, attn_mask=mask)
+    # PyTorch's CPU kernel is no faster in bfloat16 than in float32; the plain products are.
+    sequences, heads, length, width = query_NHLD.shape
+    rows = max(1, _SCORES // (sequences * heads * key_NHLD.shape[2]))
+    scaled, key_NHDL = query_NHLD * width**-0.5, key_NHLD.transpose(-1, -2)
+    mixed = []
+    for start in range(0, length, rows):
+        scores = scaled[:, :, start : start + rows] @ key_NHDL
+        if mask is not None:
+            seen = mask if mask.shape[-2] == 1 else mask[..., start : start + rows, :]
+            scores.masked_fill_(~seen, torch.finfo(scores.dtype).min)
+        mixed.append(scores.softmax(dim=-1) @ value_NHLD)
+    return torch.cat(mixed, dim=2)

@@ -55,12 +55,12 @@ class SpeedRow:
 
 
 def documents(name: str, count: int, vocab_size: int) -> Documents:
-    """``count`` documents of one of SETS, ids drawn with the protocol's seed 42."""
+    """``count`` documents of a set named as in SETS, ids drawn with the protocol's seed 42.
+
+    ``fixed-N`` is N tokens each, ``variable-N`` normal around N, cut to 32..2N.
+    """
     generator = np.random.default_rng(42)
-    kind, _, size = name.partition("-")
-    length = int(size)
-    if name not in SETS:
-        raise FlatcoatError(f"no document set {name}: known are {', '.join(SETS)}")
+    kind, length = _parsed(name)
     if kind == "fixed":
         lengths = np.full(count, length)
     else:
@@ -212,7 +212,14 @@ def compare(
 
 def document_count(name: str, scale: float) -> int:
     """Documents of a set so that every set holds about ``scale`` of the protocol's 8192 x 512 tokens."""
-    return max(1, round(scale * PROTOCOL_DOCUMENTS * 512 / int(name.partition("-")[2])))
+    return max(1, round(scale * PROTOCOL_DOCUMENTS * 512 / _parsed(name)[1]))
+
+
+def _parsed(name: str) -> tuple[str, int]:
+    kind, _, size = name.partition("-")
+    if kind not in ("fixed", "variable") or not size.isdigit() or int(size) < 1:
+        raise FlatcoatError(f"no document set {name}: write {', '.join(SETS)} or another length")
+    return kind, int(size)
 
 
 def describe_machine() -> str:
