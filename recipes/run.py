@@ -99,7 +99,7 @@ def build_model(recipe: Recipe, pairs: dict[str, list[Pair]], folder: Path) -> "
     import torch
 
     from ..retrieval.colbert import UnpaddedColBERT
-    from ..retrieval.encoding import loading_error, unpad_backbone
+    from ..retrieval.encoding import loading, unpad_backbone
 
     # A new projection and new tokens are random even where the base is a checkpoint.
     torch.manual_seed(recipe.training.seed)
@@ -109,7 +109,7 @@ def build_model(recipe: Recipe, pairs: dict[str, list[Pair]], folder: Path) -> "
         base = str(folder)
     assert base is not None
     settings = recipe.encoder
-    try:
+    with loading(base):
         model: SentenceTransformer
         if recipe.kind == "colbert":
             model = UnpaddedColBERT(
@@ -123,8 +123,6 @@ def build_model(recipe: Recipe, pairs: dict[str, list[Pair]], folder: Path) -> "
             )
         else:
             model = _dense_model(base, recipe)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise loading_error(base, error) from error
     unpad_backbone(model)
     return model
 

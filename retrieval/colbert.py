@@ -22,7 +22,7 @@ from .encoding import (
     HiddenBatch,
     check_texts,
     hidden_batches,
-    loading_error,
+    loading,
     packed_backbone,
     token_counts,
     token_ids,
@@ -56,10 +56,8 @@ class ColbertEncoder:
 
         Raises FlatcoatError where there is no such model.
         """
-        try:
+        with loading(name_or_path):
             model = UnpaddedColBERT(str(name_or_path), **options)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise loading_error(name_or_path, error) from error
         return ColbertEncoder(model, str(name_or_path))
 
     def save(self, folder: str | Path) -> None:

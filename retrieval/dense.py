@@ -22,7 +22,7 @@ from .encoding import (
     HiddenBatch,
     check_texts,
     hidden_batches,
-    loading_error,
+    loading,
     packed_backbone,
     token_counts,
     token_ids,
@@ -48,10 +48,8 @@ class DenseEncoder:
 
         Raises FlatcoatError where there is no such model.
         """
-        try:
+        with loading(name_or_path):
             model = SentenceTransformer(str(name_or_path), **options)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise loading_error(name_or_path, error) from error
         return DenseEncoder(model, str(name_or_path))
 
     def save(self, folder: str | Path) -> None:

@@ -5,6 +5,7 @@ Axes: N texts, T tokens, D width.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -137,6 +138,15 @@ def check_texts(texts: Sequence[str]) -> None:
     for text in texts:
         if not isinstance(text, str):
             raise FlatcoatError(f"a text is {type(text).__name__} {text!r:.60}: strings are wanted")
+
+
+@contextmanager
+def loading(name: str | Path) -> Iterator[None]:
+    """Turn what libraries raise while loading the model ``name`` into a FlatcoatError of one line."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise loading_error(name, error) from error
 
 
 def loading_error(name: str | Path, error: Exception) -> FlatcoatError:
