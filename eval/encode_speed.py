@@ -249,7 +249,7 @@ def draw(rows: Sequence[SpeedRow], machine: str, file: Path) -> None:
         axes.set(title=precision, xticks=range(len(names)), xticklabels=names, ylabel="real tokens a second")
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="x", labelrotation=15)
-    panels[0].legend(frameon=False, fontsize="small")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(machine, fontsize="small")
     figure.savefig(file, dpi=120)
 
