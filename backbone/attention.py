@@ -5,6 +5,7 @@ Axes: T tokens, H heads, D head width, N sequences of one length, L that length,
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 
 import torch
@@ -37,6 +38,7 @@ class AttentionPlan:
         """The plan of a batch; its tensors stay on the batch's device."""
         return AttentionPlan(batch.cu_seqlens, batch.lengths, batch.key_mask_T)
 
+    @cached_property
     def runs(self) -> list[tuple[int, int]]:
         """(sequences, length) of each run of neighbours of one length."""
         return [(sum(1 for _ in run), length) for length, run in groupby(self.lengths)]
@@ -86,18 +88,12 @@ def grouped_attention(
     Local layers score blocks of queries against their own window of keys once a sequence is long enough for
     that to be less work than the whole band. Returns [T, H, D].
     """
-    runs = plan.runs()
     # Split rather than sliced: the backward of a slice fills a gradient of the whole batch for each run.
-    pieces = [
-        states.split([count * length for count, length in runs]) for states in (query_THD, key_THD, value_THD)
-    ]
-    key_masks = (
-        plan.key_mask_T.split([count * length for count, length in runs])
-        if plan.key_mask_T is not None
-        else ()
-    )
+    sizes = [count * length for count, length in plan.runs]
+    pieces = [states.split(sizes) for states in (query_THD, key_THD, value_THD)]
+    key_masks = () if plan.key_mask_T is None else plan.key_mask_T.split(sizes)
     outputs = []
-    for index, (count, length) in enumerate(runs):
+    for index, (count, length) in enumerate(plan.runs):
         query, key, value = (piece[index].unflatten(0, (count, length)).transpose(1, 2) for piece in pieces)
         key_mask = key_masks[index].view(count, 1, 1, length) if key_masks else None
         if window is None or length <= window + 1:

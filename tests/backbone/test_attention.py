@@ -86,7 +86,7 @@ def test_masks_are_made_once_a_forward() -> None:
     for _ in range(3):
         grouped_attention(*states(700, 0), plan, 8)
     assert len(plan._masks) == 2
-    assert plan.runs() == [(2, 300), (1, 100)]
+    assert plan.runs == [(2, 300), (1, 100)]
 
 
 def test_nothing_in_nothing_out() -> None:
