@@ -102,7 +102,7 @@ class ColbertEncoder:
     def _encode(self, texts: Sequence[str], is_query: bool) -> TokenVectors:
         check_texts(texts)
         if not texts:
-            return TokenVectors.from_list([], self.contract.width)
+            return TokenVectors.from_list([], self.model[-1].out_features)
         backbone = packed_backbone(self.model)
         if backbone is None:
             vectors = self.model.encode(list(texts), is_query=is_query, show_progress_bar=False)

@@ -56,6 +56,11 @@ class DenseEncoder:
         """Write a checkpoint that plain sentence-transformers loads with equal outputs."""
         self.model.save(str(folder), create_model_card=False)
 
+    @property
+    def _width(self) -> int:
+        # Not through the contract, which would hash every weight before the first text.
+        return int(self.model.get_sentence_embedding_dimension() or 0)
+
     @cached_property
     def _weights(self) -> str:
         return weights_hash(self.model)
@@ -64,14 +69,13 @@ class DenseEncoder:
     def contract(self) -> Contract:
         """Everything that decides which vectors a text gets."""
         model = self.model
-        width = model.get_sentence_embedding_dimension()
         length = int(model.max_seq_length or model.tokenizer.model_max_length)
         pooling = next((module for module in model if isinstance(module, Pooling)), None)
         return Contract(
             kind="dense",
             model=self.name,
             weights=self._weights,
-            width=int(width or 0),
+            width=self._width,
             query_prefix=self._prompt(_QUERY_PROMPTS),
             document_prefix=self._prompt(_DOCUMENT_PROMPTS),
             query_length=length,
@@ -101,7 +105,7 @@ class DenseEncoder:
 
     def _encode(self, texts: Sequence[str], prompt: str) -> np.ndarray:
         check_texts(texts)
-        vectors_ND = np.empty((len(texts), self.contract.width), dtype=np.float32)
+        vectors_ND = np.empty((len(texts), self._width), dtype=np.float32)
         backbone = packed_backbone(self.model)
         if backbone is None or any(
             not module.include_prompt for module in self.model if isinstance(module, Pooling)
