@@ -25,7 +25,7 @@ def encode(
         list[str] | None, typer.Option("--set", help="A document set; may be repeated. Default: all four.")
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32, bf16 or int8; may be repeated. Default: fp32 and bf16.")
+        list[str] | None, typer.Option(help="fp32 or bf16; may be repeated. Default: both.")
     ] = None,
     scale: Annotated[
         float, typer.Option(min=0, help="Fraction of the protocol's 4,194,304 tokens a set.")
