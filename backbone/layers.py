@@ -1,15 +1,11 @@
 """The blocks of ModernBERT over packed tokens. Axes: T tokens, H heads, D width."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import AttentionPlan
+from .attention import Attend
 from .rotary import Rotary, rotate
-
-Attend = Callable[[Tensor, Tensor, Tensor, AttentionPlan, int | None], Tensor]
 
 
 class Embeddings(nn.Module):
@@ -36,20 +32,17 @@ class Embeddings(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention with rotary positions, global or within ``window`` tokens on each side."""
 
-    def __init__(
-        self, width: int, heads: int, window: int | None, bias: bool, dropout: float, attend: Attend
-    ):
+    def __init__(self, width: int, heads: int, window: int | None, bias: bool, dropout: float):
         super().__init__()
         self.heads = heads
         self.window = window
-        self.attend = attend
         self.Wqkv = nn.Linear(width, 3 * width, bias=bias)
         self.Wo = nn.Linear(width, width, bias=bias)
         self.out_drop = nn.Dropout(dropout)
 
-    def forward(self, hidden_TD: Tensor, plan: AttentionPlan, rotary: Rotary) -> Tensor:
+    def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary) -> Tensor:
         query, key, value = self.Wqkv(hidden_TD).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        mixed_THD = self.attend(rotate(query, rotary), rotate(key, rotary), value, plan, self.window)
+        mixed_THD = attend(rotate(query, rotary), rotate(key, rotary), value, self.window)
         return self.out_drop(self.Wo(mixed_THD.flatten(1)))
 
 
@@ -77,8 +70,8 @@ class Layer(nn.Module):
         self.mlp_norm = mlp_norm
         self.mlp = mlp
 
-    def forward(self, hidden_TD: Tensor, plan: AttentionPlan, rotary: Rotary) -> Tensor:
-        hidden_TD = hidden_TD + self.attn(self.attn_norm(hidden_TD), plan, rotary)
+    def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary) -> Tensor:
+        hidden_TD = hidden_TD + self.attn(self.attn_norm(hidden_TD), attend, rotary)
         return hidden_TD + self.mlp(self.mlp_norm(hidden_TD))
 
 

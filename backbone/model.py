@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .attention import AttentionPlan, grouped_attention
+from .attention import AttentionPlan, attend_to
 from .config import ModernBertConfig
-from .layers import Attend, Attention, Embeddings, GeGLU, Layer, truncated_normal
+from .layers import Attention, Embeddings, GeGLU, Layer, truncated_normal
 from .packing import PackedBatch
 from .rotary import Rotary, rotary_table
 
@@ -25,7 +25,7 @@ class ModernBert(nn.Module):
     ``model(batch)`` returns the hidden states [T, D] of a PackedBatch, in its order.
     """
 
-    def __init__(self, config: ModernBertConfig, attend: Attend = grouped_attention):
+    def __init__(self, config: ModernBertConfig):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(
@@ -36,18 +36,16 @@ class ModernBert(nn.Module):
             norm_bias=config.norm_bias,
             dropout=config.embedding_dropout,
         )
-        self.layers = nn.ModuleList(
-            _layer(config, index, attend) for index in range(config.num_hidden_layers)
-        )
+        self.layers = nn.ModuleList(_layer(config, index) for index in range(config.num_hidden_layers))
         self.final_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
         _initialise(self, config)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         hidden_TD = self.embeddings(batch.input_ids_T)
-        plan = AttentionPlan.of(batch)
+        attend = attend_to(AttentionPlan.of(batch), hidden_TD.device, hidden_TD.dtype)
         rotary = _rotary_tables(batch, self.config, hidden_TD.dtype)
         for layer, kind in zip(self.layers, self.config.layer_types, strict=True):
-            hidden_TD = layer(hidden_TD, plan, rotary[kind])
+            hidden_TD = layer(hidden_TD, attend, rotary[kind])
         return self.final_norm(hidden_TD)
 
     @staticmethod
@@ -81,7 +79,7 @@ def _rotary_tables(
     }
 
 
-def _layer(config: ModernBertConfig, index: int, attend: Attend) -> Layer:
+def _layer(config: ModernBertConfig, index: int) -> Layer:
     def norm() -> nn.LayerNorm:
         return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
 
@@ -91,7 +89,6 @@ def _layer(config: ModernBertConfig, index: int, attend: Attend) -> Layer:
         window=config.local_attention // 2 if config.layer_types[index] == "local" else None,
         bias=config.attention_bias,
         dropout=config.attention_dropout,
-        attend=attend,
     )
     mlp = GeGLU(
         config.hidden_size, config.intermediate_size, bias=config.mlp_bias, dropout=config.mlp_dropout

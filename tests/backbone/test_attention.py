@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from flatcoat.backbone.attention import BLOCK, AttentionPlan, grouped_attention, reference_attention
+from flatcoat import FlatcoatError
+from flatcoat.backbone.attention import BLOCK, AttentionPlan, choose, kernels, obstacle, reference_attention
+from flatcoat.backbone.attention_cpu import grouped_attention
 from flatcoat.backbone.packing import cumulative
 
 HEADS, WIDTH = 2, 8
@@ -23,8 +25,10 @@ def states(tokens: int, seed: int) -> list[Tensor]:
     return [torch.randn(tokens, HEADS, WIDTH, generator=generator).requires_grad_() for _ in range(3)]
 
 
-def plan_of(lengths: list[int], key_mask_T: Tensor | None = None) -> AttentionPlan:
-    return AttentionPlan(cumulative(lengths), tuple(lengths), key_mask_T)
+def plan_of(
+    lengths: list[int], key_mask_T: Tensor | None = None, slopes_H: Tensor | None = None
+) -> AttentionPlan:
+    return AttentionPlan(cumulative(lengths), tuple(lengths), key_mask_T, slopes_H)
 
 
 def key_mask(tokens: int, seed: int) -> Tensor:
@@ -37,21 +41,23 @@ def key_mask(tokens: int, seed: int) -> Tensor:
     lengths=LENGTHS,
     window=st.sampled_from([None, 8, 64]),
     masked=st.booleans(),
+    sloped=st.booleans(),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_grouped_attention_is_the_reference(
-    lengths: list[int], window: int | None, masked: bool, seed: int
+    lengths: list[int], window: int | None, masked: bool, sloped: bool, seed: int
 ) -> None:
     tokens = sum(lengths)
     mask_T = key_mask(tokens, seed) if masked else None
     if mask_T is not None:
         mask_T[cumulative(lengths)[:-1].long()] = True
+    slopes_H = torch.tensor([0.5, 0.01]) if sloped else None
     inputs = states(tokens, seed)
     upstream = torch.randn(tokens, HEADS, WIDTH, generator=torch.Generator().manual_seed(seed + 1))
     found = {}
     for attend in (reference_attention, grouped_attention):
-        output = attend(*inputs, plan_of(lengths, mask_T), window)
+        output = attend(*inputs, plan_of(lengths, mask_T, slopes_H), window)
         found[attend] = [output, *torch.autograd.grad(output, inputs, upstream)]
     for expected, came in zip(found[reference_attention], found[grouped_attention], strict=True):
         torch.testing.assert_close(came, expected, rtol=1e-5, atol=1e-5)
@@ -98,7 +104,7 @@ def test_nothing_in_nothing_out() -> None:
 def test_bfloat16_inference_agrees_with_the_reference(
     window: int | None, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flatcoat.backbone.attention._SCORES", held)
+    monkeypatch.setattr("flatcoat.backbone.attention_cpu._SCORES", held)
     lengths = [1, 3, 3, 70, 200, 300]
     generator = torch.Generator().manual_seed(0)
     states = [torch.randn(sum(lengths), 2, 16, generator=generator).bfloat16() for _ in range(3)]
@@ -111,3 +117,59 @@ def test_bfloat16_inference_agrees_with_the_reference(
         assert fast.dtype == torch.bfloat16
         assert not fast.isnan().any()
         assert (fast - slow)[attended].abs().max() <= 0.03
+
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def test_a_processor_attends_in_groups() -> None:
+    assert choose(CPU, torch.bfloat16) == "grouped"
+    assert obstacle("varlen", CPU, torch.bfloat16, None) == "needs a CUDA device"
+
+
+def test_kernels_of_a_gpu_leave_what_they_cannot_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flatcoat.backbone.attention_cuda.has_flash", lambda: False)
+    monkeypatch.setattr("flatcoat.backbone.attention_cuda.has_varlen", lambda: True)
+    mask_T = torch.ones(3, dtype=torch.bool)
+    assert choose(CUDA, torch.bfloat16, plan_of([3])) == "varlen"
+    assert choose(CUDA, torch.float32, plan_of([3])) == "grouped"
+    assert choose(CUDA, torch.bfloat16, plan_of([3], mask_T)) == "grouped"
+    assert choose(CUDA, torch.bfloat16, plan_of([3], slopes_H=torch.ones(2))) == "grouped"
+    monkeypatch.setattr("flatcoat.backbone.attention_cuda.has_flash", lambda: True)
+    assert choose(CUDA, torch.bfloat16, plan_of([3], slopes_H=torch.ones(2))) == "flash"
+
+
+def test_a_kernel_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLATCOAT_ATTENTION", "reference")
+    assert choose(CPU, torch.float32) == "reference"
+    monkeypatch.setenv("FLATCOAT_ATTENTION", "varlen")
+    with pytest.raises(FlatcoatError, match="varlen needs a CUDA device"):
+        choose(CPU, torch.float32)
+    monkeypatch.setenv("FLATCOAT_ATTENTION", "fast")
+    with pytest.raises(FlatcoatError, match="'fast': auto, flash, varlen, grouped, reference are known"):
+        choose(CPU, torch.float32)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kernel", ["varlen", "flash", "grouped"])
+@pytest.mark.parametrize("window", [None, 64])
+def test_gpu_kernels_are_the_reference(kernel: str, window: int | None) -> None:
+    lengths = [1, 3, 70, 200, 300]
+    plan = plan_of(lengths)
+    plan.cu_seqlens = plan.cu_seqlens.cuda()
+    if reason := obstacle(kernel, CUDA, torch.bfloat16, plan):
+        pytest.skip(reason)
+    generator = torch.Generator("cuda").manual_seed(0)
+    inputs = [
+        torch.randn(
+            sum(lengths), HEADS, 64, generator=generator, device="cuda", dtype=torch.bfloat16
+        ).requires_grad_()
+        for _ in range(3)
+    ]
+    upstream = torch.randn(sum(lengths), HEADS, 64, generator=generator, device="cuda").bfloat16()
+    found = []
+    for attend in (reference_attention, kernels()[kernel]):
+        output = attend(*inputs, plan, window)
+        found.append([output, *torch.autograd.grad(output, inputs, upstream)])
+    for expected, came in zip(*found, strict=True):
+        assert (came - expected).abs().max() <= 0.03 * expected.abs().max()

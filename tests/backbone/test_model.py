@@ -9,7 +9,6 @@ from torch import Tensor
 from transformers import ModernBertConfig as HFConfig
 from transformers import ModernBertModel
 
-from flatcoat.backbone.attention import reference_attention
 from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
@@ -99,12 +98,12 @@ def test_mixed_lengths_do_not_see_each_other(sdpa: Pair) -> None:
         assert_near(hidden_LD, again_LD)
 
 
-def test_it_is_the_reference_attention_that_is_computed(sdpa: Pair) -> None:
-    slow = ModernBert(sdpa.ours.config, attend=reference_attention).eval()
-    slow.load_state_dict(sdpa.ours.state_dict())
+def test_it_is_the_reference_attention_that_is_computed(sdpa: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = pack([random_ids(length) for length in (70, 300, 300, 5)])
     with torch.no_grad():
-        assert_near(sdpa.ours(batch), slow(batch))
+        fast = sdpa.ours(batch)
+        monkeypatch.setenv("FLATCOAT_ATTENTION", "reference")
+        assert_near(fast, sdpa.ours(batch))
 
 
 def test_no_sequences_give_no_vectors(sdpa: Pair) -> None:
