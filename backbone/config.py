@@ -2,11 +2,12 @@
 
 Source: arXiv 2412.13663 and the published checkpoints. Two spellings of the attention pattern and of the
 rotary bases are in circulation; both are read, and both are written so that every release loads them.
+The paper's ablations (FlexBERT), which no transformers class computes, are written in a spelling of our own.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .. import FlatcoatError
 
@@ -14,13 +15,47 @@ LayerType = Literal["global", "local"]
 _HF_LAYER_TYPES: dict[str, LayerType] = {"full_attention": "global", "sliding_attention": "local"}
 _HF_NAMES = {name: hf for hf, name in _HF_LAYER_TYPES.items()}
 
+Positions = Literal["rope", "absolute", "alibi", "none"]
+NormPosition = Literal["pre", "post"]
+NormKind = Literal["layernorm", "rmsnorm"]
+MlpKind = Literal["glu", "mlp"]
+ActivationName = Literal["gelu", "gelu_tanh", "relu", "silu"]
+Pooling = Literal["cls", "mean"]
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "positions": get_args(Positions),
+    "norm_position": get_args(NormPosition),
+    "norm_kind": get_args(NormKind),
+    "mlp_kind": get_args(MlpKind),
+    "activation": get_args(ActivationName),
+}
+_CLASSIFIER_OPTIONS: dict[str, tuple[str, ...]] = {
+    "classifier_pooling": get_args(Pooling),
+    "classifier_activation": get_args(ActivationName),
+}
+_HF_ACTIVATIONS: dict[str, ActivationName] = {
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+}
+_HF_ACTIVATION_NAMES = {name: hf for hf, name in _HF_ACTIVATIONS.items()}
+_MODERNBERT = {"positions": "rope", "norm_position": "pre", "norm_kind": "layernorm", "mlp_kind": "glu"}
+_HF_ONLY = {"model_type", "hidden_activation", "rope_parameters", "global_attn_every_n_layers"}
+"""Keys that are translated, and so not carried along: they would contradict a shape changed since."""
+
+FLEXBERT = "flatcoat-flexbert"
+"""``model_type`` of a shape that transformers' ModernBERT does not compute: transformers refuses it."""
+
 
 @dataclass(frozen=True)
 class ModernBertConfig:
     """Defaults are ModernBERT-base. ``layer_types`` left empty repeats global, local, local.
 
     ``local_attention`` counts the tokens of a local window on both sides together (128: 64 each way).
-    Raises FlatcoatError where the numbers do not fit together.
+    ``positions`` "absolute" learns ``max_position_embeddings`` vectors, "alibi" lowers scores by distance;
+    ``norm_position`` "post" is BERT's; ``activation`` "gelu_tanh" is gelu's approximation by a tanh.
+    ``extra`` carries what else a file said, and does not count in a comparison.
+    Raises FlatcoatError where the values are unknown or do not fit together.
     """
 
     vocab_size: int = 50368
@@ -33,12 +68,21 @@ class ModernBertConfig:
     local_attention: int = 128
     global_rope_theta: float = 160_000.0
     local_rope_theta: float = 10_000.0
+    positions: Positions = "rope"
+    norm_position: NormPosition = "pre"
+    norm_kind: NormKind = "layernorm"
+    mlp_kind: MlpKind = "glu"
+    activation: ActivationName = "gelu"
     norm_eps: float = 1e-5
     norm_bias: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
     decoder_bias: bool = True
+    tie_word_embeddings: bool = True
+    classifier_pooling: Pooling = "cls"
+    classifier_activation: ActivationName = "gelu"
     classifier_bias: bool = False
+    classifier_dropout: float = 0.0
     attention_dropout: float = 0.0
     embedding_dropout: float = 0.0
     mlp_dropout: float = 0.0
@@ -48,15 +92,16 @@ class ModernBertConfig:
     eos_token_id: int = 50282
     cls_token_id: int = 50281
     sep_token_id: int = 50282
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
+        self._check_options()
         if self.hidden_size % self.num_attention_heads:
             raise FlatcoatError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                 f"{self.num_attention_heads}"
             )
-        if self.head_width % 2:
+        if self.positions == "rope" and self.head_width % 2:
             raise FlatcoatError(f"head width {self.head_width} is odd: rotary positions need an even one")
         if not self.layer_types:
             pattern: tuple[LayerType, ...] = tuple(
@@ -69,6 +114,20 @@ class ModernBertConfig:
                 f"{self.num_hidden_layers}"
             )
 
+    def _check_options(self) -> None:
+        for name, known in (_OPTIONS | _CLASSIFIER_OPTIONS).items():
+            if getattr(self, name) not in known:
+                raise FlatcoatError(f"{name} is {getattr(self, name)!r}: known are {', '.join(known)}")
+        if unknown := set(self.layer_types) - set(_HF_NAMES):
+            raise FlatcoatError(f"layer_types holds {min(unknown)!r}: known are {sorted(_HF_NAMES)}")
+        if self.norm_kind == "rmsnorm" and self.norm_bias:
+            raise FlatcoatError("norm_bias is True, but rmsnorm has no bias: set norm_bias to False")
+        if self.positions == "absolute" and self.max_position_embeddings < 1:
+            raise FlatcoatError(
+                f"max_position_embeddings is {self.max_position_embeddings}: "
+                "absolute positions need at least 1"
+            )
+
     @property
     def head_width(self) -> int:
         """Components of one attention head."""
@@ -76,35 +135,37 @@ class ModernBertConfig:
 
     @staticmethod
     def from_hf(values: Mapping[str, Any]) -> "ModernBertConfig":
-        """Read the content of a Hugging Face ``config.json`` in either spelling.
+        """Read the content of a ``config.json``: Hugging Face's in either spelling, or our own.
 
-        Raises FlatcoatError for another model type, another activation than gelu, or scaled rotary positions.
+        Raises FlatcoatError for another model type, an unknown activation, or scaled rotary positions.
         """
-        if values.get("model_type") != "modernbert":
-            raise FlatcoatError(
-                f"model_type is {values.get('model_type')!r}: a modernbert checkpoint is needed"
-            )
-        if values.get("hidden_activation", "gelu") != "gelu":
-            raise FlatcoatError(
-                f"hidden_activation {values['hidden_activation']!r} is not supported: gelu is"
-            )
-        own = {field.name for field in fields(ModernBertConfig)} - {"extra", "layer_types"}
-        known = {name: values[name] for name in own if values.get(name) is not None}
-        known |= _rope_thetas(values)
-        layers = int(known.get("num_hidden_layers", 22))
-        extra = {name: value for name, value in values.items() if name not in own}
-        return ModernBertConfig(**known, layer_types=_layer_types(values, layers), extra=extra)
+        model_type = values.get("model_type")
+        if model_type not in ("modernbert", FLEXBERT):
+            raise FlatcoatError(f"model_type is {model_type!r}: a modernbert checkpoint is needed")
+        own = values if model_type == FLEXBERT else _own_spelling(values)
+        names = {field.name for field in fields(ModernBertConfig)} - {"extra"}
+        known = {name: own[name] for name in names if own.get(name) is not None}
+        known["layer_types"] = tuple(known.get("layer_types", ()))
+        extra = {name: value for name, value in values.items() if name not in names | _HF_ONLY}
+        return ModernBertConfig(**known, extra=extra)
 
     def to_hf(self) -> dict[str, Any]:
-        """The content of a Hugging Face ``config.json``, in both spellings where the older one can say it."""
+        """The content of a ``config.json``.
+
+        What transformers' ModernBERT computes is written for it, in both spellings where the older one can
+        say it; any other shape under our own names, and a model type and layer types that it refuses.
+        """
         own = asdict(self)
         extra = own.pop("extra")
         types = own.pop("layer_types")
+        if any(getattr(self, name) != value for name, value in _MODERNBERT.items()):
+            return extra | own | {"model_type": FLEXBERT, "layer_types": list(types)}
         thetas = {"global": self.global_rope_theta, "local": self.local_rope_theta}
-        values = extra | own
+        values = extra | {name: value for name, value in own.items() if name not in _OPTIONS}
         values |= {
             "model_type": "modernbert",
-            "hidden_activation": "gelu",
+            "hidden_activation": _HF_ACTIVATION_NAMES[self.activation],
+            "classifier_activation": _HF_ACTIVATION_NAMES[self.classifier_activation],
             "layer_types": [_HF_NAMES[name] for name in types],
             "rope_parameters": {
                 hf: {"rope_type": "default", "rope_theta": thetas[name]}
@@ -114,12 +175,17 @@ class ModernBertConfig:
         period = next(
             (every for every in range(1, len(types) + 1) if types == _every(every, len(types))), None
         )
-        values.pop("global_attn_every_n_layers", None)
         return values if period is None else values | {"global_attn_every_n_layers": period}
 
 
 def _every(period: int, layers: int) -> tuple[LayerType, ...]:
     return tuple("local" if layer % period else "global" for layer in range(layers))
+
+
+def _own_spelling(values: Mapping[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in values.items() if name not in _OPTIONS}
+    layers = int(values.get("num_hidden_layers") or 22)
+    return own | _rope_thetas(values) | _activation(values) | {"layer_types": _layer_types(values, layers)}
 
 
 def _layer_types(values: Mapping[str, Any], layers: int) -> tuple[LayerType, ...]:
@@ -130,6 +196,16 @@ def _layer_types(values: Mapping[str, Any], layers: int) -> tuple[LayerType, ...
     if unknown:
         raise FlatcoatError(f"layer_types holds {unknown[0]!r}: known are {sorted(_HF_LAYER_TYPES)}")
     return tuple(_HF_LAYER_TYPES[name] for name in named)
+
+
+def _activation(values: Mapping[str, Any]) -> dict[str, ActivationName]:
+    named: dict[str, ActivationName] = {}
+    for hf, own in (("hidden_activation", "activation"), ("classifier_activation", "classifier_activation")):
+        name = values.get(hf, "gelu")
+        if name not in _HF_ACTIVATIONS:
+            raise FlatcoatError(f"{hf} {name!r} is not supported: {', '.join(_HF_ACTIVATIONS)} are")
+        named[own] = _HF_ACTIVATIONS[name]
+    return named
 
 
 def _rope_thetas(values: Mapping[str, Any]) -> dict[str, float]:

@@ -1,36 +1,70 @@
-"""The blocks of ModernBERT over packed tokens. Axes: T tokens, H heads, D width."""
+"""The blocks of ModernBERT and of its ablations over packed tokens. Axes: T tokens, H heads, D width."""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import FlatcoatError
 from .attention import Attend
+from .packing import PackedBatch
 from .rotary import Rotary, rotate
+
+Activation = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+}
+
+
+def make_norm(kind: str, width: int, eps: float, bias: bool) -> nn.Module:
+    """A "layernorm", or an "rmsnorm" (arXiv 1910.07467), which never has a bias."""
+    return nn.RMSNorm(width, eps=eps) if kind == "rmsnorm" else nn.LayerNorm(width, eps=eps, bias=bias)
 
 
 class Embeddings(nn.Module):
-    """Token embeddings, LayerNorm, dropout: ids [T] to [T, D]."""
+    """Token embeddings, learned vectors for so many ``positions`` where given, norm, dropout: [T, D].
+
+    The forward raises FlatcoatError for a sequence longer than the positions.
+    """
 
     def __init__(
         self,
         vocab_size: int,
         width: int,
         pad_token_id: int | None,
-        eps: float,
-        norm_bias: bool,
+        positions: int | None,
+        norm: nn.Module,
         dropout: float,
     ):
         super().__init__()
         self.tok_embeddings = nn.Embedding(vocab_size, width, padding_idx=pad_token_id)
-        self.norm = nn.LayerNorm(width, eps=eps, bias=norm_bias)
+        self.position_embeddings = None if positions is None else nn.Embedding(positions, width)
+        self.norm = norm
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, input_ids_T: Tensor) -> Tensor:
-        return self.drop(self.norm(self.tok_embeddings(input_ids_T)))
+    def forward(self, batch: PackedBatch) -> Tensor:
+        hidden_TD = self.tok_embeddings(batch.input_ids_T)
+        if self.position_embeddings is not None:
+            known = self.position_embeddings.num_embeddings
+            if batch.max_seqlen > known:
+                raise FlatcoatError(
+                    f"a sequence of {batch.max_seqlen} tokens is longer than the {known} learned positions: "
+                    f"truncate it to {known}"
+                )
+            hidden_TD = hidden_TD + self.position_embeddings(batch.positions())
+        return self.drop(self.norm(hidden_TD))
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with rotary positions, global or within ``window`` tokens on each side."""
+    """Multi-head self-attention, global or within ``window`` tokens on each side.
+
+    Queries and keys are turned where a rotary table comes with the states.
+    """
 
     def __init__(self, width: int, heads: int, window: int | None, bias: bool, dropout: float):
         super().__init__()
@@ -40,42 +74,68 @@ class Attention(nn.Module):
         self.Wo = nn.Linear(width, width, bias=bias)
         self.out_drop = nn.Dropout(dropout)
 
-    def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary) -> Tensor:
+    def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary | None) -> Tensor:
         query, key, value = self.Wqkv(hidden_TD).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        mixed_THD = attend(rotate(query, rotary), rotate(key, rotary), value, self.window)
+        if rotary is not None:
+            query, key = rotate(query, rotary), rotate(key, rotary)
+        mixed_THD = attend(query, key, value, self.window)
         return self.out_drop(self.Wo(mixed_THD.flatten(1)))
 
 
-class GeGLU(nn.Module):
+class GatedMlp(nn.Module):
     """Gated feed-forward block (arXiv 2002.05202): the first half of Wi is activated, the second gates it."""
 
-    def __init__(self, width: int, inner_width: int, bias: bool, dropout: float):
+    def __init__(self, width: int, inner_width: int, activation: Activation, bias: bool, dropout: float):
         super().__init__()
+        self.activation = activation
         self.Wi = nn.Linear(width, 2 * inner_width, bias=bias)
         self.drop = nn.Dropout(dropout)
         self.Wo = nn.Linear(inner_width, width, bias=bias)
 
     def forward(self, hidden_TD: Tensor) -> Tensor:
         activated, gate = self.Wi(hidden_TD).chunk(2, dim=-1)
-        return self.Wo(self.drop(F.gelu(activated) * gate))
+        return self.Wo(self.drop(self.activation(activated) * gate))
+
+
+class Mlp(nn.Module):
+    """BERT's feed-forward block: no gate."""
+
+    def __init__(self, width: int, inner_width: int, activation: Activation, bias: bool, dropout: float):
+        super().__init__()
+        self.activation = activation
+        self.Wi = nn.Linear(width, inner_width, bias=bias)
+        self.drop = nn.Dropout(dropout)
+        self.Wo = nn.Linear(inner_width, width, bias=bias)
+
+    def forward(self, hidden_TD: Tensor) -> Tensor:
+        return self.Wo(self.drop(self.activation(self.Wi(hidden_TD))))
 
 
 class Layer(nn.Module):
     """A pre-norm layer. ``attn_norm`` is an identity in the first: the embeddings are normed already."""
 
-    def __init__(self, attention: Attention, mlp: GeGLU, attn_norm: nn.Module, mlp_norm: nn.Module):
+    def __init__(self, attention: Attention, mlp: nn.Module, attn_norm: nn.Module, mlp_norm: nn.Module):
         super().__init__()
         self.attn_norm = attn_norm
         self.attn = attention
         self.mlp_norm = mlp_norm
         self.mlp = mlp
 
-    def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary) -> Tensor:
+    def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary | None) -> Tensor:
         hidden_TD = hidden_TD + self.attn(self.attn_norm(hidden_TD), attend, rotary)
         return hidden_TD + self.mlp(self.mlp_norm(hidden_TD))
+
+
+class PostNormLayer(Layer):
+    """BERT's order (arXiv 1810.04805): each norm stands after its residual sum, so none follows the last."""
+
+    def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary | None) -> Tensor:
+        hidden_TD = self.attn_norm(hidden_TD + self.attn(hidden_TD, attend, rotary))
+        return self.mlp_norm(hidden_TD + self.mlp(hidden_TD))
 
 
 @torch.no_grad()
 def truncated_normal(weight: Tensor, std: float) -> None:
     """Fill in place from a normal distribution cut at two standard deviations (ModernBERT's start)."""
-    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+    if not weight.is_meta:  # A checkpoint's weights come next; computing on no data takes its time.
+        nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)

@@ -1,17 +1,30 @@
 """ModernBERT over packed batches: token ids in, token vectors out. Source: arXiv 2412.13663.
 
+A config makes the paper's ablations too (FlexBERT), and so encoders shaped as BERT, RoBERTa, MosaicBERT.
 Axes: T tokens of all sequences together, D width.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from .alibi import alibi_slopes
 from .attention import AttentionPlan, attend_to
 from .config import ModernBertConfig
-from .layers import Attention, Embeddings, GeGLU, Layer, truncated_normal
+from .layers import (
+    ACTIVATIONS,
+    Attention,
+    Embeddings,
+    GatedMlp,
+    Layer,
+    Mlp,
+    PostNormLayer,
+    make_norm,
+    truncated_normal,
+)
 from .packing import PackedBatch
 from .rotary import Rotary, rotary_table
 
@@ -23,29 +36,39 @@ class ModernBert(nn.Module):
     """The encoder without a head; parameters carry the names of the published checkpoints.
 
     ``model(batch)`` returns the hidden states [T, D] of a PackedBatch, in its order.
+    With ``gradient_checkpointing`` set, training keeps no activations within layers but computes them again.
     """
 
     def __init__(self, config: ModernBertConfig):
         super().__init__()
         self.config = config
+        self.gradient_checkpointing = False
         self.embeddings = Embeddings(
             vocab_size=config.vocab_size,
             width=config.hidden_size,
             pad_token_id=config.pad_token_id if config.pad_token_id < config.vocab_size else None,
-            eps=config.norm_eps,
-            norm_bias=config.norm_bias,
+            positions=config.max_position_embeddings if config.positions == "absolute" else None,
+            norm=_norm(config),
             dropout=config.embedding_dropout,
         )
         self.layers = nn.ModuleList(_layer(config, index) for index in range(config.num_hidden_layers))
-        self.final_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
+        self.final_norm = _norm(config) if config.norm_position == "pre" else nn.Identity()
         _initialise(self, config)
 
     def forward(self, batch: PackedBatch) -> Tensor:
-        hidden_TD = self.embeddings(batch.input_ids_T)
-        attend = attend_to(AttentionPlan.of(batch), hidden_TD.device, hidden_TD.dtype)
-        rotary = _rotary_tables(batch, self.config, hidden_TD.dtype)
+        hidden_TD = self.embeddings(batch)
+        device, dtype = hidden_TD.device, hidden_TD.dtype
+        heads = self.config.num_attention_heads
+        slopes_H = alibi_slopes(heads, device) if self.config.positions == "alibi" else None
+        attend = attend_to(AttentionPlan.of(batch, slopes_H), device, dtype)
+        rotary = _rotary_tables(batch, self.config, dtype)
         for layer, kind in zip(self.layers, self.config.layer_types, strict=True):
-            hidden_TD = layer(hidden_TD, attend, rotary[kind])
+            inputs = (hidden_TD, attend, rotary.get(kind))
+            # The layer's mode rather than ours: PaddedModernBert switches the mode of our layers alone.
+            if self.gradient_checkpointing and layer.training and torch.is_grad_enabled():
+                hidden_TD = cast(Tensor, checkpoint(layer, *inputs, use_reentrant=False))
+            else:
+                hidden_TD = layer(*inputs)
         return self.final_norm(hidden_TD)
 
     @staticmethod
@@ -68,10 +91,9 @@ class ModernBert(nn.Module):
 def _rotary_tables(
     batch: PackedBatch, config: ModernBertConfig, dtype: torch.dtype
 ) -> "Mapping[str, Rotary]":
-    starts = batch.cu_seqlens[:-1].long()
-    lengths = torch.tensor(batch.lengths, dtype=torch.long, device=starts.device)
-    tokens = torch.arange(len(batch.input_ids_T), device=starts.device)
-    positions_T = tokens - torch.repeat_interleave(starts, lengths, output_size=len(tokens))
+    if config.positions != "rope":
+        return {}
+    positions_T = batch.positions()
     thetas = {"global": config.global_rope_theta, "local": config.local_rope_theta}
     return {
         kind: rotary_table(positions_T, batch.max_seqlen, config.head_width, theta, dtype)
@@ -79,10 +101,11 @@ def _rotary_tables(
     }
 
 
-def _layer(config: ModernBertConfig, index: int) -> Layer:
-    def norm() -> nn.LayerNorm:
-        return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
+def _norm(config: ModernBertConfig) -> nn.Module:
+    return make_norm(config.norm_kind, config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
 
+
+def _layer(config: ModernBertConfig, index: int) -> Layer:
     attention = Attention(
         width=config.hidden_size,
         heads=config.num_attention_heads,
@@ -90,16 +113,23 @@ def _layer(config: ModernBertConfig, index: int) -> Layer:
         bias=config.attention_bias,
         dropout=config.attention_dropout,
     )
-    mlp = GeGLU(
-        config.hidden_size, config.intermediate_size, bias=config.mlp_bias, dropout=config.mlp_dropout
+    mlp = (GatedMlp if config.mlp_kind == "glu" else Mlp)(
+        config.hidden_size,
+        config.intermediate_size,
+        activation=ACTIVATIONS[config.activation],
+        bias=config.mlp_bias,
+        dropout=config.mlp_dropout,
     )
-    return Layer(attention, mlp, attn_norm=norm() if index else nn.Identity(), mlp_norm=norm())
+    if config.norm_position == "post":
+        return PostNormLayer(attention, mlp, attn_norm=_norm(config), mlp_norm=_norm(config))
+    return Layer(attention, mlp, attn_norm=_norm(config) if index else nn.Identity(), mlp_norm=_norm(config))
 
 
 def _initialise(model: ModernBert, config: ModernBertConfig) -> None:
     std = config.initializer_range
-    truncated_normal(model.embeddings.tok_embeddings.weight, std)
     for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding):
+            truncated_normal(module.weight, std)
         if isinstance(module, nn.Linear):
             into_residual = name.endswith("Wo")
             truncated_normal(

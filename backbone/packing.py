@@ -32,6 +32,13 @@ class PackedBatch:
         """Tokens of the longest sequence."""
         return max(self.lengths, default=0)
 
+    def positions(self) -> Tensor:
+        """Where each token stands in its own sequence: [T] (int64)."""
+        starts = self.cu_seqlens[:-1].long()
+        lengths = torch.tensor(self.lengths, dtype=torch.long, device=starts.device)
+        tokens = torch.arange(len(self.input_ids_T), device=starts.device)
+        return tokens - torch.repeat_interleave(starts, lengths, output_size=len(tokens))
+
     @staticmethod
     def from_sequences(
         sequences: Sequence[Sequence[int]], device: torch.device | str | None = None

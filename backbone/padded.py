@@ -24,6 +24,9 @@ class PaddedModernBert(PreTrainedModel):
     base_model_prefix = "model"
     _supports_sdpa = True
     _supports_flash_attn = True
+    supports_gradient_checkpointing = True
+    gradient_checkpointing = False
+    """Set by transformers' ``gradient_checkpointing_enable``; always checkpointed without re-entrance."""
 
     def __init__(self, config: HFConfig):
         super().__init__(config)
@@ -70,4 +73,5 @@ class PaddedModernBert(PreTrainedModel):
     def encode(self, batch: PackedBatch) -> Tensor:
         """Hidden states [T, D] of a packed batch, with nothing padded."""
         (packed,) = self._packed
+        packed.gradient_checkpointing = self.gradient_checkpointing
         return packed(batch)
