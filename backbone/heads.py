@@ -1,47 +1,62 @@
-"""What stands on top of the encoder. Axes: T tokens, D width, V vocabulary."""
+"""The masked-language-model head on the encoder. Axes: T tokens, D width, V vocabulary."""
 
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModernBertConfig
-from .layers import truncated_normal
+from .layers import ACTIVATIONS, make_norm, truncated_normal
 from .model import ModernBert
 from .packing import PackedBatch
 
 
 class PredictionHead(nn.Module):
-    """Dense, gelu, LayerNorm: [T, D] to [T, D]."""
+    """Dense, activation, norm: [..., D] to [..., D]."""
 
-    def __init__(self, width: int, eps: float, bias: bool, norm_bias: bool):
+    def __init__(self, width: int, activation: str, norm: nn.Module, bias: bool, std: float):
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.dense = nn.Linear(width, width, bias=bias)
-        self.norm = nn.LayerNorm(width, eps=eps, bias=norm_bias)
+        self.norm = norm
+        truncated_normal(self.dense.weight, std)
+        if self.dense.bias is not None:
+            nn.init.zeros_(self.dense.bias)
 
     def forward(self, hidden_TD: Tensor) -> Tensor:
-        return self.norm(F.gelu(self.dense(hidden_TD)))
+        return self.norm(self.activation(self.dense(hidden_TD)))
+
+
+def prediction_head(config: ModernBertConfig) -> PredictionHead:
+    """The head of a config, newly drawn: what masked language models and classifiers share."""
+    return PredictionHead(
+        config.hidden_size,
+        activation=config.classifier_activation,
+        norm=make_norm(config.norm_kind, config.hidden_size, eps=config.norm_eps, bias=config.norm_bias),
+        bias=config.classifier_bias,
+        std=config.initializer_range / (2 * config.num_hidden_layers) ** 0.5,
+    )
 
 
 class MaskedLanguageModel(nn.Module):
     """The encoder with its masked-language-model head; the decoder shares the token embeddings.
 
     ``model(batch)`` returns logits [T, V]; ``positions`` (int64) limits them to the tokens asked for.
+    The decoder has weights of its own where the config's ``tie_word_embeddings`` is False.
     """
 
     def __init__(self, config: ModernBertConfig):
         super().__init__()
         self.config = config
         self.model = ModernBert(config)
-        self.head = PredictionHead(
-            config.hidden_size, config.norm_eps, config.classifier_bias, config.norm_bias
-        )
+        self.head = prediction_head(config)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=config.decoder_bias)
-        truncated_normal(
-            self.head.dense.weight, config.initializer_range / (2 * config.num_hidden_layers) ** 0.5
-        )
-        self.decoder.weight = self.model.embeddings.tok_embeddings.weight
+        if config.tie_word_embeddings:
+            self.decoder.weight = self.model.embeddings.tok_embeddings.weight
+        else:
+            truncated_normal(
+                self.decoder.weight, config.initializer_range / (2 * config.num_hidden_layers) ** 0.5
+            )
         if self.decoder.bias is not None:
             nn.init.zeros_(self.decoder.bias)
 
@@ -53,7 +68,10 @@ class MaskedLanguageModel(nn.Module):
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, dtype: torch.dtype | None = None) -> "MaskedLanguageModel":
-        """Load a masked-language-model checkpoint, the tied decoder present or missing."""
+        """Load a masked-language-model checkpoint, the tied decoder present or missing.
+
+        Raises FlatcoatError where there is no such checkpoint, or it has no such head.
+        """
         from .weights import load_masked_lm
 
         return load_masked_lm(name_or_path, dtype)

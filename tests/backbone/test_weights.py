@@ -107,7 +107,7 @@ def test_the_defaults_are_modernbert_base() -> None:
     ("changes", "message"),
     [
         ({"model_type": "bert"}, "model_type is 'bert'"),
-        ({"hidden_activation": "relu"}, "hidden_activation 'relu' is not supported"),
+        ({"hidden_activation": "tanh"}, "hidden_activation 'tanh' is not supported"),
         ({"num_attention_heads": 3}, "hidden_size 64 is not a multiple of num_attention_heads 3"),
         ({"hidden_size": 66}, "head width 33 is odd"),
         ({"layer_types": ["full_attention"]}, "layer_types names 1 layers, num_hidden_layers is 5"),
@@ -264,9 +264,86 @@ def test_broken_checkpoints_say_what_is_wrong(theirs: Path, load: Callable[[Path
         load(theirs)
 
 
-def test_an_encoder_without_a_head_is_no_masked_language_model(modernbert_folder: Path) -> None:
-    with pytest.raises(FlatcoatError, match="lacks"):
+def test_an_encoder_without_a_head_is_no_masked_language_model(modernbert_folder: Path, theirs: Path) -> None:
+    message = r"lacks 3 weights .* first decoder\.bias, head\.dense\.weight, head\.norm\.weight"
+    with pytest.raises(FlatcoatError, match=message):
         MaskedLanguageModel.from_pretrained(modernbert_folder)
+    rewrite(theirs, lambda state: {name: state[name] for name in state if name.startswith("model.")})
+    with pytest.raises(FlatcoatError, match=message):
+        MaskedLanguageModel.from_pretrained(theirs)
+
+
+@torch.no_grad()
+def test_a_masked_language_model_is_loaded_without_the_prefix(theirs: Path) -> None:
+    expected = MaskedLanguageModel.from_pretrained(theirs)(BATCH)
+    rewrite(theirs, lambda state: {name.removeprefix("model."): state[name] for name in state})
+    assert torch.equal(MaskedLanguageModel.from_pretrained(theirs)(BATCH), expected)
+    assert torch.equal(
+        ModernBert.from_pretrained(theirs)(BATCH), MaskedLanguageModel.from_pretrained(theirs).model(BATCH)
+    )
+
+
+@torch.no_grad()
+def test_a_decoder_of_its_own_is_kept(config: ModernBertConfig, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    untied = ModernBertForMaskedLM(HFConfig(**config.to_hf() | {"tie_word_embeddings": False}))
+    untied.save_pretrained(tmp_path / "theirs")
+    ours = MaskedLanguageModel.from_pretrained(tmp_path / "theirs")
+    assert ours.decoder.weight is not ours.model.embeddings.tok_embeddings.weight
+    assert_equal_outputs(ours(BATCH), logits(untied))
+    ours.save_pretrained(tmp_path / "ours")
+    assert_equal_outputs(ours(BATCH), logits(AutoModelForMaskedLM.from_pretrained(tmp_path / "ours")))
+    rewrite(
+        tmp_path / "ours", lambda state: {name: state[name] for name in state if name != "decoder.weight"}
+    )
+    with pytest.raises(FlatcoatError, match=r"lacks 1 weights .* first decoder\.weight"):
+        MaskedLanguageModel.from_pretrained(tmp_path / "ours")
+
+
+def test_a_dtype_keeps_the_decoder_tied(theirs: Path) -> None:
+    model = MaskedLanguageModel.from_pretrained(theirs, torch.bfloat16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert model.decoder.weight is model.model.embeddings.tok_embeddings.weight
+
+
+@pytest.mark.parametrize("load", [ModernBert.from_pretrained, MaskedLanguageModel.from_pretrained])
+def test_what_is_loaded_is_in_evaluation_mode(
+    theirs: Path, load: Callable[[Path], ModernBert | MaskedLanguageModel]
+) -> None:
+    assert not any(module.training for module in load(theirs).modules())
+
+
+def test_the_older_name_of_the_dtype_does_not_outlive_a_change(theirs: Path, tmp_path: Path) -> None:
+    set_config(theirs, torch_dtype="float32")
+    MaskedLanguageModel.from_pretrained(theirs, torch.bfloat16).save_pretrained(tmp_path / "half")
+    values = json.loads((tmp_path / "half" / "config.json").read_text())
+    assert "torch_dtype" not in values
+    assert values["dtype"] == "bfloat16"
+
+
+@torch.no_grad()
+def test_shards_are_those_that_the_index_names(theirs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sharded"
+    AutoModelForMaskedLM.from_pretrained(theirs).save_pretrained(folder, max_shard_size="100KB")
+    expected = MaskedLanguageModel.from_pretrained(folder)(BATCH)
+    shards = sorted(folder.glob("model-*.safetensors"))
+    stray = {name: torch.zeros_like(tensor) for name, tensor in load_file(shards[0]).items()}
+    save_file(stray, folder / "model-99999-of-99999.safetensors")
+    assert torch.equal(MaskedLanguageModel.from_pretrained(folder)(BATCH), expected)
+    shards[0].unlink()
+    with pytest.raises(
+        FlatcoatError, match=rf"lacks {shards[0].name}, which model.safetensors.index.json names"
+    ):
+        MaskedLanguageModel.from_pretrained(folder)
+
+
+def test_a_damaged_file_is_named(theirs: Path) -> None:
+    file = theirs / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(
+        FlatcoatError, match=r"model\.safetensors cannot be read as safetensors, copy it again"
+    ):
+        ModernBert.from_pretrained(theirs)
 
 
 def test_weights_must_be_there(theirs: Path) -> None:
