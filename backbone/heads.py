@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .config import ModernBertConfig
-from .layers import ACTIVATIONS, make_norm, truncated_normal
+from .fused import ACTIVATIONS
+from .layers import make_norm, truncated_normal
 from .model import ModernBert
 from .packing import PackedBatch
 

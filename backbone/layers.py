@@ -1,27 +1,18 @@
 """The blocks of ModernBERT and of its ablations over packed tokens. Axes: T tokens, H heads, D width."""
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import FlatcoatError
 from .attention import Attend
+from .fused import ACTIVATIONS, add_norm, gated, normed, rotated_qkv
 from .packing import PackedBatch
-from .rotary import Rotary, rotate
+from .rotary import Rotary
 
-Activation = Callable[[Tensor], Tensor]
-ACTIVATIONS: dict[str, Activation] = {
-    "gelu": F.gelu,
-    "gelu_tanh": partial(F.gelu, approximate="tanh"),
-    "relu": F.relu,
-    "silu": F.silu,
-}
+Norm = nn.LayerNorm | nn.RMSNorm
 
 
-def make_norm(kind: str, width: int, eps: float, bias: bool) -> nn.Module:
+def make_norm(kind: str, width: int, eps: float, bias: bool) -> Norm:
     """A "layernorm", or an "rmsnorm" (arXiv 1910.07467), which never has a bias."""
     return nn.RMSNorm(width, eps=eps) if kind == "rmsnorm" else nn.LayerNorm(width, eps=eps, bias=bias)
 
@@ -75,17 +66,14 @@ class Attention(nn.Module):
         self.out_drop = nn.Dropout(dropout)
 
     def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary | None) -> Tensor:
-        query, key, value = self.Wqkv(hidden_TD).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        if rotary is not None:
-            query, key = rotate(query, rotary), rotate(key, rotary)
-        mixed_THD = attend(query, key, value, self.window)
+        mixed_THD = attend(*rotated_qkv(self.Wqkv(hidden_TD), self.heads, rotary), self.window)
         return self.out_drop(self.Wo(mixed_THD.flatten(1)))
 
 
 class GatedMlp(nn.Module):
     """Gated feed-forward block (arXiv 2002.05202): the first half of Wi is activated, the second gates it."""
 
-    def __init__(self, width: int, inner_width: int, activation: Activation, bias: bool, dropout: float):
+    def __init__(self, width: int, inner_width: int, activation: str, bias: bool, dropout: float):
         super().__init__()
         self.activation = activation
         self.Wi = nn.Linear(width, 2 * inner_width, bias=bias)
@@ -93,14 +81,13 @@ class GatedMlp(nn.Module):
         self.Wo = nn.Linear(inner_width, width, bias=bias)
 
     def forward(self, hidden_TD: Tensor) -> Tensor:
-        activated, gate = self.Wi(hidden_TD).chunk(2, dim=-1)
-        return self.Wo(self.drop(self.activation(activated) * gate))
+        return self.Wo(self.drop(gated(self.Wi(hidden_TD), self.activation)))
 
 
 class Mlp(nn.Module):
     """BERT's feed-forward block: no gate."""
 
-    def __init__(self, width: int, inner_width: int, activation: Activation, bias: bool, dropout: float):
+    def __init__(self, width: int, inner_width: int, activation: str, bias: bool, dropout: float):
         super().__init__()
         self.activation = activation
         self.Wi = nn.Linear(width, inner_width, bias=bias)
@@ -108,13 +95,16 @@ class Mlp(nn.Module):
         self.Wo = nn.Linear(inner_width, width, bias=bias)
 
     def forward(self, hidden_TD: Tensor) -> Tensor:
-        return self.Wo(self.drop(self.activation(self.Wi(hidden_TD))))
+        return self.Wo(self.drop(ACTIVATIONS[self.activation](self.Wi(hidden_TD))))
 
 
 class Layer(nn.Module):
-    """A pre-norm layer. ``attn_norm`` is an identity in the first: the embeddings are normed already."""
+    """A pre-norm layer. ``attn_norm`` is an identity in the first: the embeddings are normed already.
 
-    def __init__(self, attention: Attention, mlp: nn.Module, attn_norm: nn.Module, mlp_norm: nn.Module):
+    The residual stream may be wider than what the layer computes in.
+    """
+
+    def __init__(self, attention: Attention, mlp: nn.Module, attn_norm: nn.Module, mlp_norm: Norm):
         super().__init__()
         self.attn_norm = attn_norm
         self.attn = attention
@@ -122,8 +112,10 @@ class Layer(nn.Module):
         self.mlp = mlp
 
     def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary | None) -> Tensor:
-        hidden_TD = hidden_TD + self.attn(self.attn_norm(hidden_TD), attend, rotary)
-        return hidden_TD + self.mlp(self.mlp_norm(hidden_TD))
+        normed_TD = normed(hidden_TD, self.attn_norm, self.mlp_norm.weight.dtype)
+        update_TD = self.attn(normed_TD, attend, rotary)
+        hidden_TD, normed_TD = add_norm(hidden_TD, update_TD, self.mlp_norm)
+        return hidden_TD + self.mlp(normed_TD)
 
 
 class PostNormLayer(Layer):

@@ -14,13 +14,14 @@ from torch.utils.checkpoint import checkpoint
 from .alibi import alibi_slopes
 from .attention import AttentionPlan, attend_to
 from .config import ModernBertConfig
+from .fused import normed
 from .layers import (
-    ACTIVATIONS,
     Attention,
     Embeddings,
     GatedMlp,
     Layer,
     Mlp,
+    Norm,
     PostNormLayer,
     make_norm,
     truncated_normal,
@@ -62,6 +63,9 @@ class ModernBert(nn.Module):
         slopes_H = alibi_slopes(heads, device) if self.config.positions == "alibi" else None
         attend = attend_to(AttentionPlan.of(batch, slopes_H), device, dtype)
         rotary = _rotary_tables(batch, self.config, dtype)
+        if self.config.norm_position == "pre":
+            # Sums of many layers lose what half precision cannot hold; one product loses little.
+            hidden_TD = hidden_TD.float()
         for layer, kind in zip(self.layers, self.config.layer_types, strict=True):
             inputs = (hidden_TD, attend, rotary.get(kind))
             # The layer's mode rather than ours: PaddedModernBert switches the mode of our layers alone.
@@ -69,7 +73,7 @@ class ModernBert(nn.Module):
                 hidden_TD = cast(Tensor, checkpoint(layer, *inputs, use_reentrant=False))
             else:
                 hidden_TD = layer(*inputs)
-        return self.final_norm(hidden_TD)
+        return normed(hidden_TD, self.final_norm, dtype)
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, dtype: torch.dtype | None = None) -> "ModernBert":
@@ -101,7 +105,7 @@ def _rotary_tables(
     }
 
 
-def _norm(config: ModernBertConfig) -> nn.Module:
+def _norm(config: ModernBertConfig) -> Norm:
     return make_norm(config.norm_kind, config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
 
 
@@ -116,7 +120,7 @@ def _layer(config: ModernBertConfig, index: int) -> Layer:
     mlp = (GatedMlp if config.mlp_kind == "glu" else Mlp)(
         config.hidden_size,
         config.intermediate_size,
-        activation=ACTIVATIONS[config.activation],
+        activation=config.activation,
         bias=config.mlp_bias,
         dropout=config.mlp_dropout,
     )

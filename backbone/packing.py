@@ -34,10 +34,11 @@ class PackedBatch:
 
     def positions(self) -> Tensor:
         """Where each token stands in its own sequence: [T] (int64)."""
-        starts = self.cu_seqlens[:-1].long()
-        lengths = torch.tensor(self.lengths, dtype=torch.long, device=starts.device)
-        tokens = torch.arange(len(self.input_ids_T), device=starts.device)
-        return tokens - torch.repeat_interleave(starts, lengths, output_size=len(tokens))
+        # From tensors of the device alone: a CUDA graph could not copy the lengths.
+        offsets = self.cu_seqlens
+        tokens = torch.arange(len(self.input_ids_T), dtype=offsets.dtype, device=offsets.device)
+        sequence_T = torch.bucketize(tokens, offsets[1:], right=True)
+        return (tokens - offsets[sequence_T]).long()
 
     @staticmethod
     def from_sequences(

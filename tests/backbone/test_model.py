@@ -224,3 +224,17 @@ def test_initial_weights_spread_as_the_paper_says() -> None:
         assert parameter.abs().max() <= 2 * sigma
         # A normal distribution cut at two sigma has 0.88 of its spread.
         assert float(parameter.detach().std()) == pytest.approx(0.88 * sigma, rel=0.05), name
+
+
+def test_bfloat16_keeps_the_direction_of_pooled_embeddings() -> None:
+    torch.manual_seed(0)
+    model = ModernBert(ModernBertConfig(vocab_size=VOCAB, hidden_size=128, num_attention_heads=2)).eval()
+    batch = pack([random_ids(length) for length in (40, 200, 300)])
+    with torch.inference_mode():
+        exact_TD, rounded_TD = model(batch), model.bfloat16()(batch)
+    assert rounded_TD.dtype == torch.bfloat16
+    pooled = [
+        torch.stack([part.float().mean(dim=0) for part in hidden_TD.split(list(batch.lengths))])
+        for hidden_TD in (exact_TD, rounded_TD)
+    ]
+    assert torch.cosine_similarity(*pooled).min() >= 0.9999
