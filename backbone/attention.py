@@ -56,7 +56,7 @@ class AttentionPlan:
         return [(sum(1 for _ in run), length) for length, run in groupby(self.lengths)]
 
     def band(self, length: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
-        """What a sequence adds to its scores: [1 or H, L, L], low beyond the window; None: nothing."""
+        """What a sequence adds to its scores: [1, 1 or H, L, L], low beyond the window; None: nothing."""
         reach = length if window is None else window
         if self.slopes_H is None and length <= reach + 1:
             return None
@@ -64,7 +64,7 @@ class AttentionPlan:
         if key not in self._masks:
             positions_L = torch.arange(length, device=self.cu_seqlens.device)
             distance_LL = (positions_L[:, None] - positions_L).abs()
-            self._masks[key] = self._bias(distance_LL[None], (distance_LL <= reach)[None], dtype)
+            self._masks[key] = self._bias(distance_LL[None, None], (distance_LL <= reach)[None, None], dtype)
         return self._masks[key]
 
     def blocks(self, length: int, window: int, dtype: torch.dtype) -> Tensor:
@@ -78,6 +78,16 @@ class AttentionPlan:
             distance = (query - keys).abs()[None, None]
             inside = (keys + starts >= 0) & (keys + starts < length)
             self._masks[key] = self._bias(distance, inside & (distance <= window), dtype)
+        return self._masks[key]
+
+    def strip(self, window: int, dtype: torch.dtype) -> Tensor:
+        """The bias of a block of queries and the keys around it: [1 or H, BLOCK, BLOCK + 2 window]."""
+        key = ("strip", window, dtype)
+        if key not in self._masks:
+            device = self.cu_seqlens.device
+            keys = torch.arange(BLOCK + 2 * window, device=device) - window
+            distance = (torch.arange(BLOCK, device=device)[:, None] - keys).abs()[None]
+            self._masks[key] = self._bias(distance, distance <= window, dtype)
         return self._masks[key]
 
     def _bias(self, distance: Tensor, seen: Tensor, dtype: torch.dtype) -> Tensor:

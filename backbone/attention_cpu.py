@@ -19,33 +19,81 @@ def grouped_attention(
 ) -> Tensor:
     """Scaled dot-product attention over each run of equal-length sequences: [T, H, D].
 
-    Local layers score blocks of queries against their own window of keys once a sequence is long enough for
-    that to be less work than the whole band.
+    Local layers score blocks of queries against their own window of keys.
     """
+    if torch.is_grad_enabled() or query_THD.is_cuda:
+        return _in_runs(query_THD, key_THD, value_THD, plan, window)
+    mixed_THD = value_THD.new_empty(value_THD.shape)
+    start = 0
+    for count, length in plan.runs:
+        if plan.key_mask_T is not None or window is None or length <= window + 1:
+            step = count * length
+            rows = slice(start, start + step)
+            states = [part[rows].unflatten(0, (count, length)) for part in (query_THD, key_THD, value_THD)]
+            bias = _bias(plan, rows, count, length, window, query_THD.dtype)
+            mixed = _attend(*(part.transpose(1, 2) for part in states), bias)
+            mixed_THD[rows].unflatten(0, (count, length)).copy_(mixed.transpose(1, 2))
+        else:
+            strip = plan.strip(window, query_THD.dtype)
+            for first in range(start, start + count * length, length):
+                rows = slice(first, first + length)
+                query, key, value = (part[rows].transpose(0, 1) for part in (query_THD, key_THD, value_THD))
+                _windowed(query, key, value, strip, window, mixed_THD[rows])
+        start += count * length
+    return mixed_THD
+
+
+def _windowed(
+    query_HLD: Tensor, key_HLD: Tensor, value_HLD: Tensor, strip: Tensor, window: int, mixed_LHD: Tensor
+) -> None:
+    """Block by block of queries, each against the keys that it can see: what is held stays in the cache.
+
+    Without gradients only: they would be summed over all keys once a block.
+    """
+    length, width = query_HLD.shape[1:]
+    for start in range(0, length, BLOCK):
+        end = min(length, start + BLOCK)
+        first, last = max(0, start - window), min(length, end + window)
+        bias = strip[:, : end - start, first - start + window : last - start + window]
+        key_HDK = key_HLD[:, first:last].transpose(1, 2)
+        scores = torch.baddbmm(bias, query_HLD[:, start:end], key_HDK, alpha=width**-0.5)
+        mixed_LHD[start:end] = (scores.softmax(dim=-1) @ value_HLD[:, first:last]).transpose(0, 1)
+
+
+def _in_runs(
+    query_THD: Tensor, key_THD: Tensor, value_THD: Tensor, plan: AttentionPlan, window: int | None
+) -> Tensor:
     # Split rather than sliced: the backward of a slice fills a gradient of the whole batch for each run.
     sizes = [count * length for count, length in plan.runs]
     pieces = [states.split(sizes) for states in (query_THD, key_THD, value_THD)]
-    key_masks = () if plan.key_mask_T is None else plan.key_mask_T.split(sizes)
-    dtype = query_THD.dtype
     outputs = []
+    start = 0
     for index, (count, length) in enumerate(plan.runs):
         query, key, value = (piece[index].unflatten(0, (count, length)).transpose(1, 2) for piece in pieces)
-        if key_masks:
-            hidden = ~key_masks[index].view(count, 1, 1, length)
-            band = plan.band(length, window, dtype)
-            band = torch.zeros((), dtype=dtype, device=query.device) if band is None else band
-            output = _attend(query, key, value, band.masked_fill(hidden, unseen(dtype)))
-        elif window is None or length <= BLOCK + 2 * window:
-            output = _attend(query, key, value, plan.band(length, window, dtype))
+        if plan.key_mask_T is not None or window is None or length <= BLOCK + 2 * window:
+            rows = slice(start, start + count * length)
+            bias = _bias(plan, rows, count, length, window, query.dtype)
+            output = _attend(query, key, value, bias)
         else:
-            blocks = plan.blocks(length, window, dtype)
+            blocks = plan.blocks(length, window, query.dtype)
             # One sequence at a time: their blocks are views, which a batch of them could not be.
             sequences = zip(query, key, value, strict=True)
             output = torch.stack([_banded(*states, blocks, window) for states in sequences])
         outputs.append(output.transpose(1, 2).flatten(0, 1))
-    if len(outputs) == 1:
-        return outputs[0]
+        start += count * length
     return torch.cat(outputs) if outputs else torch.empty_like(value_THD)
+
+
+def _bias(
+    plan: AttentionPlan, rows: slice, count: int, length: int, window: int | None, dtype: torch.dtype
+) -> Tensor | None:
+    """What is added to the scores of a run, hidden keys included: [1 or count, 1 or H, 1 or L, L]."""
+    band = plan.band(length, window, dtype)
+    if plan.key_mask_T is None:
+        return band
+    seen = plan.key_mask_T[rows].view(count, 1, 1, length)
+    band = torch.zeros((), dtype=dtype, device=seen.device) if band is None else band
+    return band.masked_fill(~seen, unseen(dtype))
 
 
 def _banded(query_HLD: Tensor, key_HLD: Tensor, value_HLD: Tensor, bias: Tensor, window: int) -> Tensor:

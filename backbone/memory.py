@@ -6,6 +6,7 @@ import sys
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_MAX = -4
+_M_ARENA_MAX = -8
 
 
 def reuse_freed_memory() -> None:
@@ -21,5 +22,6 @@ def reuse_freed_memory() -> None:
     except (OSError, AttributeError):
         return
     mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_ARENA_MAX, 1)  # A thread's own arena is mapped, and given back, in pieces.
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 2**26)

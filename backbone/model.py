@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from .alibi import alibi_slopes
 from .attention import AttentionPlan, attend_to
 from .config import ModernBertConfig
+from .cores import spread
 from .fused import normed
 from .layers import (
     Attention,
@@ -57,6 +58,12 @@ class ModernBert(nn.Module):
         _initialise(self, config)
 
     def forward(self, batch: PackedBatch) -> Tensor:
+        alone = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+        if alone or batch.input_ids_T.device.type != "cpu":
+            return self._encode(batch)
+        return spread(self._encode, batch)
+
+    def _encode(self, batch: PackedBatch) -> Tensor:
         hidden_TD = self.embeddings(batch)
         device, dtype = hidden_TD.device, hidden_TD.dtype
         heads = self.config.num_attention_heads

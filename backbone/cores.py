@@ -1,0 +1,81 @@
+"""A forward on every core at once: each thread takes some sequences of the batch and computes alone.
+
+Matrix products gain little from being shared between cores, and everything else loses: at each step all
+would wait for the slowest. Axes: T tokens, D width.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import chain
+from threading import Barrier
+
+import torch
+from torch import Tensor
+
+from .packing import PackedBatch, cumulative
+
+_PIECE_TOKENS = 1024
+"""Tokens that a core takes at a time: enough for its products to run at full speed."""
+
+_FEWEST_TOKENS = 512
+_UNEVEN = 1.1
+"""How far above the mean the largest piece may be before all cores had better share each product."""
+
+
+def spread(forward: Callable[[PackedBatch], Tensor], batch: PackedBatch) -> Tensor:
+    """Hidden states [T, D] of a batch in inference, its sequences dealt out to the cores.
+
+    Computed in one where torch has one thread, or the batch is short or does not divide evenly.
+    """
+    cores = torch.get_num_threads()
+    pieces = deal(batch.lengths, cores) if cores > 1 else []
+    if len(pieces) < 2:
+        return forward(batch)
+    inference = torch.is_inference_mode_enabled()
+    ids = batch.input_ids_T.split(list(batch.lengths))
+    masks = None if batch.key_mask_T is None else batch.key_mask_T.split(list(batch.lengths))
+
+    def run(piece: list[int]) -> tuple[Tensor, ...]:
+        lengths = tuple(batch.lengths[index] for index in piece)
+        mask_T = None if masks is None else torch.cat([masks[index] for index in piece])
+        part = PackedBatch(torch.cat([ids[index] for index in piece]), cumulative(lengths), lengths, mask_T)
+        with torch.inference_mode() if inference else torch.no_grad():
+            return forward(part).split(lengths)
+
+    found = zip(chain(*pieces), chain(*_pool(cores).map(run, pieces)), strict=True)
+    return torch.cat([hidden_LD for _, hidden_LD in sorted(found, key=lambda pair: pair[0])])
+
+
+def deal(lengths: Sequence[int], cores: int) -> list[list[int]]:
+    """Positions of sequences in pieces of about equal tokens, as many for each core; none if that fails.
+
+    The longest come first, each to the piece that has the fewest tokens; within a piece order stays.
+    """
+    tokens = sum(lengths)
+    longest_first = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    for rounds in range(-(-tokens // (_PIECE_TOKENS * cores)), 0, -1):
+        pieces: list[list[int]] = [[] for _ in range(rounds * cores)]
+        loads = [0] * len(pieces)
+        for index in longest_first:
+            least = loads.index(min(loads))
+            pieces[least].append(index)
+            loads[least] += lengths[index]
+        if tokens >= _FEWEST_TOKENS * len(pieces) and max(loads) * len(pieces) <= _UNEVEN * tokens:
+            return [sorted(piece) for piece in pieces]
+    return []
+
+
+@cache
+def _pool(cores: int) -> ThreadPoolExecutor:
+    pool = ThreadPoolExecutor(cores, "flatcoat-core", initializer=torch.set_num_threads, initargs=(1,))
+    # One setting is each thread's own, but also what later threads begin with: start all, then set that back.
+    started = Barrier(cores)
+    list(pool.map(lambda _: started.wait(), range(cores)))
+    torch.set_num_threads(cores)
+    return pool
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # A forked child has none of the threads.
