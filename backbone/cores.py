@@ -25,12 +25,12 @@ _UNEVEN = 1.1
 
 
 def spread(forward: Callable[[PackedBatch], Tensor], batch: PackedBatch) -> Tensor:
-    """Hidden states [T, D] of a batch in inference, its sequences dealt out to the cores.
+    """Hidden states [T, D] of a batch in inference, its sequences dealt out to torch's threads.
 
-    Computed in one where torch has one thread, or the batch is short or does not divide evenly.
+    A thread alone takes piece after piece. Computed in one where the batch is short or divides unevenly.
     """
     cores = torch.get_num_threads()
-    pieces = deal(batch.lengths, cores) if cores > 1 else []
+    pieces = deal(batch.lengths, cores)
     if len(pieces) < 2:
         return forward(batch)
     inference = torch.is_inference_mode_enabled()
@@ -44,7 +44,7 @@ def spread(forward: Callable[[PackedBatch], Tensor], batch: PackedBatch) -> Tens
         with torch.inference_mode() if inference else torch.no_grad():
             return forward(part).split(lengths)
 
-    found = zip(chain(*pieces), chain(*_pool(cores).map(run, pieces)), strict=True)
+    found = zip(chain(*pieces), chain(*(map if cores == 1 else _pool(cores).map)(run, pieces)), strict=True)
     return torch.cat([hidden_LD for _, hidden_LD in sorted(found, key=lambda pair: pair[0])])
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerBase
 
-TOKEN_BUDGET = 8192
-"""Tokens of one forward: enough to keep every core busy, little enough to stay in the cache of a CPU."""
+TOKEN_BUDGET = 16_384
+"""Tokens of one forward: enough for the cores of a CPU to share evenly."""
 
 logger = logging.getLogger(__name__)
 
