@@ -23,6 +23,9 @@ BLOCK = 64
 Kernel = Callable[[Tensor, Tensor, Tensor, "AttentionPlan", int | None], Tensor]
 """Queries, keys and values [T, H, D], the plan, the window on each side (None: global) to [T, H, D]."""
 
+KERNELS = ("flash", "varlen", "grouped", "reference")
+"""Names of the kernels, the fastest first where several can run."""
+
 Attend = Callable[[Tensor, Tensor, Tensor, int | None], Tensor]
 """A kernel with its plan, as layers call it."""
 
@@ -132,7 +135,7 @@ def attend_to(plan: AttentionPlan, device: torch.device, dtype: torch.dtype) -> 
 
 
 def kernels() -> dict[str, Kernel]:
-    """Every kernel by name, the fastest first where several can run."""
+    """The functions of KERNELS."""
     from .attention_cpu import grouped_attention
     from .attention_cuda import flash_attention, varlen_attention
 
@@ -144,7 +147,9 @@ def kernels() -> dict[str, Kernel]:
     }
 
 
-def obstacle(name: str, device: torch.device, dtype: torch.dtype, plan: AttentionPlan | None) -> str | None:
+def obstacle(
+    name: str, device: torch.device, dtype: torch.dtype, plan: AttentionPlan | None = None
+) -> str | None:
     """Why a kernel cannot run on this device, in this dtype, for this plan; None where it can."""
     if name in ("grouped", "reference"):
         return None
@@ -170,12 +175,11 @@ def choose(device: torch.device, dtype: torch.dtype, plan: AttentionPlan | None 
 
     Raises FlatcoatError where the forced one is unknown or cannot run.
     """
-    names = ("flash", "varlen", "grouped", "reference")
     forced = os.environ.get("FLATCOAT_ATTENTION", "auto")
     if forced == "auto":
-        return next(name for name in names if obstacle(name, device, dtype, plan) is None)
-    if forced not in names:
-        raise FlatcoatError(f"FLATCOAT_ATTENTION is {forced!r}: auto, {', '.join(names)} are known")
+        return next(name for name in KERNELS if obstacle(name, device, dtype, plan) is None)
+    if forced not in KERNELS:
+        raise FlatcoatError(f"FLATCOAT_ATTENTION is {forced!r}: auto, {', '.join(KERNELS)} are known")
     if (reason := obstacle(forced, device, dtype, plan)) is not None:
         raise FlatcoatError(f"FLATCOAT_ATTENTION={forced} {reason}; this forward is {dtype} on {device}")
     return forced

@@ -69,12 +69,17 @@ def deal(lengths: Sequence[int], cores: int) -> list[list[int]]:
 
 @cache
 def _pool(cores: int) -> ThreadPoolExecutor:
-    pool = ThreadPoolExecutor(cores, "flatcoat-core", initializer=torch.set_num_threads, initargs=(1,))
-    # One setting is each thread's own, but also what later threads begin with: start all, then set that back.
+    pool = ThreadPoolExecutor(cores, "flatcoat-core", initializer=_compute_alone)
+    # Torch's setting is each thread's own, and what later threads begin with: start all, then set it back.
     started = Barrier(cores)
     list(pool.map(lambda _: started.wait(), range(cores)))
     torch.set_num_threads(cores)
     return pool
+
+
+def _compute_alone() -> None:
+    torch.get_num_threads()  # The first question sets a thread's number to the general one: ask, then set.
+    torch.set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):

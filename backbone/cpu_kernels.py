@@ -1,26 +1,73 @@
 """Elementwise steps of a layer on one core, each in one pass over rows that stay in its cache (numba).
 
 The core's thread holds no lock meanwhile, so threads run them side by side; torch does the matrix products.
-Float32 only. Axes: T tokens, H heads, W head width, P = W / 2 pairs, D width, I inner width, E = 3 H W.
+Arrays are float32, or uint16 with the bits of bfloat16 where a comment says "any"; sums are float32.
+Axes: T tokens, H heads, W head width, P = W / 2 pairs, D width, I inner width, E = 3 H W.
 """
 
 from typing import Any
 
 import numpy as np
-from numba import float32, int32, njit, uint8
+from numba import float32, int32, njit, types, uint8, uint16
+from numba.extending import overload
 
 _FAST = {"nogil": True, "fastmath": True, "cache": True, "error_model": "numpy"}
 _SQRT_HALF = float32(0.5**0.5)
-_TURNED = 16
 _LOWEST_ROW = float32(1e-30)
+_TURNED = 16
+"""Rows turned together: one alone would write to places far apart, each in a cache line of its own."""
+
+
+def _widen(row: Any, wide: Any) -> None:
+    """Any row to float32."""
+    raise NotImplementedError
+
+
+@overload(_widen, inline="always")
+def _widen_typed(row: Any, wide: Any) -> Any:
+    if row.dtype == types.uint16:
+
+        def widen(row: Any, wide: Any) -> None:
+            bits = wide.view(np.int32)
+            for column in range(len(row)):
+                bits[column] = int32(row[column]) << int32(16)
+
+        return widen
+
+    def copy(row: Any, wide: Any) -> None:
+        for column in range(len(row)):
+            wide[column] = row[column]
+
+    return copy
+
+
+def _narrow(wide: Any, row: Any) -> None:
+    """A float32 row to any, rounded to nearest, ties to even."""
+    raise NotImplementedError
+
+
+@overload(_narrow, inline="always")
+def _narrow_typed(wide: Any, row: Any) -> Any:
+    if row.dtype == types.uint16:
+
+        def narrow(wide: Any, row: Any) -> None:
+            bits = wide.view(np.int32)
+            for column in range(len(row)):
+                even = (bits[column] >> int32(16)) & int32(1)
+                row[column] = uint16((bits[column] + int32(0x7FFF) + even) >> int32(16))
+
+        return narrow
+
+    def copy(wide: Any, row: Any) -> None:
+        for column in range(len(row)):
+            row[column] = wide[column]
+
+    return copy
 
 
 @njit(inline="always")
 def _erf(x: Any) -> Any:
-    """The error function as a quotient of polynomials in x^2, within 2e-7 of it, flat beyond 4.
-
-    Coefficients as in Eigen's single-precision erf.
-    """
+    """The error function as a quotient of polynomials in x^2, constant beyond 4; coefficients as in Eigen."""
     x = min(max(x, float32(-4.0)), float32(4.0))
     z = x * x
     top = float32(-2.72614225801306e-10)
@@ -36,39 +83,6 @@ def _erf(x: Any) -> Any:
     bottom = bottom * z + float32(-7.37332916720468e-03)
     bottom = bottom * z + float32(-1.42647390514189e-02)
     return x * top / bottom
-
-
-@njit(**_FAST)
-def turn(
-    projected_TE: np.ndarray,
-    scales_T: np.ndarray,
-    cos_TP: np.ndarray,
-    sin_TP: np.ndarray,
-    turned_3HTW: np.ndarray,
-) -> None:
-    """Scale queries | keys | values, turn the first two (half-split), and lay each head's rows together."""
-    heads, tokens, width = turned_3HTW.shape[1:]
-    pairs = width // 2
-    for first in range(0, tokens, _TURNED):  # Few rows at a time, or each head's next row leaves the cache.
-        last = min(first + _TURNED, tokens)
-        for part in range(3 * heads):
-            turned_TW = turned_3HTW[part // heads, part % heads]
-            start = part * width
-            for token in range(first, last):
-                scale = scales_T[token]
-                row = projected_TE[token, start : start + width]
-                turned = turned_TW[token]
-                if part >= 2 * heads:
-                    for column in range(width):
-                        turned[column] = row[column] * scale
-                    continue
-                lower, upper = row[:pairs], row[pairs:]
-                out_lower, out_upper = turned[:pairs], turned[pairs:]
-                cos, sin = cos_TP[token], sin_TP[token]
-                for pair in range(pairs):
-                    out_lower[pair] = (lower[pair] * cos[pair] - upper[pair] * sin[pair]) * scale
-                for pair in range(pairs):
-                    out_upper[pair] = (upper[pair] * cos[pair] + lower[pair] * sin[pair]) * scale
 
 
 @njit(inline="always")
@@ -112,62 +126,81 @@ def _quantize(row: Any, codes: Any) -> Any:
 
 
 @njit(**_FAST)
-def gate(projected_T2I: np.ndarray, gated_TI: np.ndarray) -> None:
+def turn(
+    projected_TE: np.ndarray,  # any
+    scales_T: np.ndarray,
+    cos_TP: np.ndarray,
+    sin_TP: np.ndarray,
+    turned_3HTW: np.ndarray,  # any
+) -> None:
+    """Scale queries | keys | values, turn the first two (half-split), and lay each head's rows together."""
+    heads, tokens, width = turned_3HTW.shape[1:]
+    pairs = width // 2
+    wide = np.empty((_TURNED, 3 * heads * width), np.float32)
+    out = np.empty(width, np.float32)
+    out_lower, out_upper = out[:pairs], out[pairs:]
+    for start in range(0, tokens, _TURNED):
+        rows = min(_TURNED, tokens - start)
+        for row in range(rows):
+            _widen(projected_TE[start + row], wide[row])
+        for part in range(3 * heads):
+            turned_TW = turned_3HTW[part // heads, part % heads]
+            for row in range(rows):
+                scale = scales_T[start + row]
+                states = wide[row, part * width : (part + 1) * width]
+                if part < 2 * heads:
+                    lower, upper = states[:pairs], states[pairs:]
+                    cos, sin = cos_TP[start + row], sin_TP[start + row]
+                    for pair in range(pairs):
+                        out_lower[pair] = (lower[pair] * cos[pair] - upper[pair] * sin[pair]) * scale
+                    for pair in range(pairs):
+                        out_upper[pair] = (upper[pair] * cos[pair] + lower[pair] * sin[pair]) * scale
+                else:
+                    for column in range(width):
+                        out[column] = states[column] * scale
+                _narrow(out, turned_TW[start + row])
+
+
+@njit(**_FAST)
+def gate(projected_T2I: np.ndarray, gated_TI: np.ndarray) -> None:  # any, any
     """gelu (erf) of the first half of each row times the second."""
+    inner = gated_TI.shape[1]
+    wide, gated = np.empty(2 * inner, np.float32), np.empty(inner, np.float32)
     for token in range(len(gated_TI)):
-        _gate(projected_T2I[token], float32(1), gated_TI[token])
+        _widen(projected_T2I[token], wide)
+        _gate(wide, float32(1), gated)
+        _narrow(gated, gated_TI[token])
 
 
 @njit(**_FAST)
 def gate_quantize(
-    projected_T2I: np.ndarray, scales_T: np.ndarray, codes_TI: np.ndarray, code_scales_T: np.ndarray
+    projected_T2I: np.ndarray,  # any
+    scales_T: np.ndarray,
+    codes_TI: np.ndarray,
+    code_scales_T: np.ndarray,
 ) -> None:
     """The same of rows yet to be scaled, as bytes."""
-    gated = np.empty(codes_TI.shape[1], np.float32)
+    inner = codes_TI.shape[1]
+    wide, gated = np.empty(2 * inner, np.float32), np.empty(inner, np.float32)
     for token in range(len(codes_TI)):
-        _gate(projected_T2I[token], scales_T[token], gated)
+        _widen(projected_T2I[token], wide)
+        _gate(wide, scales_T[token], gated)
         code_scales_T[token] = _quantize(gated, codes_TI[token])
 
 
 @njit(**_FAST)
-def add_norm(
+def norm(
     hidden_TD: np.ndarray,
-    update_TD: np.ndarray,
     weight_D: np.ndarray,
     bias_D: np.ndarray,
     eps: float,
-    total_TD: np.ndarray,
-    normed_TD: np.ndarray,
+    normed_TD: np.ndarray,  # any
 ) -> None:
-    """``hidden + update``, and its LayerNorm."""
-    for token in range(len(hidden_TD)):
-        hidden, update, total = hidden_TD[token], update_TD[token], total_TD[token]
-        for column in range(len(hidden)):
-            total[column] = hidden[column] + update[column]
-        _norm(total, weight_D, bias_D, eps, normed_TD[token])
-
-
-@njit(**_FAST)
-def add_norm_quantize(
-    hidden_TD: np.ndarray,
-    update_TD: np.ndarray,
-    scales_T: np.ndarray,
-    weight_D: np.ndarray,
-    bias_D: np.ndarray,
-    eps: float,
-    total_TD: np.ndarray,
-    codes_TD: np.ndarray,
-    code_scales_T: np.ndarray,
-) -> None:
-    """``hidden + update x scale``, and the bytes of its LayerNorm."""
+    """LayerNorm."""
     normed = np.empty(hidden_TD.shape[1], np.float32)
     for token in range(len(hidden_TD)):
-        hidden, update, total = hidden_TD[token], update_TD[token], total_TD[token]
-        scale = scales_T[token]
-        for column in range(len(hidden)):
-            total[column] = hidden[column] + update[column] * scale
-        _norm(total, weight_D, bias_D, eps, normed)
-        code_scales_T[token] = _quantize(normed, codes_TD[token])
+        _norm(hidden_TD[token], weight_D, bias_D, eps, normed)
+        _narrow(normed, normed_TD[token])
 
 
 @njit(**_FAST)
@@ -184,6 +217,22 @@ def norm_quantize(
     for token in range(len(hidden_TD)):
         _norm(hidden_TD[token], weight_D, bias_D, eps, normed)
         code_scales_T[token] = _quantize(normed, codes_TD[token])
+
+
+@njit(**_FAST)
+def add(
+    hidden_TD: np.ndarray,
+    update_TD: np.ndarray,  # any
+    scales_T: np.ndarray,
+    total_TD: np.ndarray,
+) -> None:
+    """``hidden + update x scale``."""
+    update = np.empty(hidden_TD.shape[1], np.float32)
+    for token in range(len(hidden_TD)):
+        hidden, total, scale = hidden_TD[token], total_TD[token], scales_T[token]
+        _widen(update_TD[token], update)
+        for column in range(len(hidden)):
+            total[column] = hidden[column] + update[column] * scale
 
 
 @njit(**_FAST)

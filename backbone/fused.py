@@ -1,6 +1,6 @@
 """Elementwise steps of a layer, each in one pass: Triton kernels on CUDA, numba's on a core of one's own.
 
-Elsewhere, in training on CPU and in other dtypes than float32 there, plain PyTorch computes the same.
+Elsewhere, and in training on a CPU, plain PyTorch computes the same.
 FLATCOAT_TRITON=0 keeps to plain PyTorch; TRITON_INTERPRET=1 runs the kernels on any device, slowly.
 Axes: T tokens, H heads, W head width, D width, I inner width, E = 3 H W.
 """
@@ -17,10 +17,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .. import FlatcoatError
+from . import one_core
+from .one_core import on_one_core
 from .rotary import Rotary, rotate
-
-_MANY_ROWS = 256
-"""Below them plain steps take no longer, and need no kernels to be loaded first."""
 
 ACTIVATIONS = {
     "gelu": F.gelu,
@@ -48,7 +47,7 @@ def rotated_qkv(projected_TE: Tensor, heads: int, rotary: Rotary | None) -> Turn
     if has_kernels(projected_TE):
         return Turned(*_Turn.apply(projected_TE.contiguous(), heads, *rotary))  # type: ignore[misc]
     if on_one_core(projected_TE):
-        return turned_on_one_core(projected_TE, torch.ones(len(projected_TE)), heads, rotary)
+        return Turned(*one_core.turned(projected_TE, None, heads, rotary, projected_TE.dtype))
     query, key, value = projected_TE.unflatten(-1, (3, heads, -1)).unbind(1)
     return Turned(rotate(query, rotary), rotate(key, rotary), value)
 
@@ -60,11 +59,7 @@ def gated(projected_T2I: Tensor, activation: str) -> Tensor:
     if has_kernels(projected_T2I):
         return _Gated.apply(projected_T2I.contiguous(), activation)  # type: ignore[return-value]
     if activation == "gelu" and on_one_core(projected_T2I):
-        from .cpu_kernels import gate
-
-        gated_TI = projected_T2I.new_empty(len(projected_T2I), projected_T2I.shape[1] // 2)
-        gate(projected_T2I.numpy(), gated_TI.numpy())
-        return gated_TI
+        return one_core.gated(projected_T2I)
     activated, gates = projected_T2I.chunk(2, dim=-1)
     return ACTIVATIONS[activation](activated) * gates
 
@@ -83,14 +78,21 @@ def add_norm(hidden_TD: Tensor, update_TD: Tensor, norm: nn.Module) -> Normed:
         states = hidden_TD.contiguous(), update_TD.contiguous()
         bias_D, centred = getattr(norm, "bias", None), isinstance(norm, nn.LayerNorm)
         return Normed(*_AddNorm.apply(*states, norm.weight, bias_D, eps, centred))  # type: ignore[misc]
-    if isinstance(norm, nn.LayerNorm) and on_one_core(hidden_TD, update_TD, norm.weight):
-        return _add_norm_on_one_core(hidden_TD, update_TD, norm)
-    total_TD = (hidden_TD + update_TD).to(hidden_TD.dtype)
+    total_TD = added(hidden_TD, update_TD)
     return Normed(total_TD, normed(total_TD, norm, update_TD.dtype))
+
+
+def added(hidden_TD: Tensor, update_TD: Tensor) -> Tensor:
+    """``hidden + update`` in the stream's dtype, which may be the wider one."""
+    if _wide_on_one_core(hidden_TD) and on_one_core(update_TD):
+        return one_core.added(hidden_TD, update_TD)
+    return (hidden_TD + update_TD).to(hidden_TD.dtype)
 
 
 def normed(states_TD: Tensor, norm: nn.Module, dtype: torch.dtype) -> Tensor:
     """A norm over a stream that may be wider than the norm's weights: [T, D] in ``dtype``."""
+    if isinstance(norm, nn.LayerNorm) and _wide_on_one_core(states_TD):
+        return one_core.normed(states_TD, norm, dtype)
     weight_D = getattr(norm, "weight", None)
     if weight_D is None or weight_D.dtype == states_TD.dtype:
         return norm(states_TD).to(dtype)
@@ -102,41 +104,8 @@ def normed(states_TD: Tensor, norm: nn.Module, dtype: torch.dtype) -> Tensor:
     return F.layer_norm(states_TD, shape, weight_D.to(states_TD.dtype), bias_D, norm.eps).to(dtype)
 
 
-def turned_on_one_core(projected_TE: Tensor, scales_T: Tensor, heads: int, rotary: Rotary) -> Turned:
-    """``rotated_qkv`` of rows that are yet to be scaled."""
-    from .cpu_kernels import turn
-
-    tokens, width = len(projected_TE), projected_TE.shape[1] // (3 * heads)
-    turned_3HTW = projected_TE.new_empty(3, heads, tokens, width)
-    cos_TP, sin_TP = (table.squeeze(1).numpy() for table in rotary)
-    turn(projected_TE.numpy(), scales_T.numpy(), cos_TP, sin_TP, turned_3HTW.numpy())
-    query_THW, key_THW, value_THW = turned_3HTW.transpose(1, 2).unbind()
-    return Turned(query_THW, key_THW, value_THW)
-
-
-def _add_norm_on_one_core(hidden_TD: Tensor, update_TD: Tensor, norm: nn.LayerNorm) -> Normed:
-    from .cpu_kernels import add_norm
-
-    weight_D = norm.weight.detach()
-    bias_D = torch.zeros_like(weight_D) if norm.bias is None else norm.bias.detach()
-    found = Normed(torch.empty_like(hidden_TD), torch.empty_like(hidden_TD))
-    states = (hidden_TD.numpy(), update_TD.numpy(), weight_D.numpy(), bias_D.numpy())
-    add_norm(*states, norm.eps, found.total_TD.numpy(), found.normed_TD.numpy())
-    return found
-
-
-def on_one_core(*states: Tensor) -> bool:
-    """Whether numba's kernels compute on such states: float32 rows, many, for a thread that has a core.
-
-    Where torch spreads each step over several cores, its own steps are faster.
-    """
-    return (
-        torch.get_num_threads() == 1
-        and not torch.is_grad_enabled()
-        and len(states[0]) >= _MANY_ROWS
-        and all(state.device.type == "cpu" and state.dtype == torch.float32 for state in states)
-        and all(state.is_contiguous() for state in states)
-    )
+def _wide_on_one_core(hidden_TD: Tensor) -> bool:
+    return hidden_TD.dtype == torch.float32 and on_one_core(hidden_TD)
 
 
 def has_kernels(states: Tensor) -> bool:

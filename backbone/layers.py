@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from .. import FlatcoatError
 from .attention import Attend
-from .fused import ACTIVATIONS, add_norm, gated, normed, rotated_qkv
+from .fused import ACTIVATIONS, add_norm, added, gated, normed, rotated_qkv
 from .packing import PackedBatch
 from .rotary import Rotary
 
@@ -115,7 +115,7 @@ class Layer(nn.Module):
         normed_TD = normed(hidden_TD, self.attn_norm, self.mlp_norm.weight.dtype)
         update_TD = self.attn(normed_TD, attend, rotary)
         hidden_TD, normed_TD = add_norm(hidden_TD, update_TD, self.mlp_norm)
-        return hidden_TD + self.mlp(normed_TD)
+        return added(hidden_TD, self.mlp(normed_TD))
 
 
 class PostNormLayer(Layer):

@@ -7,31 +7,20 @@ Axes: T tokens, I inputs, O outputs, D width.
 
 import copy
 import platform
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from .. import FlatcoatError
 from .attention import Attend
-from .fused import on_one_core, turned_on_one_core
 from .layers import Attention, GatedMlp, Layer
 from .model import ModernBert
+from .one_core import Rows, added, gated_rows, normed_rows, on_one_core, quantized_rows, turned
 from .rotary import Rotary
 
 _ZERO = 128
 """The byte that stands for 0: activations are unsigned, as the kernels want them."""
-
-
-class Rows(NamedTuple):
-    """States as bytes: value = (code - 128) x the scale of its row."""
-
-    codes_TI: Tensor
-    scales_T: Tensor
-
-    @staticmethod
-    def empty(tokens: int, width: int) -> "Rows":
-        return Rows(torch.empty(tokens, width, dtype=torch.uint8), torch.empty(tokens))
 
 
 class Int8Linear(nn.Module):
@@ -50,14 +39,14 @@ class Int8Linear(nn.Module):
 
     def forward(self, states_TI: Tensor) -> Tensor:
         rows = quantize_rows(states_TI)
-        out_TO = self.products(rows.codes_TI).mul_(rows.scales_T[:, None])
+        out_TO = self.products(rows.codes_TI, torch.float32).mul_(rows.scales_T[:, None])
         return out_TO if self.bias is None else out_TO.add_(self.bias)
 
-    def products(self, codes_TI: Tensor) -> Tensor:
-        """[T, O] before rows are scaled and the bias is added."""
+    def products(self, codes_TI: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+        """[T, O] before rows are scaled and the bias is added; bfloat16 is half as much to write and read."""
         weight = (self._weight, self._scales_O, self._zeros_O)
         return torch.ops.onednn.qlinear_pointwise(
-            codes_TI, 1.0, _ZERO, *weight, None, 1.0, 0, torch.float32, "none", [], ""
+            codes_TI, 1.0, _ZERO, *weight, None, 1.0, 0, dtype, "none", [], ""
         )
 
 
@@ -75,49 +64,21 @@ class Int8Layer(nn.Module):
     def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary | None) -> Tensor:
         if rotary is None or not on_one_core(hidden_TD):
             return self.layer(hidden_TD, attend, rotary)
-        rows = self._attn_rows(hidden_TD)
+        norm = self.layer.attn_norm
+        rows = normed_rows(hidden_TD, norm) if isinstance(norm, nn.LayerNorm) else quantized_rows(hidden_TD)
         projected_TE = _linear(self.attn.Wqkv).products(rows.codes_TI)
-        turned = turned_on_one_core(projected_TE, rows.scales_T, self.attn.heads, rotary)
-        rows = quantize_rows(attend(*turned, self.attn.window).flatten(1))
-        update_TD = _linear(self.attn.Wo).products(rows.codes_TI)
-        hidden_TD, rows = self._add_norm(hidden_TD, update_TD, rows.scales_T)
-        rows = self._gate(_linear(self.mlp.Wi).products(rows.codes_TI), rows.scales_T)
-        update_TD = _linear(self.mlp.Wo).products(rows.codes_TI)
-        return torch.addcmul(hidden_TD, update_TD, rows.scales_T[:, None])
-
-    def _attn_rows(self, hidden_TD: Tensor) -> Rows:
-        if isinstance(self.layer.attn_norm, nn.Identity):
-            return quantize_rows(hidden_TD)
-        from .cpu_kernels import norm_quantize
-
-        rows = Rows.empty(*hidden_TD.shape)
-        norm_quantize(*_arrays(hidden_TD), *_norm_arrays(self.layer.attn_norm), *_arrays(*rows))
-        return rows
-
-    def _add_norm(self, hidden_TD: Tensor, update_TD: Tensor, scales_T: Tensor) -> tuple[Tensor, Rows]:
-        from .cpu_kernels import add_norm_quantize
-
-        total_TD, rows = torch.empty_like(hidden_TD), Rows.empty(*hidden_TD.shape)
-        states = _arrays(hidden_TD, update_TD, scales_T)
-        add_norm_quantize(*states, *_norm_arrays(self.layer.mlp_norm), *_arrays(total_TD, *rows))
-        return total_TD, rows
-
-    def _gate(self, projected_T2I: Tensor, scales_T: Tensor) -> Rows:
-        from .cpu_kernels import gate_quantize
-
-        rows = Rows.empty(len(projected_T2I), projected_T2I.shape[1] // 2)
-        gate_quantize(*_arrays(projected_T2I, scales_T, *rows))
-        return rows
+        states = turned(projected_TE, rows.scales_T, self.attn.heads, rotary, torch.float32)
+        rows = quantized_rows(attend(*states, self.attn.window).flatten(1))
+        hidden_TD = added(hidden_TD, _linear(self.attn.Wo).products(rows.codes_TI), rows.scales_T)
+        rows = normed_rows(hidden_TD, cast(nn.LayerNorm, self.layer.mlp_norm))
+        rows = gated_rows(_linear(self.mlp.Wi).products(rows.codes_TI), rows.scales_T)
+        return added(hidden_TD, _linear(self.mlp.Wo).products(rows.codes_TI), rows.scales_T)
 
 
 def quantize_rows(states_TI: Tensor) -> Rows:
     """Each row as bytes around 128, its largest magnitude at 127 steps."""
     if on_one_core(states_TI):
-        from .cpu_kernels import quantize_rows as quantize_on_one_core
-
-        rows = Rows.empty(*states_TI.shape)
-        quantize_on_one_core(*_arrays(states_TI, *rows))
-        return rows
+        return quantized_rows(states_TI)
     scales_T = states_TI.abs().amax(dim=1).clamp(min=1e-30) / 127
     return Rows((states_TI / scales_T[:, None] + (_ZERO + 0.5)).to(torch.uint8), scales_T)
 
@@ -155,16 +116,6 @@ def _is_modernbert(layer: Layer) -> bool:
 def _linear(module: nn.Module) -> Int8Linear:
     assert isinstance(module, Int8Linear)
     return module
-
-
-def _arrays(*tensors: Tensor) -> Any:
-    return tuple(tensor.numpy() for tensor in tensors)
-
-
-def _norm_arrays(norm: nn.Module) -> Any:
-    assert isinstance(norm, nn.LayerNorm)
-    bias_D = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias
-    return norm.weight.detach().numpy(), bias_D.detach().numpy(), norm.eps
 
 
 def _steps() -> int:

@@ -27,7 +27,8 @@ def encode(
         list[str] | None, typer.Option("--set", help="A document set; may be repeated. Default: all four.")
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32, bf16, on a CPU int8; may be repeated. Default: all.")
+        list[str] | None,
+        typer.Option(help="fp32, bf16, on a CPU int8; may be repeated. Default: the fast ones."),
     ] = None,
     scale: Annotated[
         float | None,

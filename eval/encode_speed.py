@@ -9,7 +9,6 @@ Axes: N documents, D width.
 """
 
 import json
-import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from .. import FlatcoatError
 from ..backbone.config import ModernBertConfig
+from ..backbone.environment import device_name, fast_precisions
 from ..backbone.memory import reuse_freed_memory
 from .encode_batches import Documents
 from .encode_peers import (
@@ -127,7 +127,8 @@ def _checked_precisions(precisions: Sequence[str], device: str, train: bool) -> 
     if wrong := sorted(set(precisions) - set(known)):
         task = "training" if train else "inference"
         raise FlatcoatError(f"no precision {wrong[0]} for {task} on {device}: known are {', '.join(known)}")
-    return list(dict.fromkeys(precisions)) or known
+    fast = fast_precisions(torch.device(device))
+    return list(dict.fromkeys(precisions)) or [name for name in known if name in fast]
 
 
 def documents(name: str, count: int, vocab_size: int) -> Documents:
@@ -233,11 +234,4 @@ def shape_config(shape: str) -> ModernBertConfig:
 
 def describe_machine() -> str:
     """Processor or GPU, threads and torch, in one line."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    found = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return found or platform.processor() or platform.machine()
+    return f"{device_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -155,8 +155,17 @@ def remove(
 
 
 @app.command()
-def info(index: Existing, as_json: AsJson = False) -> None:
-    """Show what an index holds and which model made it."""
+def info(
+    index: Annotated[
+        Path | None,
+        typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help="An index's folder."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an index holds and which model made it; without --index, what computes on this machine."""
+    if index is None:
+        _show_environment(as_json)
+        return
     from .retriever import Retriever
 
     retriever = Retriever.open(index)
@@ -173,6 +182,23 @@ def info(index: Existing, as_json: AsJson = False) -> None:
             if name.endswith("prefix")
             else f"{name.replace('_', ' ')}: {shown}"
         )
+
+
+def _show_environment(as_json: bool) -> None:
+    from ..backbone.environment import environment
+
+    found = environment()
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+        return
+    typer.echo(f"flatcoat {found.flatcoat}, torch {found.torch}")
+    typer.echo(f"device: {found.device}, {found.name}, {found.threads} threads")
+    for precision, kernel in found.attention.items():
+        typer.echo(f"attention in {precision}: {kernel}")
+    for kernel, reason in found.obstacles.items():
+        typer.echo(f"  {kernel} {reason}")
+    typer.echo(f"elementwise steps: {found.elementwise}")
+    typer.echo(f"fast precisions: {', '.join(found.fast_precisions)}")
 
 
 def _stats_json(stats) -> dict[str, object]:

@@ -130,6 +130,12 @@ def test_search_for_people_and_with_conditions(index: Path) -> None:
     assert values == {"query": "x", "results": []}
 
 
+def test_info_without_an_index_says_what_computes_here() -> None:
+    values = json.loads(invoke("info", "--json").stdout)
+    assert values["attention"]["bf16"] in ("flash", "varlen", "grouped")
+    assert f"attention in fp32: {values['attention']['fp32']}" in invoke("info").stdout
+
+
 def test_info_and_remove(index: Path, model: Path) -> None:
     values = json.loads(invoke("info", "--index", index, "--json").stdout)
     assert (values["documents"], values["passages"]) == (2, 2)

@@ -101,6 +101,20 @@ def test_gradients_and_single_threads_take_no_other_thread(
         model(batch_of([600, 600]))
 
 
+def test_each_thread_computes_alone() -> None:
+    counts = []
+
+    def count(part: PackedBatch) -> torch.Tensor:
+        part.input_ids_T.float() @ torch.ones(len(part.input_ids_T), 1)
+        counts.append(torch.get_num_threads())
+        return part.input_ids_T[:, None]
+
+    with torch.no_grad():
+        spread(count, batch_of([600, 600]))
+    assert counts == [1, 1]
+    assert torch.get_num_threads() == 2
+
+
 def test_an_error_in_a_thread_is_raised_here() -> None:
     def broken(_: PackedBatch) -> torch.Tensor:
         raise ValueError("out of order")

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from flatcoat.backbone import fused
-from flatcoat.backbone.fused import add_norm, gated, on_one_core, rotated_qkv
+from flatcoat.backbone.fused import add_norm, gated, normed, rotated_qkv
+from flatcoat.backbone.one_core import on_one_core
 from flatcoat.backbone.quantization import quantize_rows
 from flatcoat.backbone.rotary import rotary_table
 
@@ -31,11 +32,12 @@ def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "on_one_core", lambda *_: False)
 
 
-def test_kernels_are_for_many_float32_rows_of_a_thread_alone() -> None:
+def test_kernels_are_for_many_rows_of_a_thread_alone() -> None:
     states = random(8)
     assert on_one_core(states)
+    assert on_one_core(states.bfloat16())
     assert not on_one_core(states[:10])
-    assert not on_one_core(states.bfloat16())
+    assert not on_one_core(states.double())
     assert not on_one_core(random(16)[:, :8])
     torch.set_num_threads(2)
     assert not on_one_core(states)
@@ -92,3 +94,26 @@ def test_bytes_hold_each_row_to_half_a_step(width: int) -> None:
     slow = quantize_rows(states)
     torch.testing.assert_close(fast.scales_T, slow.scales_T)
     assert (fast.codes_TI.int() - slow.codes_TI.int()).abs().max() <= 1
+
+
+def test_bfloat16_is_read_and_rounded_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    norm = nn.LayerNorm(96).bfloat16()
+    hidden_TD, update_TD = random(96), random(96, 1).bfloat16()
+    projected_TE = random(3 * 2 * 64).bfloat16()
+    table = rotary_table(torch.arange(TOKENS) % 70, 70, 64, 10_000.0, torch.bfloat16)
+
+    def steps() -> list[Tensor]:
+        return [
+            *rotated_qkv(projected_TE.clone(), 2, table),
+            gated(projected_TE, "gelu"),
+            *add_norm(hidden_TD, update_TD, norm),
+            normed(hidden_TD, norm, torch.bfloat16),
+        ]
+
+    came = steps()
+    plainly(monkeypatch)
+    for found, expected in zip(came, steps(), strict=True):
+        assert found.dtype == expected.dtype
+        # Rounded once where plain steps round several times: equal, or a step apart.
+        torch.testing.assert_close(found, expected, rtol=2**-6, atol=2**-6)
+        assert (found == expected).float().mean() > 0.5
