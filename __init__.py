@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .backbone.classification import SequenceClassifier, TokenClassifier
+    from .backbone.fill_mask import FillMask
+    from .backbone.heads import MaskedLanguageModel
     from .backbone.model import ModernBert
     from .indexing.documents import Document, Passage
     from .indexing.exact import ExactIndex
@@ -23,12 +26,16 @@ _HOMES = {
     "DenseEncoder": "retrieval.dense",
     "Document": "indexing.documents",
     "ExactIndex": "indexing.exact",
+    "FillMask": "backbone.fill_mask",
     "Hits": "indexing.types",
+    "MaskedLanguageModel": "backbone.heads",
     "ModernBert": "backbone.model",
     "Passage": "indexing.documents",
     "Recipe": "recipes.schema",
     "Result": "retrieval.retriever",
     "Retriever": "retrieval.retriever",
+    "SequenceClassifier": "backbone.classification",
+    "TokenClassifier": "backbone.classification",
     "TokenVectors": "indexing.types",
 }
 
@@ -37,13 +44,17 @@ __all__ = [
     "DenseEncoder",
     "Document",
     "ExactIndex",
+    "FillMask",
     "FlatcoatError",
     "Hits",
+    "MaskedLanguageModel",
     "ModernBert",
     "Passage",
     "Recipe",
     "Result",
     "Retriever",
+    "SequenceClassifier",
+    "TokenClassifier",
     "TokenVectors",
 ]
 
