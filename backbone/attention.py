@@ -74,24 +74,25 @@ class AttentionPlan:
         """The band cut into blocks of queries: [blocks, 1 or H, BLOCK, BLOCK + 2 window]."""
         key = ("blocks", length, window, dtype)
         if key not in self._masks:
-            device = self.cu_seqlens.device
-            starts = torch.arange(-(-length // BLOCK), device=device)[:, None, None, None] * BLOCK
-            query = torch.arange(BLOCK, device=device)[:, None]
-            keys = torch.arange(BLOCK + 2 * window, device=device) - window
-            distance = (query - keys).abs()[None, None]
-            inside = (keys + starts >= 0) & (keys + starts < length)
-            self._masks[key] = self._bias(distance, inside & (distance <= window), dtype)
+            distance = self._around(window)
+            starts = torch.arange(-(-length // BLOCK), device=distance.device)[:, None, None, None] * BLOCK
+            keys = torch.arange(BLOCK + 2 * window, device=distance.device) - window + starts
+            inside = (keys >= 0) & (keys < length)
+            self._masks[key] = self._bias(distance[None], inside & (distance <= window), dtype)
         return self._masks[key]
 
     def strip(self, window: int, dtype: torch.dtype) -> Tensor:
         """The bias of a block of queries and the keys around it: [1 or H, BLOCK, BLOCK + 2 window]."""
         key = ("strip", window, dtype)
         if key not in self._masks:
-            device = self.cu_seqlens.device
-            keys = torch.arange(BLOCK + 2 * window, device=device) - window
-            distance = (torch.arange(BLOCK, device=device)[:, None] - keys).abs()[None]
+            distance = self._around(window)
             self._masks[key] = self._bias(distance, distance <= window, dtype)
         return self._masks[key]
+
+    def _around(self, window: int) -> Tensor:
+        """How far the queries of a block stand from the keys around it: [1, BLOCK, BLOCK + 2 window]."""
+        keys = torch.arange(BLOCK + 2 * window, device=self.cu_seqlens.device) - window
+        return (torch.arange(BLOCK, device=keys.device)[:, None] - keys).abs()[None]
 
     def _bias(self, distance: Tensor, seen: Tensor, dtype: torch.dtype) -> Tensor:
         bias = torch.zeros((), device=distance.device)
