@@ -11,7 +11,8 @@ from .. import __version__
 from .attention import KERNELS, choose, obstacle
 from .fused import has_kernels
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""Precisions by the names that commands give them."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def environment() -> Environment:
         device=device.type,
         name=device_name(),
         threads=torch.get_num_threads(),
-        attention={name: choose(device, dtype) for name, dtype in _DTYPES.items()},
+        attention={name: choose(device, dtype) for name, dtype in DTYPES.items()},
         obstacles={name: reason for name, reason in found.items() if reason is not None},
         elementwise="triton" if on_triton else "numba" if device.type == "cpu" else "torch",
         fast_precisions=fast_precisions(device),

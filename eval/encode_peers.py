@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.config import ModernBertConfig
+from ..backbone.environment import DTYPES
 from ..backbone.model import ModernBert
 from ..backbone.packing import budget_batches
 from .encode_batches import (
@@ -38,7 +39,6 @@ OURS = "flatcoat"
 REFERENCE = "transformers sdpa"
 DEFAULT = "sentence-transformers encode"
 BOUND = "matrix products alone"
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _ENDLESS = 1 << 20
 
 

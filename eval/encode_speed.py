@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from .. import FlatcoatError
 from ..backbone.config import ModernBertConfig
-from ..backbone.environment import device_name, fast_precisions
+from ..backbone.environment import DTYPES, device_name, fast_precisions
 from ..backbone.memory import reuse_freed_memory
+from ..backbone.shapes import shape as published_shape
 from .encode_batches import Documents
 from .encode_peers import (
     BOUND,
     DEFAULT,
-    DTYPES,
     OURS,
     Implementation,
     inference,
@@ -220,12 +220,8 @@ def _with_max_batches(
 
 def shape_config(shape: str) -> ModernBertConfig:
     """The config of ``base``, ``large`` or a checkpoint's folder. Raises FlatcoatError for another."""
-    if shape == "base":
-        return ModernBertConfig()
-    if shape == "large":
-        return ModernBertConfig(
-            hidden_size=1024, intermediate_size=2624, num_hidden_layers=28, num_attention_heads=16
-        )
+    if shape in ("base", "large"):
+        return published_shape(f"modernbert-{shape}")
     file = Path(shape) / "config.json"
     if not file.is_file():
         raise FlatcoatError(f"no shape {shape}: base, large or a checkpoint's folder is wanted")
