@@ -1,11 +1,9 @@
 """Attention over packed sequences: each token attends within its own sequence, globally or in a window.
 
-``reference_attention`` defines the meaning. ``choose`` picks the fastest kernel that a device can run, once a
-forward; FLATCOAT_ATTENTION forces one.
-Axes: T tokens, H heads, D head width, L length of a sequence, B a block of queries.
+``reference_attention`` defines the meaning of every kernel; ``attention_choice`` picks one.
+Axes: T tokens, H heads, D head width, L length of a sequence, N sequences of one length.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +12,6 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from .. import FlatcoatError
 from .packing import PackedBatch
 
 BLOCK = 64
@@ -22,9 +19,6 @@ BLOCK = 64
 
 Kernel = Callable[[Tensor, Tensor, Tensor, "AttentionPlan", int | None], Tensor]
 """Queries, keys and values [T, H, D], the plan, the window on each side (None: global) to [T, H, D]."""
-
-KERNELS = ("flash", "varlen", "grouped", "reference")
-"""Names of the kernels, the fastest first where several can run."""
 
 Attend = Callable[[Tensor, Tensor, Tensor, int | None], Tensor]
 """A kernel with its plan, as layers call it."""
@@ -68,6 +62,21 @@ class AttentionPlan:
             positions_L = torch.arange(length, device=self.cu_seqlens.device)
             distance_LL = (positions_L[:, None] - positions_L).abs()
             self._masks[key] = self._bias(distance_LL[None, None], (distance_LL <= reach)[None, None], dtype)
+        return self._masks[key]
+
+    def run_bias(
+        self, start: int, count: int, length: int, window: int | None, dtype: torch.dtype
+    ) -> Tensor | None:
+        """The band of the run from token ``start`` on, with its hidden keys: [1 or N, 1 or H, 1 or L, L]."""
+        band = self.band(length, window, dtype)
+        if self.key_mask_T is None:
+            return band
+        # Where every window reaches all keys, they share one.
+        key = ("run", start, None if band is None else window, dtype)
+        if key not in self._masks:
+            seen = self.key_mask_T[start : start + count * length].view(count, 1, 1, length)
+            band = torch.zeros((), dtype=dtype, device=seen.device) if band is None else band
+            self._masks[key] = band.masked_fill(~seen, unseen(dtype))
         return self._masks[key]
 
     def blocks(self, length: int, window: int, dtype: torch.dtype) -> Tensor:
@@ -125,62 +134,3 @@ def reference_attention(
         scores_HTT = scores_HTT - plan.slopes_H[:, None, None] * distance_TT
     weights_HTT = scores_HTT.masked_fill(~allowed_TT, float("-inf")).softmax(dim=-1).nan_to_num(0.0)
     return torch.einsum("hqk,khd->qhd", weights_HTT, value_THD.float()).to(value_THD.dtype)
-
-
-def attend_to(plan: AttentionPlan, device: torch.device, dtype: torch.dtype) -> Attend:
-    """The chosen kernel over a plan, for layers that compute in ``dtype`` unless autocast is on."""
-    if torch.is_autocast_enabled(device.type):
-        dtype = torch.get_autocast_dtype(device.type)
-    kernel = kernels()[choose(device, dtype, plan)]
-    return lambda query, key, value, window: kernel(query, key, value, plan, window)
-
-
-def kernels() -> dict[str, Kernel]:
-    """The functions of KERNELS."""
-    from .attention_cpu import grouped_attention
-    from .attention_cuda import flash_attention, varlen_attention
-
-    return {
-        "flash": flash_attention,
-        "varlen": varlen_attention,
-        "grouped": grouped_attention,
-        "reference": reference_attention,
-    }
-
-
-def obstacle(
-    name: str, device: torch.device, dtype: torch.dtype, plan: AttentionPlan | None = None
-) -> str | None:
-    """Why a kernel cannot run on this device, in this dtype, for this plan; None where it can."""
-    if name in ("grouped", "reference"):
-        return None
-    from .attention_cuda import has_flash, has_varlen
-
-    if device.type != "cuda":
-        return "needs a CUDA device"
-    if name == "flash" and not has_flash():
-        return "needs flash-attn: pip install 'flatcoat[flash]'"
-    if name == "varlen" and not has_varlen():
-        return "needs torch 2.11 or later and a GPU of compute capability 8.0 or later"
-    if dtype not in (torch.float16, torch.bfloat16):
-        return "needs float16 or bfloat16"
-    if plan is not None and plan.key_mask_T is not None:
-        return "cannot hide single keys"
-    if plan is not None and plan.slopes_H is not None and name == "varlen":
-        return "has no ALiBi"
-    return None
-
-
-def choose(device: torch.device, dtype: torch.dtype, plan: AttentionPlan | None = None) -> str:
-    """The name of the kernel for a forward: the one that FLATCOAT_ATTENTION forces, else the fastest.
-
-    Raises FlatcoatError where the forced one is unknown or cannot run.
-    """
-    forced = os.environ.get("FLATCOAT_ATTENTION", "auto")
-    if forced == "auto":
-        return next(name for name in KERNELS if obstacle(name, device, dtype, plan) is None)
-    if forced not in KERNELS:
-        raise FlatcoatError(f"FLATCOAT_ATTENTION is {forced!r}: auto, {', '.join(KERNELS)} are known")
-    if (reason := obstacle(forced, device, dtype, plan)) is not None:
-        raise FlatcoatError(f"FLATCOAT_ATTENTION={forced} {reason}; this forward is {dtype} on {device}")
-    return forced

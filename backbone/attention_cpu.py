@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention import BLOCK, AttentionPlan, unseen
+from .attention import BLOCK, AttentionPlan
 
 _SCORES = 1 << 23
 """Attention scores held at once where they are held at all: 16 MiB of bfloat16."""
@@ -27,10 +27,9 @@ def grouped_attention(
     start = 0
     for count, length in plan.runs:
         if plan.key_mask_T is not None or window is None or length <= window + 1:
-            step = count * length
-            rows = slice(start, start + step)
+            rows = slice(start, start + count * length)
             states = [part[rows].unflatten(0, (count, length)) for part in (query_THD, key_THD, value_THD)]
-            bias = _bias(plan, rows, count, length, window, query_THD.dtype)
+            bias = plan.run_bias(start, count, length, window, query_THD.dtype)
             mixed = _attend(*(part.transpose(1, 2) for part in states), bias)
             mixed_THD[rows].unflatten(0, (count, length)).copy_(mixed.transpose(1, 2))
         else:
@@ -71,9 +70,7 @@ def _in_runs(
     for index, (count, length) in enumerate(plan.runs):
         query, key, value = (piece[index].unflatten(0, (count, length)).transpose(1, 2) for piece in pieces)
         if plan.key_mask_T is not None or window is None or length <= BLOCK + 2 * window:
-            rows = slice(start, start + count * length)
-            bias = _bias(plan, rows, count, length, window, query.dtype)
-            output = _attend(query, key, value, bias)
+            output = _attend(query, key, value, plan.run_bias(start, count, length, window, query.dtype))
         else:
             blocks = plan.blocks(length, window, query.dtype)
             # One sequence at a time: their blocks are views, which a batch of them could not be.
@@ -82,18 +79,6 @@ def _in_runs(
         outputs.append(output.transpose(1, 2).flatten(0, 1))
         start += count * length
     return torch.cat(outputs) if outputs else torch.empty_like(value_THD)
-
-
-def _bias(
-    plan: AttentionPlan, rows: slice, count: int, length: int, window: int | None, dtype: torch.dtype
-) -> Tensor | None:
-    """What is added to the scores of a run, hidden keys included: [1 or count, 1 or H, 1 or L, L]."""
-    band = plan.band(length, window, dtype)
-    if plan.key_mask_T is None:
-        return band
-    seen = plan.key_mask_T[rows].view(count, 1, 1, length)
-    band = torch.zeros((), dtype=dtype, device=seen.device) if band is None else band
-    return band.masked_fill(~seen, unseen(dtype))
 
 
 def _banded(query_HLD: Tensor, key_HLD: Tensor, value_HLD: Tensor, bias: Tensor, window: int) -> Tensor:

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention import AttentionPlan, choose
+from .attention import AttentionPlan
+from .attention_choice import choose
 from .model import ModernBert
 from .packing import PackedBatch
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from .attention import KERNELS, choose, obstacle
+from .attention_choice import KERNELS, choose, obstacle
 from .fused import has_kernels
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -34,7 +34,7 @@ class Environment:
 
 
 def environment() -> Environment:
-    """The device that models run on by default. Raises FlatcoatError as ``attention.choose`` does."""
+    """The device that models run on by default. Raises FlatcoatError as ``attention_choice.choose`` does."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = {name: obstacle(name, device, torch.bfloat16) for name in KERNELS}
     on_triton = has_kernels(torch.empty(0, dtype=torch.bfloat16, device=device))

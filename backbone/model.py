@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .alibi import alibi_slopes
-from .attention import AttentionPlan, attend_to
+from .attention import AttentionPlan
+from .attention_choice import attend_to
 from .config import ModernBertConfig
 from .cores import spread
 from .fused import normed

@@ -52,7 +52,7 @@ def turned(
     scales_T = torch.ones(len(projected_TE)) if scales_T is None else scales_T
     shape = (3, heads, len(projected_TE), projected_TE.shape[1] // (3 * heads))
     turned_3HTW = torch.empty(shape, dtype=dtype)
-    cos_TP, sin_TP = (array(table.squeeze(1).float()) for table in rotary)
+    cos_TP, sin_TP = (array(table.squeeze(1)) for table in rotary)
     turn(array(projected_TE), array(scales_T), cos_TP, sin_TP, array(turned_3HTW))
     query_THW, key_THW, value_THW = turned_3HTW.transpose(1, 2).unbind()
     return query_THW, key_THW, value_THW

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from .config import ModernBertConfig
 from .model import ModernBert
-from .packing import PackedBatch, repad, unpad
+from .packing import repad, unpad
 
 
 class PaddedModernBert(PreTrainedModel):
@@ -66,12 +66,12 @@ class PaddedModernBert(PreTrainedModel):
         """
         mask_NL = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         batch, positions_T = unpad(input_ids, mask_NL, keep_mask)
-        hidden_TD = self.encode(batch)
+        self.packed.gradient_checkpointing = self.gradient_checkpointing
+        hidden_TD = self.packed(batch)
         hidden_NLD = repad(hidden_TD, positions_T, *input_ids.shape)
         return BaseModelOutput(last_hidden_state=cast(torch.FloatTensor, hidden_NLD))
 
-    def encode(self, batch: PackedBatch) -> Tensor:
-        """Hidden states [T, D] of a packed batch, with nothing padded."""
-        (packed,) = self._packed
-        packed.gradient_checkpointing = self.gradient_checkpointing
-        return packed(batch)
+    @property
+    def packed(self) -> ModernBert:
+        """The encoder of packed batches, on the same parameters."""
+        return self._packed[0]

@@ -87,11 +87,13 @@ def quantize(model: ModernBert) -> ModernBert:
     """A copy of the encoder that computes its linear layers on bytes; embeddings and norms stay float32.
 
     For inference: the copy has no weights left to train or to save. Raises FlatcoatError for a model that is
-    not on the CPU.
+    not on the CPU, and where PyTorch is built without oneDNN.
     """
     device = next(model.parameters()).device
     if device.type != "cpu":
-        raise FlatcoatError(f"8-bit inference is for CPUs, and the model is on {device}: move it with .cpu()")
+        raise FlatcoatError(f"8-bit inference is for CPUs, and the model is on {device}: load it on the CPU")
+    if not torch.backends.mkldnn.is_available():
+        raise FlatcoatError("8-bit inference needs oneDNN, which this PyTorch lacks: compute in float32")
     linears = [part for part in model.modules() if isinstance(part, nn.Linear)]
     # Copied as bytes at once: the weights of float32 are not copied first.
     quantized = copy.deepcopy(model, {id(linear): Int8Linear(linear) for linear in linears})

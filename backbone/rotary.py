@@ -13,7 +13,7 @@ _CHUNK = 512
 
 
 class Rotary(NamedTuple):
-    """Cosines and sines [T, 1, P] of the angles of one batch, in the dtype of the hidden states."""
+    """Cosines and sines [T, 1, P] (float32) of the angles of one batch."""
 
     cos_T1P: Tensor
     sin_T1P: Tensor
@@ -24,13 +24,15 @@ def rotary_table(
 ) -> Rotary:
     """The table of a batch; ``longest`` is the length of its longest sequence.
 
-    Angles are taken in float32 and rounded once, as the published checkpoints were trained. Positions repeat
-    from sequence to sequence, so each angle is computed once and looked up.
+    Angles are taken in float32, their cosines and sines rounded once to ``dtype``, that of the hidden states,
+    as the published checkpoints were trained. Positions repeat from sequence to sequence, so each angle is
+    computed once and looked up.
     """
     device = positions_T.device
     exponents_P = torch.arange(0, head_width, 2, dtype=torch.float32, device=device) / head_width
     angles_LP = torch.arange(longest, device=device).float()[:, None] * (1.0 / theta**exponents_P)
-    return Rotary(*(table.to(dtype)[positions_T][:, None] for table in (angles_LP.cos(), angles_LP.sin())))
+    tables = (angles_LP.cos(), angles_LP.sin())
+    return Rotary(*(table.to(dtype).float()[positions_T][:, None] for table in tables))
 
 
 def rotate(states_THD: Tensor, table: Rotary) -> Tensor:
@@ -59,7 +61,6 @@ def _rotated(states_THD: Tensor, cos_T1P: Tensor, sin_T1P: Tensor) -> Tensor:
     for states, cos, sin, turned in zip(*pieces, strict=True):
         first, second = states.float().chunk(2, dim=-1)
         out_first, out_second = turned.chunk(2, dim=-1)
-        cos, sin = cos.float(), sin.float()
         out_first.copy_((first * cos).addcmul_(second, sin, value=-1))
         out_second.copy_((second * cos).addcmul_(first, sin))
     return turned_THD

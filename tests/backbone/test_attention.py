@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from flatcoat import FlatcoatError
-from flatcoat.backbone.attention import BLOCK, AttentionPlan, choose, kernels, obstacle, reference_attention
+from flatcoat.backbone.attention import BLOCK, AttentionPlan, reference_attention
+from flatcoat.backbone.attention_choice import KERNELS, choose, obstacle
 from flatcoat.backbone.attention_cpu import grouped_attention
 from flatcoat.backbone.packing import cumulative
 
@@ -95,6 +96,18 @@ def test_masks_are_made_once_a_forward() -> None:
     assert plan.runs == [(2, 300), (1, 100)]
 
 
+def test_hidden_keys_are_found_once_a_forward() -> None:
+    plan = plan_of([300, 300, 100, 5], key_mask(705, 0))
+    for window in (8, None):
+        grouped_attention(*states(705, 0), plan, window)
+    made = {name: id(mask) for name, mask in plan._masks.items()}
+    for window in (8, None):
+        grouped_attention(*states(705, 0), plan, window)
+    assert {name: id(mask) for name, mask in plan._masks.items()} == made
+    # Bands of two lengths; hidden keys of three runs, of the two that a window cuts twice.
+    assert len(made) == 2 + 3 + 2
+
+
 def test_nothing_in_nothing_out() -> None:
     assert grouped_attention(*states(0, 0), plan_of([]), 8).shape == (0, HEADS, WIDTH)
 
@@ -128,14 +141,14 @@ def test_a_processor_attends_in_groups() -> None:
 
 
 def test_kernels_of_a_gpu_leave_what_they_cannot_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flatcoat.backbone.attention_cuda.has_flash", lambda: False)
-    monkeypatch.setattr("flatcoat.backbone.attention_cuda.has_varlen", lambda: True)
+    monkeypatch.setattr("flatcoat.backbone.attention_choice.has_flash", lambda: False)
+    monkeypatch.setattr("flatcoat.backbone.attention_choice.has_varlen", lambda: True)
     mask_T = torch.ones(3, dtype=torch.bool)
     assert choose(CUDA, torch.bfloat16, plan_of([3])) == "varlen"
     assert choose(CUDA, torch.float32, plan_of([3])) == "grouped"
     assert choose(CUDA, torch.bfloat16, plan_of([3], mask_T)) == "grouped"
     assert choose(CUDA, torch.bfloat16, plan_of([3], slopes_H=torch.ones(2))) == "grouped"
-    monkeypatch.setattr("flatcoat.backbone.attention_cuda.has_flash", lambda: True)
+    monkeypatch.setattr("flatcoat.backbone.attention_choice.has_flash", lambda: True)
     assert choose(CUDA, torch.bfloat16, plan_of([3], slopes_H=torch.ones(2))) == "flash"
 
 
@@ -168,7 +181,7 @@ def test_gpu_kernels_are_the_reference(kernel: str, window: int | None) -> None:
     ]
     upstream = torch.randn(sum(lengths), HEADS, 64, generator=generator, device="cuda").bfloat16()
     found = []
-    for attend in (reference_attention, kernels()[kernel]):
+    for attend in (reference_attention, KERNELS[kernel]):
         output = attend(*inputs, plan, window)
         found.append([output, *torch.autograd.grad(output, inputs, upstream)])
     for expected, came in zip(*found, strict=True):

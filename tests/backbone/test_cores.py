@@ -1,7 +1,7 @@
 """A batch dealt out to the cores gives what it gives in one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -16,11 +16,8 @@ from flatcoat.backbone.packing import PackedBatch
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+def two_threads(threads: Callable[[int], None]) -> None:
+    threads(2)
 
 
 @pytest.fixture(scope="module")

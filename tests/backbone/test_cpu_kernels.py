@@ -1,6 +1,6 @@
 """The kernels of one core against plain PyTorch. Axes: T tokens, D width."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -16,12 +16,10 @@ TOKENS = 300
 
 
 @pytest.fixture(autouse=True)
-def one_core() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def one_core(threads: Callable[[int], None]) -> Iterator[None]:
+    threads(1)
     with torch.inference_mode():
         yield
-    torch.set_num_threads(before)
 
 
 def random(width: int, seed: int = 0) -> Tensor:

@@ -1,7 +1,7 @@
 """The ablations of ModernBERT against BERT, RoBERTa and plain formulas. Axes: T tokens, D width, H heads."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -36,13 +36,10 @@ TINY: dict[str, Any] = {
 LENGTHS = (1, 7, 7, 64, 30)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def one_thread(threads: Callable[[int], None]) -> None:
     """Products as small as these take longer on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    threads(1)
 
 
 def sequences(lengths: tuple[int, ...] = LENGTHS) -> list[list[int]]:

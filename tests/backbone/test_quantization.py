@@ -1,6 +1,6 @@
 """8-bit inference against float32, and its fused steps against the plain ones."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flatcoat import FlatcoatError
 from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
@@ -23,13 +24,6 @@ CONFIG = ModernBertConfig(
     initializer_range=0.1,
     pad_token_id=0,
 )
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 def batch_of(lengths: list[int]) -> PackedBatch:
@@ -120,6 +114,14 @@ def test_the_shipped_model_keeps_its_embeddings(threads: Callable[[int], None]) 
         exact_TD, came_TD = model(batch), quantize(model)(batch)
     assert torch.cosine_similarity(pooled(came_TD, batch), pooled(exact_TD, batch)).min() >= 0.995
     assert torch.cosine_similarity(came_TD, exact_TD).mean() >= 0.99
+
+
+def test_where_there_are_no_bytes_to_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FlatcoatError, match="8-bit inference is for CPUs, and the model is on meta"):
+        quantize(ModernBert(CONFIG).to("meta"))
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
+    with pytest.raises(FlatcoatError, match="needs oneDNN, which this PyTorch lacks"):
+        quantize(ModernBert(CONFIG))
 
 
 def test_the_model_it_came_from_is_left_alone() -> None:
