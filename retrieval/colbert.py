@@ -16,11 +16,13 @@ from pylate.models import ColBERT
 from torch import Tensor
 
 from ..indexing.types import TokenVectors
-from .contract import Contract, weights_hash
+from .contract import Contract, Precision, weights_hash
 from .encoding import (
     TOKEN_BUDGET,
     HiddenBatch,
+    backbone_in,
     check_texts,
+    default_precision,
     hidden_batches,
     loading,
     packed_backbone,
@@ -43,22 +45,28 @@ class UnpaddedColBERT(ColBERT):
 class ColbertEncoder:
     """Texts to token vectors of length 1, ready for MaxSim."""
 
-    def __init__(self, model: ColBERT, name: str):
+    def __init__(self, model: ColBERT, name: str, precision: Precision | None = None):
         # Any: PyLate declares its settings optional, and a loaded model has them all.
         self.model: Any = model
         self.name = name
         unpad_backbone(model)
         model.eval()
+        self.precision: Precision = precision or default_precision(model)
+        self._backbone = backbone_in(model, self.precision)
 
     @staticmethod
-    def load(name_or_path: str | Path, **options: Any) -> "ColbertEncoder":
+    def load(
+        name_or_path: str | Path, precision: Precision | None = None, **options: Any
+    ) -> "ColbertEncoder":
         """Load a PyLate or Stanford ColBERT checkpoint; ``options`` go to ``pylate.models.ColBERT``.
 
-        Raises FlatcoatError where there is no such model.
+        ``precision`` is what the backbone computes in; the default is float32 on a CPU, on a GPU the dtype
+        that the weights were saved in. Raises FlatcoatError where there is no such model, or no such
+        precision for it.
         """
         with loading(name_or_path):
             model = UnpaddedColBERT(str(name_or_path), **options)
-        return ColbertEncoder(model, str(name_or_path))
+        return ColbertEncoder(model, str(name_or_path), precision)
 
     def save(self, folder: str | Path) -> None:
         """Write a checkpoint that plain PyLate loads with equal outputs."""
@@ -84,6 +92,7 @@ class ColbertEncoder:
             query_expansion=model.do_query_expansion,
             attend_to_expansion=model.attend_to_expansion_tokens,
             skiplist=tuple(model.skiplist_words),
+            precision=self.precision,
         )
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
@@ -103,13 +112,12 @@ class ColbertEncoder:
         check_texts(texts)
         if not texts:
             return TokenVectors.from_list([], self.model[-1].out_features)
-        backbone = packed_backbone(self.model)
-        if backbone is None:
+        if self._backbone is None:
             vectors = self.model.encode(list(texts), is_query=is_query, show_progress_bar=False)
             return TokenVectors.from_list([np.asarray(matrix) for matrix in vectors])
         sequences, key_masks = self._token_ids(texts, is_query)
         found: list[np.ndarray] = [np.empty(0)] * len(texts)
-        for hidden in hidden_batches(backbone, sequences, key_masks, TOKEN_BUDGET, self.model.device):
+        for hidden in hidden_batches(self._backbone, sequences, key_masks, TOKEN_BUDGET, self.model.device):
             for index, matrix in zip(hidden.indices, self._finish(hidden, is_query), strict=True):
                 found[index] = matrix
         return TokenVectors.from_list(found)
@@ -134,7 +142,7 @@ class ColbertEncoder:
 
     def _finish(self, hidden: HiddenBatch, is_query: bool) -> list[np.ndarray]:
         with torch.inference_mode():
-            features = {"token_embeddings": hidden.hidden_TD}
+            features = {"token_embeddings": hidden.hidden_TD.to(self.model.dtype)}
             for module in list(self.model)[1:]:
                 features = module(features)
             vectors_TD = F.normalize(features["token_embeddings"].float(), dim=-1)

@@ -2,7 +2,7 @@
 
 On a ModernBERT checkpoint the texts run packed through flatcoat's backbone; other backbones run through
 sentence-transformers. What ``save`` writes, plain sentence-transformers loads with equal outputs.
-Axes: N texts, L padded length, D width.
+Axes: N texts, D width.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,20 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Pooling
 
-from ..backbone.packing import repad
-from .contract import Contract, weights_hash
+from .contract import Contract, Precision, weights_hash
 from .encoding import (
     TOKEN_BUDGET,
     HiddenBatch,
+    backbone_in,
     check_texts,
+    default_precision,
     hidden_batches,
     loading,
-    packed_backbone,
     token_counts,
     token_ids,
     unpad_backbone,
 )
+from .pooling import pooled
 
 _QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
@@ -36,21 +37,26 @@ _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 class DenseEncoder:
     """Texts to vectors of length 1, so that inner products are cosines."""
 
-    def __init__(self, model: SentenceTransformer, name: str):
+    def __init__(self, model: SentenceTransformer, name: str, precision: Precision | None = None):
         self.model = model
         self.name = name
-        unpad_backbone(model)
+        if any(isinstance(module, Pooling) for module in list(model)[1:2]):
+            unpad_backbone(model)
         model.eval()
+        self.precision: Precision = precision or default_precision(model)
+        self._backbone = backbone_in(model, self.precision)
 
     @staticmethod
-    def load(name_or_path: str | Path, **options: Any) -> "DenseEncoder":
+    def load(name_or_path: str | Path, precision: Precision | None = None, **options: Any) -> "DenseEncoder":
         """Load a sentence-transformers checkpoint; ``options`` go to ``SentenceTransformer``.
 
-        Raises FlatcoatError where there is no such model.
+        ``precision`` is what the backbone computes in; the default is float32 on a CPU, on a GPU the dtype
+        that the weights were saved in. Raises FlatcoatError where there is no such model, or no such
+        precision for it.
         """
         with loading(name_or_path):
             model = SentenceTransformer(str(name_or_path), **options)
-        return DenseEncoder(model, str(name_or_path))
+        return DenseEncoder(model, str(name_or_path), precision)
 
     def save(self, folder: str | Path) -> None:
         """Write a checkpoint that plain sentence-transformers loads with equal outputs."""
@@ -81,6 +87,7 @@ class DenseEncoder:
             query_length=length,
             document_length=length,
             pooling=pooling.get_pooling_mode_str() if pooling else "",
+            precision=self.precision,
         )
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
@@ -106,32 +113,33 @@ class DenseEncoder:
     def _encode(self, texts: Sequence[str], prompt: str) -> np.ndarray:
         check_texts(texts)
         vectors_ND = np.empty((len(texts), self._width), dtype=np.float32)
-        backbone = packed_backbone(self.model)
-        if backbone is None or any(
-            not module.include_prompt for module in self.model if isinstance(module, Pooling)
-        ):
+        if self._backbone is None:
             if texts:
                 vectors_ND[:] = self.model.encode(
                     list(texts), prompt=prompt, show_progress_bar=False, normalize_embeddings=True
                 )
             return vectors_ND
+        skipped = self._prompt_tokens(prompt)
         sequences = token_ids(self.model, [prompt + text for text in texts], self.model.max_seq_length)
-        for hidden in hidden_batches(backbone, sequences, None, TOKEN_BUDGET, self.model.device):
-            vectors_ND[hidden.indices] = self._finish(hidden)
+        for hidden in hidden_batches(self._backbone, sequences, None, TOKEN_BUDGET, self.model.device):
+            vectors_ND[hidden.indices] = self._finish(hidden, skipped)
         return vectors_ND
 
-    def _finish(self, hidden: HiddenBatch) -> np.ndarray:
-        """Pool and project one batch. Pooling modules read padded rows; lengths here are nearly equal."""
-        lengths_N1 = torch.tensor(hidden.batch.lengths, device=hidden.hidden_TD.device)[:, None]
-        rows, columns = len(lengths_N1), hidden.batch.max_seqlen
-        mask_NL = torch.arange(columns, device=lengths_N1.device) < lengths_N1
+    def _prompt_tokens(self, prompt: str) -> int:
+        """How many tokens at the start of every text the checkpoint leaves out of its pooling."""
+        if not prompt or self.model[1].include_prompt:
+            return 0
+        (ids,) = token_ids(self.model, [prompt], self.model.max_seq_length)
+        return len(ids) - (ids[-1] in self.model.tokenizer.all_special_ids)
+
+    def _finish(self, hidden: HiddenBatch, prompt_tokens: int) -> np.ndarray:
+        """Pool and project one batch."""
+        pooling, *projections = list(self.model)[1:]
+        assert isinstance(pooling, Pooling)
         with torch.inference_mode():
-            positions_T = mask_NL.view(-1).nonzero().squeeze(1)
-            features = {
-                "token_embeddings": repad(hidden.hidden_TD, positions_T, rows, columns),
-                "attention_mask": mask_NL.long(),
-            }
-            for module in list(self.model)[1:]:
+            vectors_ND = pooled(hidden.hidden_TD, hidden.batch, pooling, prompt_tokens)
+            features = {"sentence_embedding": vectors_ND.to(self.model.dtype)}
+            for module in projections:
                 features = module(features)
             vectors_ND = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
         return vectors_ND.cpu().numpy()

@@ -3,11 +3,12 @@
 Axes: N texts, T tokens, D width.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -15,14 +16,22 @@ from torch import Tensor
 from .. import FlatcoatError
 from ..backbone.packing import PackedBatch, budget_batches
 from ..indexing.types import Vectors
-from .contract import Contract
+from .contract import Contract, Precision
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerBase
 
+    from ..backbone.model import ModernBert
+
 TOKEN_BUDGET = 16_384
 """Tokens of one forward: enough for the cores of a CPU to share evenly."""
+
+_DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 logger = logging.getLogger(__name__)
 
@@ -101,12 +110,53 @@ def unpad_backbone(model: "SentenceTransformer") -> bool:
     return True
 
 
-def packed_backbone(model: "SentenceTransformer") -> Callable[[PackedBatch], Tensor] | None:
-    """The packed forward of a model that ``unpad_backbone`` has changed, None of another."""
+def packed_backbone(model: "SentenceTransformer") -> "ModernBert | None":
+    """The packed encoder of a model that ``unpad_backbone`` has changed, None of another."""
     from ..backbone.padded import PaddedModernBert
 
     backbone = getattr(model[0], "auto_model", None)
-    return backbone.encode if isinstance(backbone, PaddedModernBert) else None
+    return backbone.packed if isinstance(backbone, PaddedModernBert) else None
+
+
+def default_precision(model: "SentenceTransformer") -> Precision:
+    """What a model computes in unless told otherwise: the dtype of its weights, but float32 on a CPU.
+
+    A processor without instructions for float16 takes twelve times as long in it.
+    """
+    if model.device.type == "cpu" and packed_backbone(model) is not None:
+        return "fp32"
+    return _weights_precision(model)
+
+
+def backbone_in(model: "SentenceTransformer", precision: Precision) -> "ModernBert | None":
+    """The packed encoder of a model in a precision, None where transformers runs the model.
+
+    Another precision than that of the weights takes a copy of them, made here: what is trained, saved and
+    hashed stays as it was loaded. Raises FlatcoatError for an unknown precision, for int8 on a GPU, and for
+    another precision than that of the weights where transformers runs the model.
+    """
+    if precision not in get_args(Precision):
+        raise FlatcoatError(f"no precision {precision!r}: {', '.join(get_args(Precision))} are known")
+    backbone = packed_backbone(model)
+    own = _weights_precision(model)
+    if precision == own:
+        return backbone
+    if backbone is None:
+        raise FlatcoatError(
+            f"precision {precision} is for ModernBERT checkpoints; this one, whose weights are {own}, runs "
+            "through transformers: leave the precision out"
+        )
+    if precision == "int8":
+        from ..backbone.quantization import quantize
+
+        return quantize(backbone)
+    return copy.deepcopy(backbone).to(_DTYPES[precision])
+
+
+def _weights_precision(model: "SentenceTransformer") -> Precision:
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    known: list[Precision] = [name for name, dtype in _DTYPES.items() if dtype in dtypes]
+    return known[0] if known else "fp32"
 
 
 def token_ids(model: "SentenceTransformer", texts: Sequence[str], max_length: int) -> list[list[int]]:

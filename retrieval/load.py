@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from .. import FlatcoatError
 
 if TYPE_CHECKING:
+    from .contract import Precision
     from .encoding import Encoder
 
 SHIPPED_MODEL = Path(__file__).parent / "small"
@@ -18,11 +19,15 @@ SHIPPED_MODEL = Path(__file__).parent / "small"
 SHIPPED_NAME = "flatcoat-small"
 
 
-def load_encoder(name_or_path: str | Path | None = None, **options: Any) -> "Encoder":
+def load_encoder(
+    name_or_path: str | Path | None = None, precision: "Precision | None" = None, **options: Any
+) -> "Encoder":
     """Load a dense or late-interaction encoder by folder or hub name; None is the one inside the package.
 
     A checkpoint is late-interaction where its files say so: PyLate's and Stanford's formats are known.
-    Raises FlatcoatError where there is no such model.
+    ``precision`` is what a ModernBERT backbone computes in; "int8" puts it on the CPU. The default is float32
+    on a CPU, on a GPU the dtype that the weights were saved in. Raises FlatcoatError where there is no such
+    model, or no such precision for it.
     """
     name = str(name_or_path or SHIPPED_NAME)
     path = SHIPPED_MODEL if name == SHIPPED_NAME else name
@@ -31,11 +36,23 @@ def load_encoder(name_or_path: str | Path | None = None, **options: Any) -> "Enc
 
     if not Path(path).is_dir() and not hub_resolves():
         options.setdefault("local_files_only", True)
+    if precision == "int8":
+        options.setdefault("device", "cpu")
     late = is_late_interaction(path, options.get("local_files_only", False))
-    encoder = (ColbertEncoder if late else DenseEncoder).load(path, **options)
+    encoder = (ColbertEncoder if late else DenseEncoder).load(path, precision, **options)
     # A folder is named in full, so that an index finds its model from anywhere.
     encoder.name = str(Path(name).resolve()) if path == name and Path(name).is_dir() else name
     return encoder
+
+
+def fast_here(precision: "Precision") -> "Precision | None":
+    """The precision where this machine has instructions for it, else None, which is a model's default."""
+    import torch
+
+    from ..backbone.environment import fast_precisions
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return precision if precision in fast_precisions(device) else None
 
 
 def hub_resolves() -> bool:

@@ -34,9 +34,16 @@ def test_other_fields_are_named(change: dict[str, Any]) -> None:
         Contract.from_json(values)
 
 
-def test_a_model_may_be_renamed() -> None:
+def test_a_contract_that_names_no_precision_is_of_float32() -> None:
+    values = replace(CONTRACT, precision="int8").to_json()
+    del values["precision"]
+    assert Contract.from_json(values) == CONTRACT
+    assert CONTRACT.precision == "fp32"
+
+
+def test_a_model_may_be_renamed_and_computed_in_another_precision() -> None:
     CONTRACT.require(CONTRACT)
-    CONTRACT.require(replace(CONTRACT, model="/another/place"))
+    CONTRACT.require(replace(CONTRACT, model="/another/place", precision="int8"))
 
 
 @pytest.mark.parametrize(
