@@ -29,13 +29,13 @@ class ExactIndex(Generic[Id]):
         Up to ``keep_bytes`` of vectors are kept in float32, which makes a single query five times faster;
         beyond that they stay memory-mapped and are converted block by block.
         """
-        shapes = {Shape.of(vectors) for vectors in snapshot.segments}
+        shapes = {Shape.of(vectors) for vectors in snapshot.vectors}
         if len(shapes) > 1:
             raise FlatcoatError(f"the segments of one index differ: {sorted(shapes)}: verify it")
         self._shape = shapes.pop() if shapes else None
         self._snapshot = snapshot
         self._ids = ids
-        values = [_values(vectors) for vectors in snapshot.segments]
+        values = [_values(vectors) for vectors in snapshot.vectors]
         fits = sum(value.size for value in values) * 4 <= keep_bytes
         self._values = [value.astype(np.float32, copy=False) for value in values] if fits else values
         self._starts_N, self._sizes_N = _extents(snapshot)
@@ -61,11 +61,13 @@ class ExactIndex(Generic[Id]):
     def __len__(self) -> int:
         return len(self._snapshot)
 
-    def search(self, queries: Vectors, k: int, allowed: np.ndarray | None = None) -> list[Hits[Id]]:
+    def search(
+        self, queries: Vectors, k: int, allowed: np.ndarray | None = None, *, recall: float | None = None
+    ) -> list[Hits[Id]]:
         """The best ``k`` passages of each query, best first; of equals, the one added first.
 
         ``allowed`` (int64 rows; None: all) is applied before scoring. A passage or query without tokens
-        never meets. Raises FlatcoatError where the queries do not fit the index.
+        never meets. Any ``recall`` is met. Raises FlatcoatError where the queries do not fit the index.
         """
         if k < 1:
             raise FlatcoatError(f"k is {k}: at least 1 is needed")
@@ -174,7 +176,7 @@ def _extents(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
     """First vector and number of vectors of each passage, within its segment."""
     starts, sizes = np.zeros((2, len(snapshot)), dtype=np.int64)
     bounds = np.searchsorted(snapshot.segment_of, np.arange(len(snapshot.segments) + 1))
-    for vectors, first, last in zip(snapshot.segments, bounds[:-1], bounds[1:], strict=True):
+    for vectors, first, last in zip(snapshot.vectors, bounds[:-1], bounds[1:], strict=True):
         here = slice(first, last)
         positions = snapshot.positions[here]
         offsets = vectors.offsets if isinstance(vectors, TokenVectors) else np.arange(len(vectors) + 1)

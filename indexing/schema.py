@@ -9,12 +9,16 @@ for the milliseconds in which a commit is flushed.
 
 import json
 import sqlite3
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import FlatcoatError
 
-FORMAT = 1
+FORMAT = 2
 DATABASE = "index.sqlite"
 SEGMENTS = "segments"
 LOCK = "writer.lock"
@@ -22,6 +26,10 @@ _UNFINISHED = "index.sqlite.new"
 
 # AUTOINCREMENT: a passage row or segment number is never used twice, so that what an old snapshot found
 # is either still that passage or gone. Title and text live in the FTS5 table alone.
+#
+# Opening must not list every passage: ``segment_rows`` holds the passage row of each position (int64), and a
+# trigger keeps count of what lives, ``passages`` and ``vectors`` being what was written. Files without a
+# segment are derived from all of them: the codec and FAISS's.
 _TABLES = """
 BEGIN;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -32,27 +40,40 @@ CREATE TABLE documents(
     hash TEXT NOT NULL,
     metadata TEXT NOT NULL
 );
-CREATE TABLE segments(number INTEGER PRIMARY KEY AUTOINCREMENT, passages INTEGER NOT NULL);
+CREATE TABLE segments(
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    passages INTEGER NOT NULL,
+    vectors INTEGER NOT NULL,
+    live INTEGER NOT NULL,
+    live_vectors INTEGER NOT NULL
+);
+CREATE TABLE segment_rows(
+    segment INTEGER PRIMARY KEY REFERENCES segments(number) ON DELETE CASCADE,
+    rows BLOB NOT NULL
+);
 CREATE TABLE files(
     name TEXT PRIMARY KEY,
-    segment INTEGER NOT NULL REFERENCES segments(number) ON DELETE CASCADE,
+    segment INTEGER REFERENCES segments(number) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
     bytes INTEGER NOT NULL,
     sha256 TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX files_by_segment ON files(segment);
+CREATE UNIQUE INDEX one_of_a_kind ON files(kind) WHERE segment IS NULL;
 CREATE TABLE passages(
     row INTEGER PRIMARY KEY AUTOINCREMENT,
     document INTEGER NOT NULL REFERENCES documents(key) ON DELETE CASCADE,
     segment INTEGER NOT NULL REFERENCES segments(number),
-    position INTEGER NOT NULL,
     vectors INTEGER NOT NULL,
     first_line INTEGER NOT NULL,
-    last_line INTEGER NOT NULL,
-    UNIQUE(segment, position)
+    last_line INTEGER NOT NULL
 );
 CREATE INDEX passages_by_document ON passages(document);
+CREATE INDEX passages_by_segment ON passages(segment);
 CREATE VIRTUAL TABLE texts USING fts5(title, text, tokenize = 'unicode61 remove_diacritics 2');
 CREATE TRIGGER passages_delete AFTER DELETE ON passages BEGIN
     DELETE FROM texts WHERE rowid = old.row;
+    UPDATE segments SET live = live - 1, live_vectors = live_vectors - old.vectors WHERE number = old.segment;
 END;
 """
 
@@ -70,7 +91,7 @@ def connect(database: Path) -> sqlite3.Connection:
     return connection
 
 
-def create(path: Path, contract: dict[str, Any]) -> None:
+def create(path: Path, contract: dict[str, Any], engine: dict[str, Any]) -> None:
     """Make the folder of an empty index; the rename of its database is the moment it exists."""
     (path / SEGMENTS).mkdir(parents=True, exist_ok=True)
     unfinished = path / _UNFINISHED
@@ -79,7 +100,7 @@ def create(path: Path, contract: dict[str, Any]) -> None:
     connection = connect(unfinished)
     try:
         connection.executescript(_TABLES)
-        values = {"format": FORMAT, "contract": contract, "generation": 0}
+        values = {"format": FORMAT, "contract": contract, "engine": engine, "generation": 0}
         rows = [(key, json.dumps(value, allow_nan=False)) for key, value in values.items()]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
         connection.execute("COMMIT")
@@ -107,3 +128,8 @@ def read_meta(connection: sqlite3.Connection, key: str) -> Any:
 def write_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:
     """Set ``key`` in the meta table."""
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+
+def integers(cursor: Iterable[tuple[int, ...]]) -> np.ndarray:
+    """What a query finds, value after value (int64)."""
+    return np.fromiter(chain.from_iterable(cursor), dtype=np.int64)

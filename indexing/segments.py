@@ -1,32 +1,53 @@
 """Vectors at rest: immutable ``.npy`` files, written once, fsynced, memory-mapped when read.
 
-Values are float16 for both kinds: half the disk and page cache of float32, for an error of 0.05 % a
-component, far under what separates two hits. Scores are computed in float32.
+A segment holds vectors as they came, in float16 (half the disk and page cache of float32, for an error of
+0.05 % a component, far under what separates two hits), or token vectors as a codec wrote them:
+
+    000012.values.npy .offsets.npy                                              dense ones have no offsets
+    000012.codes.npy .residuals.npy .scales.npy .offsets.npy .lists.npy .list_offsets.npy
 """
 
-import hashlib
-import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from .. import FlatcoatError
+from .array_files import ArrayFile, WrittenFile, sync_folder, write_array
 from .types import TokenVectors, Vectors
 
-_FILE_NAME = re.compile(r"\d{6,}\.[a-z]+\.npy")
+if TYPE_CHECKING:
+    from .calibration import Step
+    from .residual import Codec, CodedTokens
+
+MOST_PASSAGES = 1 << 16
+"""Of a segment: its inverted lists name a passage in two bytes."""
+
+LISTS_FROM_TOKENS = 1 << 20
+"""Of a segment that has inverted lists: a scan of fewer codes is as fast."""
+
+_FILE_NAME = re.compile(r"\d{6,}\.([a-z_]+\.np[yz]|faiss)")
 _MAP_FROM_BYTES = 1 << 20  # a mapping holds a file descriptor: many small segments are read instead
 
 
-class SegmentFile(NamedTuple):
-    """One file of a segment as the database records it."""
+@dataclass(frozen=True)
+class CodedSegment:
+    """Coded token vectors; large ones have inverted lists, as ``inverted_lists`` makes them."""
 
-    name: str
-    bytes: int
-    sha256: str
+    tokens: "CodedTokens"
+    lists: np.ndarray | None = None
+    list_offsets: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+Segment: TypeAlias = Vectors | CodedSegment
+Stored: TypeAlias = "np.ndarray | TokenVectors | CodedTokens"
+"""What goes into a segment: float16 vectors, dense or one a token, or coded ones."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +55,29 @@ class Snapshot:
     """The live passages of one moment, ordered by segment and position.
 
     Passage ``i`` is row ``rows[i]`` of the store; its vectors stand at ``positions[i]`` of
-    ``segments[segment_of[i]]`` (all three int64 [N]).
+    ``segments[segment_of[i]]`` (all three int64 [N]). Where ``codec`` is not None it coded every segment.
+    ``faiss`` is the file that covers most of the vectors, if there is one; it may go with a later commit.
     """
 
-    segments: tuple[Vectors, ...]
+    segments: tuple[Segment, ...]
     rows: np.ndarray
     segment_of: np.ndarray
     positions: np.ndarray
     generation: int = 0
+    codec: "Codec | None" = None
+    faiss: Path | None = None
+    calibration: "tuple[Step, ...]" = ()
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def vectors(self) -> tuple[Vectors, ...]:
+        """The segments as vectors; FlatcoatError where they are coded."""
+        vectors = tuple(segment for segment in self.segments if not isinstance(segment, CodedSegment))
+        if len(vectors) < len(self.segments):
+            raise FlatcoatError("the vectors of this index are coded: search it with PlaidIndex")
+        return vectors
 
 
 def as_stored(vectors: Vectors) -> Vectors:
@@ -59,67 +92,119 @@ def as_stored(vectors: Vectors) -> Vectors:
     return TokenVectors(half, vectors.offsets.astype(np.int64)) if isinstance(vectors, TokenVectors) else half
 
 
-def file_names(number: int, kind: str) -> list[str]:
-    """The files of segment ``number``, values first."""
-    return [f"{number:06d}.{part}.npy" for part in (["values"] if kind == "dense" else ["values", "offsets"])]
+def take(stored: Stored, positions: np.ndarray) -> Stored:
+    """A copy of the passages at ``positions`` (int64)."""
+    if isinstance(stored, np.ndarray):
+        return stored[positions]
+    starts = stored.offsets[positions]
+    sizes = stored.offsets[positions + 1] - starts
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    tokens = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
+    if isinstance(stored, TokenVectors):
+        return TokenVectors(stored.values_TD[tokens], offsets)
+    parts = stored.codes_T[tokens], stored.residuals_TB[tokens], stored.scales_T2[tokens]
+    return type(stored)(*parts, offsets)
 
 
-def write_segment(folder: Path, number: int, vectors: Vectors) -> list[SegmentFile]:
+def write_segment(
+    folder: Path, number: int, stored: Stored, codec: "Codec | None" = None
+) -> list[WrittenFile]:
     """Write and fsync the files of a new segment; they count once the database names them."""
-    if isinstance(vectors, TokenVectors):
-        names, arrays = file_names(number, "token"), [vectors.values_TD, vectors.offsets]
-    else:
-        names, arrays = file_names(number, "dense"), [vectors]
-    written = [_write(folder / name, array) for name, array in zip(names, arrays, strict=True)]
+    if isinstance(stored, np.ndarray):
+        return write_blocks(folder, number, [stored], len(stored))
+    return write_blocks(folder, number, [stored], int(stored.offsets[-1]), stored.offsets, codec)
+
+
+def write_blocks(
+    folder: Path,
+    number: int,
+    blocks: Iterable[Stored],
+    vectors: int,
+    offsets: np.ndarray | None = None,
+    codec: "Codec | None" = None,
+) -> list[WrittenFile]:
+    """``write_segment`` of what comes in blocks (one at least), ``vectors`` of them altogether.
+
+    ``offsets`` are those of all token vectors together, ``codec`` is what coded them.
+    """
+    open_files: dict[str, ArrayFile] = {}
+    try:
+        for block in blocks:
+            for part, array in _parts(block).items():
+                if part not in open_files:
+                    shape = vectors, *array.shape[1:]
+                    open_files[part] = ArrayFile(_path(folder, number, part), shape, array.dtype)
+                open_files[part].append(array)
+        written = [file.close() for file in open_files.values()]
+    finally:
+        for file in open_files.values():
+            file.abandon()
+    if offsets is not None:
+        written.append(write_array(_path(folder, number, "offsets"), offsets))
+        if codec and vectors >= LISTS_FROM_TOKENS:
+            written += _write_lists(folder, number, offsets, len(codec.centroids_KP))
     sync_folder(folder)
     return written
 
 
-def _write(path: Path, array: np.ndarray) -> SegmentFile:
-    with path.open("xb") as file:
-        np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-    return SegmentFile(path.name, path.stat().st_size, checksum(path))
+def _path(folder: Path, number: int, part: str) -> Path:
+    return folder / f"{number:06d}.{part}.npy"
 
 
-def checksum(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _parts(stored: Stored) -> dict[str, np.ndarray]:
+    if isinstance(stored, np.ndarray):
+        return {"values": stored}
+    if isinstance(stored, TokenVectors):
+        return {"values": stored.values_TD}
+    return {"codes": stored.codes_T, "residuals": stored.residuals_TB, "scales": stored.scales_T2}
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _write_lists(folder: Path, number: int, offsets: np.ndarray, centroids: int) -> list[WrittenFile]:
+    from .inverted_lists import inverted_lists
+
+    codes_T = np.load(_path(folder, number, "codes"))
+    lists, list_offsets = inverted_lists(codes_T, offsets, centroids)
+    return [
+        write_array(_path(folder, number, "lists"), lists),
+        write_array(_path(folder, number, "list_offsets"), list_offsets),
+    ]
 
 
-def open_segment(folder: Path, sizes: Mapping[str, int]) -> Vectors:
-    """Map the values of one segment, given its files' sizes; FlatcoatError where one is missing or cut."""
+def open_segment(folder: Path, sizes: Mapping[str, int]) -> Segment:
+    """Map the files of one segment, given their sizes; FlatcoatError where one is missing or cut."""
     arrays = {name.split(".")[1]: _open(folder / name, size) for name, size in sizes.items()}
+    if "codes" in arrays:
+        from .residual import CodedTokens
+
+        parts = (arrays[part] for part in ("codes", "residuals", "scales", "offsets"))
+        return CodedSegment(CodedTokens(*parts), arrays.get("lists"), arrays.get("list_offsets"))
     if "offsets" not in arrays:
         return arrays["values"]
     return TokenVectors(arrays["values"], np.array(arrays["offsets"]))
 
 
-def _open(path: Path, size: int) -> np.ndarray:
+def require_file(path: Path, size: int) -> Path:
+    """``path``; FlatcoatError where it is missing or has not the ``size`` that was written."""
     advice = "restore it from a backup, or index again"
     if not path.is_file():
-        raise FlatcoatError(f"segment file {path} is missing: {advice}")
+        raise FlatcoatError(f"index file {path} is missing: {advice}")
     if (found := path.stat().st_size) != size:
-        raise FlatcoatError(f"segment file {path} has {found} bytes, {size} were written: {advice}")
+        raise FlatcoatError(f"index file {path} has {found} bytes, {size} were written: {advice}")
+    return path
+
+
+def _open(path: Path, size: int) -> np.ndarray:
+    require_file(path, size)
     try:
         return np.load(path, mmap_mode="r" if size >= _MAP_FROM_BYTES else None)
     except (OSError, ValueError, EOFError) as error:
-        raise FlatcoatError(f"segment file {path} cannot be read ({error}): {advice}") from error
+        raise FlatcoatError(
+            f"index file {path} cannot be read ({error}): restore it from a backup, or index again"
+        ) from error
 
 
 def sweep(folder: Path, keep: Collection[str]) -> None:
-    """Delete the segment files that the database does not name."""
+    """Delete the index files that the database does not name."""
     for path in folder.iterdir():
         if _FILE_NAME.fullmatch(path.name) and path.name not in keep:
             path.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from .. import FlatcoatError
-from . import schema
+from . import catalog, schema
 from .documents import Passage, Scalar
+from .engines import AUTO, EngineSettings, open_index
 from .filters import Condition, where
-from .segments import Snapshot, open_segment
-from .types import Hits, Shape
+from .segments import Snapshot
+from .snapshots import Snapshots
+from .types import Hits, Shape, VectorIndex
 from .verify import problems
 from .writer import Writer
 
@@ -32,7 +33,10 @@ class StaleRow(FlatcoatError):
 
 @dataclass(frozen=True)
 class Stats:
-    """What an index holds; ``vectors`` counts those of live passages, ``bytes`` is all of it on disk."""
+    """What an index holds; ``vectors`` counts those of live passages, ``bytes`` is all of it on disk.
+
+    ``engine`` is what searches it as of now: "exact", "plaid" or "faiss".
+    """
 
     documents: int
     passages: int
@@ -41,6 +45,7 @@ class Stats:
     bytes: int
     kind: str | None
     width: int | None
+    engine: str
 
 
 class Store:
@@ -50,12 +55,15 @@ class Store:
         self.path = path
         self._connection = connection
         self._lock = threading.Lock()
+        self._snapshots = Snapshots(path / schema.SEGMENTS)
         self.contract: dict[str, Any] = self._meta("contract")
+        self.engine = EngineSettings.from_json(self._meta("engine"))
 
     @staticmethod
-    def create(path: str | Path, contract: dict[str, Any]) -> "Store":
+    def create(path: str | Path, contract: dict[str, Any], engine: EngineSettings = AUTO) -> "Store":
         """Make an empty index; FlatcoatError where ``path`` holds anything, or cannot be written."""
         path = Path(path)
+        engine.validate()
         if (path / schema.DATABASE).exists():
             raise FlatcoatError(f"{path} is already an index: open it, or choose another path")
         if not schema.may_become_index(path):
@@ -63,14 +71,14 @@ class Store:
         try:
             path.mkdir(parents=True, exist_ok=True)
             with _writer_lock(path):
-                schema.create(path, contract)
+                schema.create(path, contract, engine.to_json())
         except (OSError, sqlite3.Error) as error:
             raise FlatcoatError(f"cannot create an index at {path}: {error}") from error
         return Store.open(path)
 
     @staticmethod
     def open(path: str | Path) -> "Store":
-        """Open an index; FlatcoatError where there is none, or one that a newer flatcoat wrote."""
+        """Open an index; FlatcoatError where there is none, or one that another flatcoat wrote."""
         path = Path(path)
         database = path / schema.DATABASE
         if not database.is_file():
@@ -85,8 +93,9 @@ class Store:
             raise FlatcoatError(f"{database} cannot be read as an index: {error}") from error
         if version != schema.FORMAT:
             connection.close()
+            advice = "upgrade flatcoat" if version > schema.FORMAT else "index again, in another folder"
             raise FlatcoatError(
-                f"index {path} has format {version}, this flatcoat reads {schema.FORMAT}: upgrade flatcoat"
+                f"index {path} has format {version}, this flatcoat reads {schema.FORMAT}: {advice}"
             )
         return Store(path, connection)
 
@@ -127,17 +136,23 @@ class Store:
     def snapshot(self) -> Snapshot:
         """All live passages and their vectors as of now, unmoved by later commits."""
         with self._reading() as connection:
-            files: dict[int, dict[str, int]] = {}
-            for number, name, size in connection.execute(
-                "SELECT segment, name, bytes FROM files ORDER BY segment"
-            ):
-                files.setdefault(number, {})[name] = size
-            segments = tuple(open_segment(self.path / schema.SEGMENTS, sizes) for sizes in files.values())
-            places = "SELECT row, segment, position FROM passages ORDER BY segment, position"
-            table = _integers(connection.execute(places)).reshape(-1, 3)
-            generation = schema.read_meta(connection, "generation")
-        segment_of = np.searchsorted(np.array(list(files), dtype=np.int64), table[:, 1])
-        return Snapshot(segments, table[:, 0], segment_of, table[:, 2], generation)
+            return self._snapshots.take(connection)
+
+    def index(self) -> VectorIndex[int]:
+        """What searches the index as of now; its hits are passage rows."""
+        while True:
+            snapshot = self.snapshot()
+            try:
+                return open_index(snapshot, self.engine)
+            except FlatcoatError:
+                # A commit may have taken the FAISS file between the two.
+                if snapshot.generation == self.generation:
+                    raise
+
+    def compact(self, full: bool = True) -> None:
+        """Merge segments, code or index what is large enough: ``Writer.compact``."""
+        with self.writer() as writer:
+            writer.compact(full)
 
     def passages(self, rows: Sequence[int] | np.ndarray) -> list[Passage]:
         """The passages of ``rows``, in that order; StaleRow where one has been removed since."""
@@ -163,7 +178,7 @@ class Store:
         clause, values = where(conditions)
         query = f"SELECT row FROM passages JOIN documents ON key = document WHERE {clause} ORDER BY row"
         with self._reading() as connection:
-            return _integers(connection.execute(query, values))
+            return schema.integers(connection.execute(query, values))
 
     def bm25(self, query: str, k: int, rows: np.ndarray | None = None) -> Hits[int]:
         """The best ``k`` passages (ids are rows) that share a term with ``query``, of ``rows`` if given.
@@ -188,13 +203,15 @@ class Store:
         with self._reading() as connection:
             documents, passages, vectors, segments = connection.execute(
                 "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM passages),"
-                " (SELECT coalesce(sum(vectors), 0) FROM passages), (SELECT count(*) FROM segments)"
+                " (SELECT coalesce(sum(live_vectors), 0) FROM segments), (SELECT count(*) FROM segments)"
             ).fetchone()
             (vector_bytes,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM files").fetchone()
             shape = schema.read_meta(connection, "shape")
+            derived = [kind for kind in ("codec", "faiss") if catalog.derived_file(connection, kind)]
+        engine = {"codec": "plaid", "faiss": "faiss"}[derived[0]] if derived else "exact"
         size = vector_bytes + (self.path / schema.DATABASE).stat().st_size
         kind, width = Shape(*shape) if shape else (None, None)
-        return Stats(documents, passages, vectors, segments, size, kind, width)
+        return Stats(documents, passages, vectors, segments, size, kind, width, engine)
 
     def verify(self) -> list[str]:
         """Everything that is wrong with the index, one line each: checksums, shapes, cross-references."""
@@ -239,7 +256,3 @@ def _writer_lock(path: Path) -> Iterator[None]:
 
 def _json(rows: Iterable[int]) -> str:
     return json.dumps([int(row) for row in rows])
-
-
-def _integers(cursor: Iterable[tuple[int, ...]]) -> np.ndarray:
-    return np.fromiter(chain.from_iterable(cursor), dtype=np.int64)

@@ -111,6 +111,11 @@ class VectorIndex(Protocol[Id]):
 
     def __len__(self) -> int: ...
 
-    def search(self, queries: Vectors, k: int, allowed: np.ndarray | None = None) -> list[Hits[Id]]:
-        """The best ``k`` of the ``allowed`` rows (int64; None: all), best first, for each query."""
+    def search(
+        self, queries: Vectors, k: int, allowed: np.ndarray | None = None, *, recall: float | None = None
+    ) -> list[Hits[Id]]:
+        """The best ``k`` of the ``allowed`` rows (int64; None: all), best first, for each query.
+
+        ``recall`` is the share of the truly best ten that is to be found; FlatcoatError where it cannot be.
+        """
         ...

@@ -10,9 +10,12 @@ from types import MappingProxyType
 import numpy as np
 
 from .. import FlatcoatError
-from . import schema
+from . import catalog, compaction, schema
 from .documents import Metadata, Passage
-from .segments import as_stored, sweep, write_segment
+from .engines import EngineSettings
+from .parallel import pieces
+from .segments import MOST_PASSAGES, Stored, as_stored, sweep, take, write_segment
+from .snapshots import Snapshots
 from .types import Shape, TokenVectors, Vectors
 
 _NO_HASHES: Mapping[str, str] = MappingProxyType({})
@@ -24,6 +27,7 @@ class Writer:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._segments = path / schema.SEGMENTS
+        self._snapshots = Snapshots(self._segments)
         try:
             self._connection = schema.connect(path / schema.DATABASE)
             # EXTRA also fsyncs the folder when the journal goes: a commit survives a power cut. Without
@@ -39,9 +43,9 @@ class Writer:
     ) -> None:
         """Add documents, each with all its passages; a document that is there already is replaced.
 
-        ``vectors`` holds one text a passage, in the same order, and becomes one segment. ``hashes`` gives
-        the content hash of these documents by id; those of others are passed over. Raises FlatcoatError,
-        and adds nothing, where passages, vectors and index do not fit together.
+        ``vectors`` holds one text a passage, in the same order, and becomes one segment, or several beyond
+        65,536 passages. ``hashes`` gives the content hash of these documents by id; those of others are
+        passed over. Raises FlatcoatError, and adds nothing, where passages, vectors and index do not fit.
         """
         documents = _by_document(passages)
         if len(vectors) != len(passages):
@@ -50,26 +54,40 @@ class Writer:
             )
         if not passages:
             return
-        sizes = np.diff(vectors.offsets) if isinstance(vectors, TokenVectors) else np.ones(len(vectors))
         with self._all_or_nothing():
             self._delete(documents)
             keys = {
                 id: self._insert_document(passage, hashes.get(id, "")) for id, passage in documents.items()
             }
-            segment = self._write_segment(vectors)
-            for position, (passage, size) in enumerate(zip(passages, sizes, strict=True)):
-                self._insert_passage(passage, (keys[passage.document_id], segment, position, int(size)))
+            self._require_shape(vectors)
+            stored = as_stored(vectors)
+            for here in pieces(len(passages), MOST_PASSAGES):
+                whole = len(passages) <= MOST_PASSAGES
+                part = stored if whole else take(stored, np.arange(here.start, here.stop))
+                self._add_segment(passages[here], part, keys)
 
     def remove(self, document_ids: Iterable[str]) -> int:
         """Remove documents; returns how many of them were there."""
         with self._all_or_nothing():
             return self._delete(document_ids)
 
+    def compact(self, full: bool = True, budget: int = 1 << 30) -> None:
+        """Commit, then merge segments, train and index anew as ``compaction`` says, and commit that.
+
+        ``full`` does all that can be done, otherwise what is due. ``budget`` bounds working memory, in bytes.
+        Raises FlatcoatError, and changes nothing, where the disk is full or FAISS's settings do not fit the
+        vectors.
+        """
+        self.commit()
+        with self._all_or_nothing():
+            compaction.compact(self._connection, self._snapshots, full, budget)
+        self.commit()
+
     def commit(self) -> None:
         """Make everything so far durable; segments whose last passage is gone go with it."""
-        unused = "DELETE FROM segments WHERE NOT EXISTS (SELECT 1 FROM passages WHERE segment = number)"
+        self._require_transaction()
         try:
-            self._connection.execute(unused)
+            self._connection.execute("DELETE FROM segments WHERE live = 0")
             if self._connection.total_changes > self._changes_at_begin:
                 schema.write_meta(
                     self._connection, "generation", schema.read_meta(self._connection, "generation") + 1
@@ -81,8 +99,7 @@ class Writer:
 
     def close(self) -> None:
         """Drop what is not committed, and the files it wrote."""
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        self._roll_back()
         # What to keep comes from the database, never from a list of our own: an interrupt that arrives
         # just after a COMMIT must not take the committed files with it.
         self._sweep()
@@ -96,16 +113,30 @@ class Writer:
     def _sweep(self) -> None:
         sweep(self._segments, {name for (name,) in self._connection.execute("SELECT name FROM files")})
 
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:  # SQLite rolls back by itself where it cannot go on.
+            self._connection.execute("ROLLBACK")
+
+    def _require_transaction(self) -> None:
+        if not self._connection.in_transaction:
+            raise FlatcoatError(
+                f"index {self._path}: an error undid all since the last commit: open another writer"
+            )
+
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        self._connection.execute("SAVEPOINT change")
+        self._require_transaction()
         try:
+            self._connection.execute("SAVEPOINT change")
             yield
+            self._connection.execute("RELEASE change")
         except BaseException as error:
-            if self._connection.in_transaction:
+            if isinstance(error, sqlite3.OperationalError):
+                self._roll_back()
+            else:
                 self._connection.execute("ROLLBACK TO change")
                 self._connection.execute("RELEASE change")
-                self._sweep()
+            self._sweep()
             if isinstance(error, UnicodeEncodeError):
                 raise FlatcoatError(
                     f"not text, it holds half a surrogate pair: {error.object!r:.80}"
@@ -113,24 +144,26 @@ class Writer:
             if isinstance(error, OSError | sqlite3.Error):
                 raise FlatcoatError(f"index {self._path} cannot be written: {error}") from error
             raise
-        self._connection.execute("RELEASE change")
 
-    def _write_segment(self, vectors: Vectors) -> int:
+    def _require_shape(self, vectors: Vectors) -> None:
         shape = Shape.of(vectors)
         held = schema.read_meta(self._connection, "shape")
         if held is None:
+            EngineSettings.from_json(schema.read_meta(self._connection, "engine")).validate_for(shape)
             schema.write_meta(self._connection, "shape", shape)
         else:
             Shape(*held).require(shape, "passage")
-        insert = "INSERT INTO segments(passages) VALUES (?)"
-        number = self._connection.execute(insert, [len(vectors)]).lastrowid
-        assert number is not None
-        for file in write_segment(self._segments, number, as_stored(vectors)):
-            row = (file.name, number, file.bytes, file.sha256)
-            self._connection.execute(
-                "INSERT INTO files(name, segment, bytes, sha256) VALUES (?, ?, ?, ?)", row
-            )
-        return number
+
+    def _add_segment(self, passages: Sequence[Passage], stored: Stored, keys: Mapping[str, int]) -> None:
+        sizes = np.ones(len(stored), int) if isinstance(stored, np.ndarray) else np.diff(stored.offsets)
+        rows = catalog.next_row(self._connection) + np.arange(len(passages))
+        segment = catalog.new_segment(self._connection, rows, int(sizes.sum()))
+        codec = self._snapshots.codec(self._connection)
+        coded = codec.encode(stored) if codec and isinstance(stored, TokenVectors) else stored
+        files = write_segment(self._segments, segment, coded, codec)
+        catalog.enter_files(self._connection, segment, files)
+        for row, passage, size in zip(rows.tolist(), passages, sizes.tolist(), strict=True):
+            self._insert_passage(passage, (row, keys[passage.document_id], segment, size))
 
     def _delete(self, document_ids: Iterable[str]) -> int:
         delete = "DELETE FROM documents WHERE id = ?"
@@ -145,13 +178,9 @@ class Writer:
         return key
 
     def _insert_passage(self, passage: Passage, place: tuple[int, int, int, int]) -> None:
-        """``place`` is the document's key, the segment, the position in it and the number of vectors."""
-        insert = (
-            "INSERT INTO passages(document, segment, position, vectors, first_line, last_line)"
-            " VALUES (?, ?, ?, ?, ?, ?)"
-        )
-        row = self._connection.execute(insert, (*place, *passage.lines)).lastrowid
-        text = (row, passage.title, passage.text)
+        """``place`` is its row, the document's key, the segment and the number of vectors."""
+        self._connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*place, *passage.lines))
+        text = (place[0], passage.title, passage.text)
         self._connection.execute("INSERT INTO texts(rowid, title, text) VALUES (?, ?, ?)", text)
 
 

@@ -1,0 +1,103 @@
+"""What the database says of segments and files. Counts and rows come without listing passages."""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .array_files import WrittenFile
+from .schema import integers
+
+
+@dataclass(frozen=True)
+class SegmentRecord:
+    """Passages and vectors of a segment: as written, and how many of them live."""
+
+    number: int
+    passages: int
+    vectors: int
+    live: int
+    live_vectors: int
+    sizes: dict[str, int]
+    """The bytes of its files, by name."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every passage lives."""
+        return self.live == self.passages
+
+    @property
+    def dead_fraction(self) -> float:
+        """How much of its vectors is of removed passages."""
+        return 1 - self.live_vectors / self.vectors if self.vectors else 1 - self.live / self.passages
+
+
+def segments(connection: sqlite3.Connection) -> list[SegmentRecord]:
+    """All segments, by number."""
+    sizes: dict[int, dict[str, int]] = {}
+    for number, name, size in connection.execute(
+        "SELECT segment, name, bytes FROM files WHERE segment IS NOT NULL"
+    ):
+        sizes.setdefault(number, {})[name] = size
+    query = "SELECT number, passages, vectors, live, live_vectors FROM segments ORDER BY number"
+    return [SegmentRecord(*counts, sizes=sizes.get(counts[0], {})) for counts in connection.execute(query)]
+
+
+def places(connection: sqlite3.Connection, segment: SegmentRecord) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a segment's live passages, and their positions in it (int64, positions rising)."""
+    rows = written_rows(connection, segment.number)
+    if segment.is_clean:
+        return rows, np.arange(len(rows))
+    query = "SELECT row FROM passages WHERE segment = ?"
+    positions = np.flatnonzero(np.isin(rows, integers(connection.execute(query, [segment.number]))))
+    return rows[positions], positions
+
+
+def written_rows(connection: sqlite3.Connection, number: int) -> np.ndarray:
+    """The rows of a segment's passages, removed ones too (int64)."""
+    query = "SELECT rows FROM segment_rows WHERE segment = ?"
+    (rows,) = connection.execute(query, [number]).fetchone()
+    return np.frombuffer(rows, "<i8").astype(np.int64, copy=False)
+
+
+def next_row(connection: sqlite3.Connection) -> int:
+    """The first passage row that was never used."""
+    query = "SELECT 1 + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'passages'), 0)"
+    return connection.execute(query).fetchone()[0]
+
+
+def new_segment(connection: sqlite3.Connection, rows: np.ndarray, vectors: int) -> int:
+    """Enter a segment of these passages, all alive; returns its number."""
+    insert = "INSERT INTO segments(passages, vectors, live, live_vectors) VALUES (?1, ?2, ?1, ?2)"
+    number = connection.execute(insert, [len(rows), vectors]).lastrowid
+    assert number is not None
+    connection.execute("INSERT INTO segment_rows VALUES (?, ?)", [number, rows.astype("<i8").tobytes()])
+    return number
+
+
+def new_file_number(connection: sqlite3.Connection) -> int:
+    """A number that no segment has or will have."""
+    number = new_segment(connection, np.zeros(0, np.int64), 0)
+    connection.execute("DELETE FROM segments WHERE number = ?", [number])
+    return number
+
+
+def enter_files(connection: sqlite3.Connection, number: int, files: Iterable[WrittenFile]) -> None:
+    """Name the files of a segment."""
+    rows = ((file.name, number, file.name.split(".")[1], file.bytes, file.sha256) for file in files)
+    connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def derived_file(connection: sqlite3.Connection, kind: str) -> tuple[str, int] | None:
+    """Name and bytes of the collection's "codec" or "faiss" file, where there is one."""
+    query = "SELECT name, bytes FROM files WHERE segment IS NULL AND kind = ?"
+    return connection.execute(query, [kind]).fetchone()
+
+
+def replace_derived_file(connection: sqlite3.Connection, kind: str, file: WrittenFile | None) -> None:
+    """Let ``file`` be the one of its kind (None: let there be none)."""
+    connection.execute("DELETE FROM files WHERE segment IS NULL AND kind = ?", [kind])
+    if file:
+        row = file.name, None, kind, file.bytes, file.sha256
+        connection.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", row)
