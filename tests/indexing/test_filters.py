@@ -50,6 +50,18 @@ def store(tmp_path_factory: pytest.TempPathFactory):
         ("lang=x' OR 1=1 --", []),
         ("n>99999999999999999999999", []),
         (" lang = python ", [0]),
+        ("lang in python,markdown", [0, 1]),
+        (" lang in python , , nobody", [0]),
+        ("lang=x in python", []),
+        ("year in 2019,2021", [0, 2]),
+        ("year in 2.019e3,2020.50", [0, 1]),
+        ("year in 9e999,99999999999999999999999", []),
+        ("year in python", []),
+        ("version in 10.0", []),
+        ("done in true,1", [0]),
+        ("nobody in x", []),
+        ("path in src/a.py,x=y", [0]),
+        ("n in -3,0", [3]),
     ],
 )
 def test_a_condition_matches(store: Store, text: str, matches: list[int]) -> None:
@@ -67,9 +79,22 @@ def test_conditions_are_all_to_be_met(store: Store) -> None:
 def test_values_in_code_keep_their_type(store: Store) -> None:
     assert len(store.rows_where([Condition("done", "=", True)])) == 1
     assert len(store.rows_where([Condition("year", ">", 2020)])) == 2
+    assert len(store.rows_where([Condition("year", "in", (2019, 2020.5))])) == 2
+    assert len(store.rows_where([Condition("done", "in", (True, False))])) == 2
+    assert len(store.rows_where([Condition("year", "in", tuple(range(50_000)))])) == 2
+    assert len(store.rows_where([Condition("year", "in", ())])) == 0
 
 
-@pytest.mark.parametrize("text", ["lang", "", "=x", "  !=x", "lang==x", "lang=~x", "lang~x", "a<>b"])
+def test_in_takes_several_values_and_nothing_else_does(store: Store) -> None:
+    for operator, value in (("in", "python"), ("=", ("python",))):
+        with pytest.raises(FlatcoatError, match="'in' takes a tuple"):
+            store.rows_where([Condition("lang", operator, value)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["lang", "", "=x", "  !=x", "lang==x", "lang=~x", "lang~x", "a<>b", "lang in", "lang in ,", " in x"],
+)
 def test_what_is_no_condition_is_refused(text: str) -> None:
     with pytest.raises(FlatcoatError, match="filter"):
         parse_condition(text)
