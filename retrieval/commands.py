@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import FlatcoatError
+from ..indexing.engines import AUTO, EngineSettings
+from ..indexing.engines import Name as EngineName
+from .contract import Precision
 
 if TYPE_CHECKING:
-    from .retriever import Added
+    from .retriever import Added, Retriever
 
 app = typer.Typer()
 
@@ -38,26 +41,33 @@ def index(
     passage_tokens: Annotated[
         int | None, typer.Option(min=16, help="Tokens of a passage at most, for a new index.")
     ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(
+            help="What a ModernBERT computes in, for a new index; int8 on a CPU. Default there: fp32."
+        ),
+    ] = None,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(help="What searches a new index. Default: auto, exact while that is as fast."),
+    ] = None,
+    bits: Annotated[int, typer.Option(help="1, 2 or 4 a dimension, of a new index that PLAID searches.")] = 4,
+    factory: Annotated[
+        str, typer.Option(help="What faiss.index_factory takes, for a new index that FAISS searches.")
+    ] = "HNSW32",
     as_json: AsJson = False,
 ) -> None:
     """Make an index of PATH, or bring one up to date: unchanged files are not encoded again."""
     from rich.console import Console
 
     from .console import progress_bar
-    from .retriever import Retriever
 
     began = time.monotonic()
     with progress_bar() as progress:
         task = progress.add_task("loading the model", total=None)
         new = not (index / "index.sqlite").exists()
-        if not new:
-            if passage_tokens is not None:
-                raise typer.BadParameter(
-                    f"{index} exists: its passage length stays", param_hint="--passage-tokens"
-                )
-            retriever = Retriever.open(index, model)
-        else:
-            retriever = Retriever.create(index, model, passage_tokens)
+        settings = None if engine is None else EngineSettings(engine, bits, factory=factory)
+        retriever = _open_or_create(index, model, passage_tokens, precision, settings)
 
         def report(added: "Added") -> None:
             done = f"{added.documents:,} documents, {added.passages:,} passages"
@@ -80,6 +90,35 @@ def index(
                 shutil.rmtree(index)
             raise
     _report_added(retriever, added, index, time.monotonic() - began, as_json, Console())
+
+
+def _open_or_create(
+    index: Path,
+    model: str | None,
+    passage_tokens: int | None,
+    precision: Precision | None,
+    engine: EngineSettings | None,
+) -> "Retriever":
+    """What a new index was made with, the same command may say again: it goes on where it was cut off."""
+    from .retriever import Retriever
+
+    if not (index / "index.sqlite").exists():
+        return Retriever.create(index, model, passage_tokens, precision, engine or AUTO)
+    retriever = Retriever.open(index, model)
+    if passage_tokens not in (None, retriever.passage_tokens):
+        raise typer.BadParameter(
+            f"{index} exists: its passage length stays {retriever.passage_tokens}",
+            param_hint="--passage-tokens",
+        )
+    if engine not in (None, retriever.store.engine):
+        raise typer.BadParameter(
+            f"{index} exists: its engine stays {retriever.store.engine.name}", param_hint="--engine"
+        )
+    if precision not in (None, retriever.contract.precision):
+        raise typer.BadParameter(
+            f"{index} exists: its precision stays {retriever.contract.precision}", param_hint="--precision"
+        )
+    return retriever
 
 
 def _report_added(retriever, added: "Added", index: Path, seconds: float, as_json: bool, console) -> None:
@@ -110,7 +149,13 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="Results.")] = 5,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=VALUE", help="A condition (=, !=, <, <=, >, >=, ^=); may be repeated."),
+        typer.Option(
+            metavar="FIELD=VALUE", help="A condition (=, !=, <, <=, >, >=, ^=, in); may be repeated."
+        ),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of the best to be found, if not all passages are scored."),
     ] = None,
     model: Model = None,
     as_json: AsJson = False,
@@ -130,7 +175,7 @@ def search(
         raise typer.BadParameter(str(error), param_hint="--where") from None
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
-        results = Retriever.open(index, model).search(query, k, conditions)
+        results = Retriever.open(index, model).search(query, k, conditions, recall)
     if as_json:
         values = {"query": query, "results": [result.to_json() for result in results]}
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
@@ -155,6 +200,41 @@ def remove(
 
 
 @app.command()
+def compact(index: Existing) -> None:
+    """Merge what additions and removals left behind, and train the index anew where it has grown."""
+    from .console import progress_bar
+    from .retriever import Retriever
+
+    with progress_bar() as progress:
+        progress.add_task("compacting", total=None)
+        retriever = Retriever.open(index)
+        before = retriever.info()
+        retriever.compact()
+    after = retriever.info()
+    typer.echo(
+        f"{before.segments:,} segments, {before.bytes / 1e6:,.1f} MB before; "
+        f"{after.segments:,} segments, {after.bytes / 1e6:,.1f} MB, searched by {after.engine}"
+    )
+
+
+@app.command()
+def verify(index: Existing) -> None:
+    """Check every checksum and cross-reference of an index; exit code 1 where one is wrong."""
+    from ..indexing.store import Store
+    from .console import progress_bar
+
+    with progress_bar() as progress:
+        progress.add_task("verifying", total=None)
+        with Store.open(index) as store:
+            problems = store.verify()
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{index} is whole")
+
+
+@app.command()
 def info(
     index: Annotated[
         Path | None,
@@ -174,6 +254,7 @@ def info(
         typer.echo(json.dumps(_stats_json(stats) | {"contract": contract}, indent=2))
         return
     typer.echo(f"{index}: {_size(stats)}")
+    typer.echo(f"searched by: {stats.engine}")
     typer.echo(f"passage length: {contract['passage_tokens']} tokens")
     for name, value in contract["encoder"].items():
         shown = " ".join(value) if isinstance(value, list) else value
@@ -202,7 +283,7 @@ def _show_environment(as_json: bool) -> None:
 
 
 def _stats_json(stats) -> dict[str, object]:
-    names = ("documents", "passages", "vectors", "segments", "bytes")
+    names = ("documents", "passages", "vectors", "segments", "bytes", "engine")
     return {name: getattr(stats, name) for name in names}
 
 

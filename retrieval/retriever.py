@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import FlatcoatError
 from ..indexing.chunking import chunk
 from ..indexing.documents import Document, Metadata, Passage
+from ..indexing.engines import EngineSettings
+from ..indexing.engines import Name as Engine
 from ..indexing.filters import Condition, parse_condition
 from ..indexing.store import StaleRow, Stats, Store
-from .contract import Contract
+from .contract import Contract, Precision
 
 if TYPE_CHECKING:
-    from ..indexing.exact import ExactIndex
+    from ..indexing.types import VectorIndex
     from ..indexing.writer import Writer
     from .encoding import Encoder
 
@@ -72,49 +74,72 @@ class Retriever:
 
     def __init__(self, store: Store, encoder: "Encoder | None" = None):
         self.store = store
-        self._contract = Contract.from_json(store.contract["encoder"])
-        self._passage_tokens = int(store.contract["passage_tokens"])
+        self.contract = Contract.from_json(store.contract["encoder"])
+        self.passage_tokens = int(store.contract["passage_tokens"])
         if encoder is not None:
-            self._contract.require(encoder.contract)
+            self.contract.require(encoder.contract)
         self._encoder = encoder
-        self._exact: _ExactIndexAt | None = None
+        self._opened: _IndexAt | None = None
 
     @staticmethod
     def create(
-        path: str | Path, model: "str | Path | Encoder | None" = None, passage_tokens: int | None = None
+        path: str | Path,
+        model: "str | Path | Encoder | None" = None,
+        passage_tokens: int | None = None,
+        precision: Precision | None = None,
+        index: Engine | EngineSettings = "auto",
     ) -> "Retriever":
         """Make an empty index at ``path``.
 
         ``model`` is an encoder, a checkpoint's folder or its name on the hub (None: the one inside flatcoat).
         ``passage_tokens`` bounds a passage; by default it is what the model reads of a document, 512 at most.
-        Raises FlatcoatError where the path is taken or the model is unknown.
+        ``precision`` is what a model given by name computes in, here and when the index is opened. ``index``
+        searches it: "exact", "plaid", "faiss", or "auto", which is exact as long as that is as fast.
+        Raises FlatcoatError where the path is taken, or the model or its precision is unknown.
         """
-        encoder = _load(model)
+        encoder = _load(model, precision)
+        own = encoder.contract.precision
+        if precision not in (None, own):
+            raise FlatcoatError(
+                f"the encoder given computes in {own}, not {precision}: load it in {precision}"
+            )
         limit = encoder.contract.document_length
         tokens = min(limit, 512) if passage_tokens is None else passage_tokens
         if not 16 <= tokens <= limit:
             raise FlatcoatError(
                 f"passage_tokens {tokens}: from 16 to {limit}, what the model reads, is possible"
             )
-        store = Store.create(path, {"encoder": encoder.contract.to_json(), "passage_tokens": tokens})
+        engine = EngineSettings(index) if isinstance(index, str) else index
+        engine.validate_for(encoder.contract.shape)
+        contract = {"encoder": encoder.contract.to_json(), "passage_tokens": tokens}
+        store = Store.create(path, contract, engine)
         return Retriever(store, encoder)
 
     @staticmethod
     def open(path: str | Path, model: "str | Path | Encoder | None" = None) -> "Retriever":
         """Open an index; its own model is loaded when first needed.
 
+        A model given by name computes in the precision that made the index where this machine is fast in it.
         Raises FlatcoatError where there is no index, or ``model`` is not the one that made it.
         """
-        return Retriever(Store.open(path), None if model is None else _load(model))
+        retriever = Retriever(Store.open(path))
+        if model is not None:
+            retriever._encoder = retriever._checked(model)
+        return retriever
 
     @property
     def encoder(self) -> "Encoder":
         """The encoder that made the index, loaded when first asked for and checked against its contract."""
         if self._encoder is None:
-            encoder = _load(self._contract.model)
-            self._contract.require(encoder.contract)
-            self._encoder = encoder
+            self._encoder = self._checked(self.contract.model)
         return self._encoder
+
+    def _checked(self, model: "str | Path | Encoder") -> "Encoder":
+        from .load import fast_here
+
+        encoder = _load(model, fast_here(self.contract.precision))
+        self.contract.require(encoder.contract)
+        return encoder
 
     def add(
         self,
@@ -132,6 +157,7 @@ class Retriever:
             for batch in _batches(self._chunked(documents, hashes, added)):
                 self._write(writer, batch, added)
                 on_progress(added)
+            writer.compact(full=False)
         return added
 
     def add_files(self, path: str | Path, on_progress: Progress = lambda added: None) -> Added:
@@ -157,11 +183,22 @@ class Retriever:
         with self.store.writer() as writer:
             return writer.remove([document_ids] if isinstance(document_ids, str) else document_ids)
 
-    def search(self, query: str, k: int = 10, where: Sequence[str | Condition] = ()) -> list[Result]:
+    def compact(self) -> None:
+        """Merge what many additions and removals left behind, and train the index anew where it has grown."""
+        self.store.compact()
+
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        where: Sequence[str | Condition] = (),
+        recall: float | None = None,
+    ) -> list[Result]:
         """The ``k`` best passages, best first, among documents that meet every condition of ``where``.
 
-        Conditions are written ``lang=python``, ``year>=2020``, ``path^=src/``. Raises FlatcoatError for an
-        empty query, ``k`` below 1 or a malformed condition.
+        Conditions are written ``lang=python``, ``year>=2020``, ``path^=src/``, ``lang in python,rust``.
+        ``recall`` is the share of the truly best to be found where the index does not score all. Raises
+        FlatcoatError for an empty query, ``k`` below 1, a malformed condition or a recall out of reach.
         """
         if not query.strip():
             raise FlatcoatError("the query is empty: say what to look for")
@@ -170,7 +207,7 @@ class Retriever:
         while True:
             try:
                 rows = self.store.rows_where(conditions) if conditions else None
-                (hits,) = self._index().search(vectors, k, rows)
+                (hits,) = self._index().search(vectors, k, rows, recall=recall)
                 passages = self.store.passages(hits.ids)
                 break
             except StaleRow:  # A commit came between the two reads: look again.
@@ -186,13 +223,11 @@ class Retriever:
         """Close the index's database."""
         self.store.close()
 
-    def _index(self) -> "ExactIndex[int]":
-        from ..indexing.exact import ExactIndex
-
-        if self._exact is None or self._exact.generation != self.store.generation:
-            snapshot = self.store.snapshot()
-            self._exact = _ExactIndexAt(snapshot.generation, ExactIndex.from_snapshot(snapshot))
-        return self._exact.index
+    def _index(self) -> "VectorIndex[int]":
+        generation = self.store.generation
+        if self._opened is None or self._opened.generation != generation:
+            self._opened = _IndexAt(generation, self.store.index())
+        return self._opened.index
 
     def _chunked(
         self, documents: Iterable[Document], hashes: dict[str, str], added: Added
@@ -202,7 +237,7 @@ class Retriever:
             if hashes.get(document.id) == digest:
                 added.unchanged += 1
                 continue
-            passages = chunk(document, self.encoder.token_counts, self._passage_tokens)
+            passages = chunk(document, self.encoder.token_counts, self.passage_tokens)
             if not passages:
                 added.skipped.append(Skip(document.id, "empty"))
             if passages or document.id in hashes:
@@ -221,11 +256,11 @@ class Retriever:
 
 
 @dataclass(frozen=True)
-class _ExactIndexAt:
-    """The index as it was after so many commits."""
+class _IndexAt:
+    """The index as it was after so many commits, or a few more."""
 
     generation: int
-    index: "ExactIndex[int]"
+    index: "VectorIndex[int]"
 
 
 class _Chunked(NamedTuple):
@@ -261,9 +296,9 @@ def _result(rank: int, score: float, passage: Passage) -> Result:
     )
 
 
-def _load(model: "str | Path | Encoder | None") -> "Encoder":
+def _load(model: "str | Path | Encoder | None", precision: Precision | None) -> "Encoder":
     if model is None or isinstance(model, str | Path):
         from .load import load_encoder
 
-        return load_encoder(model)
+        return load_encoder(model, precision)
     return model

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -71,7 +72,8 @@ def test_help_comes_at_once() -> None:
         times.append(time.perf_counter() - began)
         assert done.returncode == 0
         assert all(
-            command in done.stdout for command in ("index", "search", "remove", "info", "train", "eval")
+            command in done.stdout
+            for command in ("index", "search", "remove", "info", "compact", "verify", "train", "eval")
         )
     assert min(times) < 0.5
 
@@ -91,9 +93,8 @@ def test_version() -> None:
 def test_index_says_what_it_did_as_json(tree: Path, model: Path, tmp_path: Path) -> None:
     arguments = ("index", tree, "--index", tmp_path / "i", "--model", model, "--json")
     report = json.loads(invoke(*arguments).stdout)
-    assert list(report) == [
-        *("added", "unchanged", "skipped", "documents", "passages", "vectors", "segments", "bytes", "seconds")
-    ]
+    sizes = ("documents", "passages", "vectors", "segments", "bytes", "engine")
+    assert list(report) == ["added", "unchanged", "skipped", *sizes, "seconds"]
     assert (report["added"], report["unchanged"], report["documents"], report["passages"]) == (2, 0, 2, 2)
     assert report["skipped"] == [{"path": "image.png", "reason": "binary"}]
     assert report["vectors"] > 10
@@ -147,6 +148,33 @@ def test_info_and_remove(index: Path, model: Path) -> None:
     assert "cats.md" not in invoke("search", "cats", "--index", index).stdout
 
 
+def test_an_index_searched_by_plaid(tree: Path, model: Path, tmp_path: Path) -> None:
+    index = tmp_path / "plaid.index"
+    invoke("index", tree, "--index", index, "--model", model, "--engine", "plaid", "--bits", 2)
+    assert "searched by: plaid" in invoke("info", "--index", index).stdout
+    arguments = ("search", "cats purr", "--index", index, "--recall", 0.9, "--json")
+    found = json.loads(invoke(*arguments).stdout)["results"]
+    assert {result["document_id"] for result in found} == {"cats.md", "src/http.py"}
+    assert invoke("verify", "--index", index).stdout == f"{index} is whole\n"
+
+
+def test_compact_takes_what_removals_left(index: Path) -> None:
+    invoke("remove", "cats.md", "--index", index)
+    assert re.fullmatch(
+        r"\d segments, .* MB before; 1 segments, .* MB, searched by exact\n",
+        invoke("compact", "--index", index).stdout,
+    )
+    assert "src/http.py" in invoke("search", "parse http", "--index", index).stdout
+
+
+def test_verify_names_a_damaged_file(index: Path) -> None:
+    file = next((index / "segments").glob("*.values.npy"))
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    assert file.name in invoke("verify", "--index", index, code=1).stdout
+
+
 def write_recipe(folder: Path, text: str) -> Path:
     (folder / "tiny.yaml").write_text(text)
     return folder / "tiny.yaml"
@@ -163,6 +191,8 @@ def write_recipe(folder: Path, text: str) -> Path:
         (["search", "x", "--index", "{index}", "--where", "lang"], "has no operator"),
         (["search", "x", "--index", "{index}", "--where", "=python"], "names no field"),
         (["index", "{tree}", "--index", "{index}", "--passage-tokens", "20"], "its passage length stays"),
+        (["index", "{tree}", "--index", "{index}", "--engine", "plaid"], "its engine stays auto"),
+        (["search", "x", "--index", "{index}", "--recall", "2"], "Invalid value for '--recall'"),
         (["train", "{recipe}"], "unknown key training.batchsize; did you mean batch_size?"),
         (["train", "no-such-recipe"], "no recipe no-such-recipe"),
         (
