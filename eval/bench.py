@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,8 +13,39 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .encode_speed import SpeedRow
+    from .search_encoded import Encoded
+    from .search_synthetic import Synthetic
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed side by side with other implementations.")
+
+Passes = Annotated[int, typer.Option(min=1, help="Timed passes; the median counts.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+Folder = Annotated[
+    Path | None,
+    typer.Argument(exists=True, file_okay=False, help="A BEIR folder. Default: synthetic token vectors."),
+]
+Model = Annotated[str | None, typer.Option(help="What encodes FOLDER. Default: the model inside flatcoat.")]
+Passages = Annotated[
+    int | None,
+    typer.Option("--passages", "--limit", min=1, help="The first N of FOLDER. Synthetic: 1200."),
+]
+Tokens = Annotated[int | None, typer.Option(min=1, help="Tokens of a synthetic passage, on average: 48.")]
+Width = Annotated[int | None, typer.Option(min=8, help="Components of a synthetic vector: 64.")]
+Queries = Annotated[int, typer.Option(min=1, help="Queries, each asked alone.")]
+Engines = Annotated[
+    list[str] | None,
+    typer.Option("--engine", help="exact, flatcoat, fast-plaid, xtr-warp-rs; may be repeated. Default: all."),
+]
+Depth = Annotated[int, typer.Option("-k", "--k", min=10, help="Passages to find.")]
+Share = Annotated[
+    float | None,
+    typer.Option("--filter", min=0, max=1, help="Search among this share of the passages, drawn by chance."),
+]
+Sizes = Annotated[
+    str | None, typer.Option(metavar="N,N,...", help="Measure the first N passages, size by size.")
+]
 
 
 @app.callback()
@@ -34,13 +66,13 @@ def encode(
         float | None,
         typer.Option(min=0, help="Fraction of the protocol's 4,194,304 tokens a set; CPU 0.001, GPU 0.05."),
     ] = None,
-    passes: Annotated[int, typer.Option(min=1, help="Timed passes; the median counts.")] = 3,
+    passes: Passes = 3,
     training: Annotated[bool, typer.Option("--training", help="Time training steps instead.")] = False,
     max_batch: Annotated[
         bool, typer.Option(help="On a GPU, also find how many documents fit in one forward.")
     ] = True,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the table.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plot: Plot = None,
+    as_json: AsJson = False,
 ) -> None:
     """Time ModernBERT encoding by the paper's protocol: real tokens per second, ours and others'."""
     from ..retrieval.console import progress_bar
@@ -59,6 +91,71 @@ def encode(
             lambda what: progress.update(task, description=f"measuring {what}"),
         )
     _show(rows, describe_machine(), plot, as_json)
+
+
+@app.command()
+def search(
+    folder: Folder = None,
+    model: Model = None,
+    passages: Passages = None,
+    tokens: Tokens = None,
+    width: Width = None,
+    queries: Queries = 20,
+    engine: Engines = None,
+    k: Depth = 10,
+    passes: Passes = 3,
+    share: Share = None,
+    sizes: Sizes = None,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time late-interaction search, one query at a time, ours and others' beside exact search."""
+    from ..retrieval.console import progress_bar
+    from .search_peers import engines
+    from .search_report import report
+    from .search_speed import compare
+
+    chosen, counts = engines(engine or ()), _counts(sizes)
+    source = _source(folder, model, passages or max(counts, default=None), tokens, width, counts)
+    with TemporaryDirectory() as place, progress_bar() as progress:
+        task = progress.add_task("preparing the vectors", total=None)
+
+        def say(what: str) -> None:
+            progress.update(task, description=what)
+
+        collection = source.collection(Path(place), queries, say)
+        rows = compare(collection, chosen, k, passes, share, counts, say)
+    asked = collection.queries
+    report(rows, {"k": k, "queries": len(asked), "width": asked.width, "filter": share}, plot, as_json)
+
+
+def _source(
+    folder: Path | None,
+    model: str | None,
+    passages: int | None,
+    tokens: int | None,
+    width: int | None,
+    counts: "Sequence[int]",
+) -> "Encoded | Synthetic":
+    from .search_encoded import Encoded
+    from .search_synthetic import Synthetic
+
+    if folder:
+        if tokens or width:
+            raise typer.BadParameter("only synthetic vectors have a choice", param_hint="--tokens, --width")
+        return Encoded(folder, model, passages, min(counts, default=None))
+    if model:
+        raise typer.BadParameter("synthetic vectors need none: name a FOLDER", param_hint="--model")
+    return Synthetic(passages or 1200, tokens or 48, width or 64)
+
+
+def _counts(sizes: str | None) -> list[int]:
+    try:
+        return [int(size) for size in sizes.split(",")] if sizes else []
+    except ValueError:
+        raise typer.BadParameter(
+            f"{sizes} came: write counts of passages, as 1000,10000", param_hint="--sizes"
+        ) from None
 
 
 def _show(rows: "Sequence[SpeedRow]", machine: str, plot: Path | None, as_json: bool) -> None:

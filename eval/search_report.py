@@ -1,0 +1,71 @@
+"""The search benchmark as tables, JSON and a picture."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .search_speed import QUALITIES, SearchRow
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLUMNS = ("Build s", "Bytes/token", "ms", "p95", "Cold ms", "R@10", "R@100", "nDCG@10")
+
+
+def report(rows: Sequence[SearchRow], settings: Mapping[str, Any], plot: Path | None, as_json: bool) -> None:
+    """Print ``rows``, then draw them where ``plot`` is given; ``settings`` are those that all share."""
+    from .encode_speed import describe_machine
+
+    machine = describe_machine()
+    shared = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    if as_json:
+        values = {"machine": machine, **settings, "rows": [row.to_json() for row in rows]}
+        typer.echo(json.dumps(values, indent=2))
+    else:
+        _print_tables(rows, f"{shared}; {machine}")
+    if plot:
+        from .search_plot import draw
+
+        draw(rows, f"{shared}\n{machine}", plot)
+
+
+def _print_tables(rows: Sequence[SearchRow], caption: str) -> None:
+    from rich.console import Console
+
+    console = Console(markup=False)
+    for size in dict.fromkeys(row.passages for row in rows):
+        _print_table([row for row in rows if row.passages == size], console)
+    console.print(caption, soft_wrap=True)
+
+
+def _print_table(rows: Sequence[SearchRow], console: "Console") -> None:
+    from rich import box
+    from rich.table import Table
+
+    title = f"{rows[0].passages:,} passages, {rows[0].tokens:,} tokens"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Engine", no_wrap=True)
+    table.add_column("Settings")
+    for column in _COLUMNS:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        times = (row.build_seconds, row.bytes_per_token, row.ms_per_query, row.ms_p95, row.ms_cold)
+        qualities = (row.quality[name] for name in QUALITIES)
+        table.add_row(
+            row.engine,
+            row.settings,
+            *("" if value is None else _short(value) for value in times),
+            *("" if value is None else f"{value:.3f}" for value in qualities),
+        )
+    console.print(table)
+    for row in rows:
+        if row.error:
+            console.print(f"{row.engine} {row.settings}: {row.error}".strip(), soft_wrap=True)
+
+
+def _short(value: float) -> str:
+    """Three digits, or whole."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
