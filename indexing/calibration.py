@@ -6,14 +6,14 @@ encoded SQuAD passages these come nearest to real questions (recall@10 with 32, 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .. import FlatcoatError
-from .types import TokenVectors, VectorIndex
+from .types import TokenVectors
 
 if TYPE_CHECKING:
     from .plaid import PlaidIndex
@@ -38,21 +38,23 @@ class Step(NamedTuple):
     milliseconds: float
 
 
-def calibrate(index: "PlaidIndex[int]", exact: "VectorIndex[int] | None" = None) -> tuple[Step, ...]:
+Exactly = Callable[[TokenVectors, int, np.ndarray], list[int]]
+"""A query, k and rows to the best k of them by their original vectors."""
+
+
+def calibrate(index: "PlaidIndex[int]", exact: Exactly | None = None) -> tuple[Step, ...]:
     """Try settings on the index of a snapshot; rising in recall, each faster than all that find as much.
 
-    ``exact`` scores the rows of the same passages by their original vectors; without it the decoded ones
-    count as the truth, and what the codec lost is not seen.
+    Without ``exact`` the decoded vectors count as the truth, and what the codec lost is not seen.
     """
     queries = _stand_ins(index)
     best = index.search(queries, THOROUGH, n_probe=max(_PROBES), n_candidates=THOROUGH)
     truth = [set(hits.ids[:CALIBRATED_K]) for hits in best]
     if exact is not None:
-        found = [
-            exact.search(_one(query), CALIBRATED_K, np.array(hits.ids))
+        truth = [
+            set(exact(_one(query), CALIBRATED_K, np.array(hits.ids)))
             for query, hits in zip(queries, best, strict=True)
         ]
-        truth = [set(hits.ids) for (hits,) in found]
     tried = []
     for n_probe, n_candidates in product(_PROBES if index.reads_lists else _PROBES[:1], _CANDIDATES):
         began = time.perf_counter()

@@ -11,6 +11,7 @@ grown fourfold have been coded once.
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from .catalog import SegmentRecord
 from .engines import EngineSettings
 from .rewriting import Rewriter
 from .schema import read_meta, write_meta
-from .segments import MOST_PASSAGES, Snapshot, Stored
+from .segments import MOST_PASSAGES, Snapshot, Stored, release
 from .snapshots import Snapshots
 from .types import Shape, TokenVectors
 
@@ -121,13 +122,20 @@ def _recode(block: Stored, old: "Codec | None", new: "Codec") -> Stored:
 def _calibrate(connection: sqlite3.Connection, folder: Path, before: Snapshot | None) -> None:
     """``before`` has the original vectors, while there are any."""
     from .calibration import THOROUGH, calibrate
-    from .exact import ExactIndex
     from .plaid import PlaidIndex
 
     after = Snapshots(folder).take(connection)
     if len(after) > THOROUGH:
-        exact = ExactIndex[int](before, None, keep_bytes=0) if before else None
+        exact = partial(_exactly, before) if before else None
         write_meta(connection, "calibration", calibrate(PlaidIndex.from_snapshot(after), exact))
+
+
+def _exactly(before: Snapshot, query: TokenVectors, k: int, rows: np.ndarray) -> list[int]:
+    from .exact import ExactIndex
+
+    (hits,) = ExactIndex[int](before, None, keep_bytes=0).search(query, k, rows)
+    release(before.segments)  # Or all of a large collection would be in memory in the end.
+    return hits.ids
 
 
 def _is_stale(

@@ -7,6 +7,7 @@ A segment holds vectors as they came, in float16 (half the disk and page cache o
     000012.codes.npy .residuals.npy .scales.npy .offsets.npy .lists.npy .list_offsets.npy
 """
 
+import mmap
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -181,6 +182,14 @@ def open_segment(folder: Path, sizes: Mapping[str, int]) -> Segment:
     if "offsets" not in arrays:
         return arrays["values"]
     return TokenVectors(arrays["values"], np.array(arrays["offsets"]))
+
+
+def release(segments: Iterable[Segment]) -> None:
+    """Give mapped pages back; they come again when they are read."""
+    for segment in segments:
+        values = segment.values_TD if isinstance(segment, TokenVectors) else segment
+        if isinstance(values, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            values._mmap.madvise(mmap.MADV_DONTNEED)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def require_file(path: Path, size: int) -> Path:

@@ -1,0 +1,33 @@
+"""Rankings of one query by different engines made into one. Scores are larger where better."""
+
+from collections.abc import Mapping, Sequence
+
+from .types import Id
+
+RRF_CONSTANT = 60
+
+
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[Id]], constant: int = RRF_CONSTANT) -> dict[Id, float]:
+    """Score each id by the sum of 1 / (constant + rank) over the rankings (best first) that have it.
+
+    Source: Cormack, Clarke and Buettcher 2009, https://doi.org/10.1145/1571941.1572114
+    """
+    fused: dict[Id, float] = {}
+    for ranking in rankings:
+        for rank, id in enumerate(ranking, start=1):
+            fused[id] = fused.get(id, 0.0) + 1 / (constant + rank)
+    return fused
+
+
+def weighted_fusion(results: Sequence[Mapping[Id, float]], weights: Sequence[float]) -> dict[Id, float]:
+    """Score each id by the weighted sum of its scores, those of each result spread over 0 to 1.
+
+    An id that a result lacks counts as its worst. Where all scores of a result are equal they count 1.
+    """
+    fused: dict[Id, float] = {}
+    for scores, weight in zip(results, weights, strict=True):
+        lowest = min(scores.values(), default=0.0)
+        span = max(scores.values(), default=0.0) - lowest
+        for id, score in scores.items():
+            fused[id] = fused.get(id, 0.0) + weight * ((score - lowest) / span if span else 1.0)
+    return fused
