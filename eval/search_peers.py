@@ -135,16 +135,17 @@ def _fast_plaid() -> list[Engine]:
 
 def _xtr_warp() -> list[Engine]:
     """By its own choice of settings, and by cells probed; on every core, where PyLate's default is one."""
-    automatic = partial(_open_pylate, "WARP", t_prime=None, num_threads=None)
+    threads = {"num_threads": None}
+    automatic = partial(_open_pylate, "WARP", t_prime=None, **threads)
     settings: dict[str, Open] = {"automatic": partial(automatic, n_ivf_probe=None)}
     settings |= {f"nprobe {probes}": partial(automatic, n_ivf_probe=probes) for probes in (32, 64, 128)}
     modules = ("pylate.indexes", "xtr_warp.search")
-    return [Engine("xtr-warp-rs", partial(_build_pylate, "WARP"), settings, modules)]
+    return [Engine("xtr-warp-rs", partial(_build_pylate, "WARP", **threads), settings, modules)]
 
 
-def _build_pylate(kind: str, vectors: TokenVectors, folder: Path) -> None:
+def _build_pylate(kind: str, vectors: TokenVectors, folder: Path, **settings: Any) -> None:
     ids = [str(position) for position in range(len(vectors))]
-    _pylate(kind, folder).add_documents(ids, list(vectors))
+    _pylate(kind, folder, **settings).add_documents(ids, list(vectors))
 
 
 def _open_pylate(kind: str, folder: Path, allowed: np.ndarray | None, **settings: Any) -> Search:
