@@ -12,7 +12,7 @@ from .search_speed import QUALITIES, SearchRow
 if TYPE_CHECKING:
     from rich.console import Console
 
-_COLUMNS = ("Build s", "Bytes/token", "ms", "p95", "Cold ms", "R@10", "R@100", "nDCG@10")
+_COLUMNS = ("Build s", "B/token", "ms (p95)", "Cold ms", "R@10", "R@100", "nDCG@10")
 
 
 def report(rows: Sequence[SearchRow], settings: Mapping[str, Any], plot: Path | None, as_json: bool) -> None:
@@ -46,18 +46,20 @@ def _print_table(rows: Sequence[SearchRow], console: "Console") -> None:
     from rich.table import Table
 
     title = f"{rows[0].passages:,} passages, {rows[0].tokens:,} tokens"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Engine", no_wrap=True)
-    table.add_column("Settings")
+    # 80 columns are enough.
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.add_column("Engine")
     for column in _COLUMNS:
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        times = (row.build_seconds, row.bytes_per_token, row.ms_per_query, row.ms_p95, row.ms_cold)
+        times = f"{_short(row.ms_per_query)} ({_short(row.ms_p95)})"
+        figures = (_short(row.build_seconds), _short(row.bytes_per_token), times, _short(row.ms_cold))
         qualities = (row.quality[name] for name in QUALITIES)
         table.add_row(
-            row.engine,
-            row.settings,
-            *("" if value is None else _short(value) for value in times),
+            f"{row.engine}: {row.settings}" if row.settings else row.engine,
+            *("" if row.error else figure for figure in figures),
             *("" if value is None else f"{value:.3f}" for value in qualities),
         )
     console.print(table)
@@ -66,6 +68,8 @@ def _print_table(rows: Sequence[SearchRow], console: "Console") -> None:
             console.print(f"{row.engine} {row.settings}: {row.error}".strip(), soft_wrap=True)
 
 
-def _short(value: float) -> str:
+def _short(value: float | None) -> str:
     """Three digits, or whole."""
+    if value is None:
+        return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

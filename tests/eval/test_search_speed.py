@@ -270,7 +270,13 @@ def test_the_command_prints_json_and_draws(tmp_path: Path) -> None:
 def test_the_command_prints_a_table() -> None:
     done = CliRunner().invoke(app, [*ARGUMENTS, "--passes", "1"])
     assert done.exit_code == 0, done.output
-    for part in ("200 passages", "Bytes/token", "1.000", "k 10, queries 20, width 16; "):
+    for part in (
+        "200 passages",
+        "B/token",
+        "nDCG@10",
+        "1.000",
+        "k 10, queries 20, width 16; ",
+    ):
         assert part in done.output
 
 
