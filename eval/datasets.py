@@ -8,69 +8,153 @@ Source: https://github.com/beir-cellar/beir/wiki/Load-your-custom-dataset
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import NamedTuple, Protocol, TypeAlias
 
 from .. import FlatcoatError
 from ..indexing.documents import Document
 
+Qrels: TypeAlias = dict[str, dict[str, int]]
+"""Query id -> document id -> grade."""
+
 LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
 _HEADERS = {"query-id", "query_id", "query", "qid"}
+
+
+class Corpus(Protocol):
+    """Documents in a fixed order, read anew whenever they are iterated: memory need not hold them."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Document]: ...
 
 
 @dataclass(frozen=True)
 class RetrievalDataset:
     """One split of a data set: ``queries`` are those judged in it, id -> text.
 
-    ``qrels`` are query id -> document id -> grade. ``notices`` say, with counts, what was left out or looks
-    wrong.
+    ``notices`` say, with counts, what was left out or looks wrong. ``revision`` names the exact data: the
+    hub's commit, or a hash of a folder's files. ``benchmark`` is the one it is part of, or empty.
+    ``self_hits`` are the queries whose own id must not be among their results.
     """
 
     name: str
     split: str
-    documents: list[Document]
+    documents: Corpus
     queries: dict[str, str]
-    qrels: dict[str, dict[str, int]]
+    qrels: Qrels
     notices: list[str] = field(default_factory=list)
+    revision: str = ""
+    benchmark: str = ""
+    self_hits: frozenset[str] = frozenset()
 
-    def self_documents(self) -> set[str]:
-        """Ids under which a query stands in the corpus word for word, as in ArguAna.
 
-        The same id over another text, as in Cranfield where both count from 1, is a coincidence.
-        """
-        return {
-            document.id
-            for document in self.documents
-            if document.id in self.queries and self.queries[document.id].split() == document.text.split()
-        }
+class Survey(NamedTuple):
+    """What one pass over a corpus tells: ``missing`` counts judgements of documents that it lacks.
+
+    ``own`` are the ids under which a query stands in the corpus word for word, as in ArguAna. The same id
+    over another text, as in Cranfield where both count from 1, is a coincidence.
+    """
+
+    documents: int
+    empty: int
+    missing: int
+    own: frozenset[str]
+
+
+@dataclass(frozen=True)
+class JsonlCorpus:
+    """A ``corpus.jsonl`` that was checked before, and found to hold ``count`` documents."""
+
+    path: Path
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Document]:
+        return (document for _, document in _read_records(self.path))
 
 
 def load_beir(folder: Path, split: str | None = None) -> RetrievalDataset:
-    """Read a BEIR folder; without ``split``, the only one there or "test".
+    """Check a BEIR folder; without ``split``, the only one there or "test".
 
-    A judgement of an unknown document stays and counts as never found; one of an unknown query is left out.
-    Raises FlatcoatError for a missing file or split, a malformed line (named), a repeated id, or where
-    nothing is left to measure.
+    The corpus stays on disk: memory holds its ids while it is checked, then none of it. A judgement of an
+    unknown document stays and counts as never found; one of an unknown query is left out. Raises
+    FlatcoatError for a missing file or split, a malformed line (named), a repeated id, or where nothing is
+    left to measure.
     """
     if not folder.is_dir():
         raise FlatcoatError(f"{folder} is not a folder: {LAYOUT}")
-    split = _choose_split(folder, split)
-    documents = list(_read_records(folder / "corpus.jsonl"))
-    texts = {query.id: query.text for query in _read_records(folder / "queries.jsonl")}
-    judged = _read_qrels(folder / "qrels" / f"{split}.tsv")
-    qrels = {query: grades for query, grades in judged.items() if query in texts}
-    if not documents or not qrels:
-        missing = "corpus.jsonl holds no documents" if not documents else f"no query is judged in {split!r}"
-        raise FlatcoatError(f"{folder}: {missing}, so there is nothing to measure")
-    queries = {query: text for query, text in texts.items() if query in qrels}
-    notices = _notice_oddities(documents, queries, qrels)
-    notices += _count(len(judged) - len(qrels), "judged queries are not in queries.jsonl: left out")
-    notices += _count(len(texts) - len(queries), f"queries have no judgement in {split!r}: left out")
-    return RetrievalDataset(folder.resolve().name, split, documents, queries, qrels, notices)
+    split = choose_split(folder, split)
+    files = [folder / "corpus.jsonl", folder / "queries.jsonl", folder / "qrels" / f"{split}.tsv"]
+    corpus, asked, judgements = files
+    texts = {query.id: query.text for query in _read_distinct(asked)}
+    judged = _read_qrels(judgements)
+    queries, qrels = match_queries(texts, judged, f"{folder}: no query is judged in {split!r}")
+    found = survey(_read_distinct(corpus), queries, qrels)
+    if not found.documents:
+        raise FlatcoatError(f"{folder}: corpus.jsonl holds no documents, so there is nothing to measure")
+    notices = [
+        *notice_oddities(found, queries, qrels, "corpus.jsonl"),
+        *_count(len(judged) - len(qrels), "judged queries are not in queries.jsonl: left out"),
+        *_count(len(texts) - len(queries), f"queries have no judgement in {split!r}: left out"),
+    ]
+    documents = JsonlCorpus(corpus, found.documents)
+    name, revision = folder.resolve().name, _hash_files(files)
+    return RetrievalDataset(name, split, documents, queries, qrels, notices, revision, self_hits=found.own)
 
 
-def _choose_split(folder: Path, split: str | None) -> str:
+def match_queries(texts: Mapping[str, str], judged: Qrels, complaint: str) -> tuple[dict[str, str], Qrels]:
+    """Queries with a text and a judgement, and their judgements; FlatcoatError where there is none."""
+    queries = {query: text for query, text in texts.items() if query in judged}
+    if not queries:
+        raise FlatcoatError(f"{complaint}, so there is nothing to measure")
+    return queries, {query: grades for query, grades in judged.items() if query in queries}
+
+
+def survey(documents: Iterable[Document], queries: Mapping[str, str], qrels: Qrels) -> Survey:
+    """Look at every document once, remembering none."""
+    missing = {document for grades in qrels.values() for document in grades}
+    own = set()
+    number = empty = 0
+    for document in documents:
+        number += 1
+        empty += not document.text.strip()
+        missing.discard(document.id)
+        if document.id in queries and queries[document.id].split() == document.text.split():
+            own.add(document.id)
+    unfound = sum(document in missing for grades in qrels.values() for document in grades)
+    return Survey(number, empty, unfound, frozenset(own))
+
+
+def notice_oddities(found: Survey, queries: Mapping[str, str], qrels: Qrels, corpus: str) -> list[str]:
+    """What measures may suffer from, a sentence each."""
+    blank = sum(not text.strip() for text in queries.values())
+    hopeless = sum(max(grades.values()) < 1 for grades in qrels.values())
+    return [
+        *_count(found.empty, "documents have an empty text: kept"),
+        *_count(blank, "queries have an empty text: kept"),
+        *_count(
+            found.missing, f"judgements name documents that are not in {corpus}: kept, counted as not found"
+        ),
+        *_count(hopeless, "queries have no relevant document: kept, they score 0"),
+    ]
+
+
+def _hash_files(files: Iterable[Path]) -> str:
+    digests = []
+    for path in files:
+        with path.open("rb") as file:
+            digests.append(file_digest(file, "sha256").digest())
+    return sha256(b"".join(digests)).hexdigest()[:16]
+
+
+def choose_split(folder: Path, split: str | None) -> str:
+    """The split that ``load_beir`` reads; FlatcoatError, naming those there, where it is not one of them."""
     splits = sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
     if not splits:
         raise FlatcoatError(f"{folder / 'qrels'} holds no .tsv file: {LAYOUT}")
@@ -79,24 +163,6 @@ def _choose_split(folder: Path, split: str | None) -> str:
     if split not in splits:
         raise FlatcoatError(f"{folder} has no split {split!r}: choose one of {', '.join(splits)}")
     return split
-
-
-def _notice_oddities(
-    documents: list[Document], queries: dict[str, str], qrels: dict[str, dict[str, int]]
-) -> list[str]:
-    known = {document.id for document in documents}
-    unknown = sum(document not in known for grades in qrels.values() for document in grades)
-    hopeless = sum(max(grades.values()) < 1 for grades in qrels.values())
-    return [
-        *_count(
-            sum(not document.text.strip() for document in documents), "documents have an empty text: kept"
-        ),
-        *_count(sum(not text.strip() for text in queries.values()), "queries have an empty text: kept"),
-        *_count(
-            unknown, "judgements name documents that are not in corpus.jsonl: kept, counted as not found"
-        ),
-        *_count(hopeless, "queries have no relevant document: kept, they score 0"),
-    ]
 
 
 def _count(number: int, sentence: str) -> list[str]:
@@ -116,9 +182,17 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
             raise FlatcoatError(f"{path} is not UTF-8: {error}") from None
 
 
-def _read_records(path: Path) -> Iterator[Document]:
-    """Corpus and query lines alike."""
+def _read_distinct(path: Path) -> Iterator[Document]:
     seen: set[str] = set()
+    for place, document in _read_records(path):
+        if document.id in seen:
+            raise FlatcoatError(f"{place} repeats the id {document.id!r}: ids must differ")
+        seen.add(document.id)
+        yield document
+
+
+def _read_records(path: Path) -> Iterator[tuple[str, Document]]:
+    """Corpus and query lines alike, each with the place to name in an error."""
     for place, line in _read_lines(path):
         try:
             record = json.loads(line)
@@ -133,15 +207,11 @@ def _read_records(path: Path) -> Iterator[Document]:
         text, title = record["text"] or "", record.get("title") or ""
         if not isinstance(text, str) or not isinstance(title, str):
             raise FlatcoatError(f'{place}: "text" and "title" must be strings')
-        document = Document(str(record["_id"]), text, title)
-        if document.id in seen:
-            raise FlatcoatError(f"{place} repeats the id {document.id!r}: ids must differ")
-        seen.add(document.id)
-        yield document
+        yield place, Document(str(record["_id"]), text, title)
 
 
-def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    qrels: dict[str, dict[str, int]] = {}
+def _read_qrels(path: Path) -> Qrels:
+    qrels: Qrels = {}
     for position, (place, line) in enumerate(_read_lines(path)):
         columns = [column.strip() for column in line.split("\t")]
         if len(columns) != 3:

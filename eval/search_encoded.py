@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class Encoded:
         from ..retrieval.load import load_encoder
 
         dataset = load_beir(self.data)
-        documents = dataset.documents[: self.limit]
+        documents = list(islice(dataset.documents, self.limit))
         asked = _draw_queries(dataset, documents, queries, self.judged_within or len(documents))
         encoder = load_encoder(self.model)
         vectors = encoder.encode_queries([dataset.queries[query] for query in asked])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from flatcoat.indexing.types import TokenVectors
+from flatcoat.retrieval.contract import Contract
 
 DOCUMENTS = [
     {
@@ -77,6 +78,7 @@ class BagEncoder:
     """A dense encoder without a model: the normalised sum of the vectors of a text's words."""
 
     name = "bag"
+    contract = Contract("dense", name, "0", 64, "", "", 512, 512)
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         sums = np.stack([hash_words(text).sum(axis=0) for text in texts])
@@ -89,6 +91,7 @@ class WordEncoder:
     """A late-interaction encoder without a model: one vector a word."""
 
     name = "words"
+    contract = Contract("colbert", name, "0", 64, "", "", 512, 512)
 
     def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
         return TokenVectors.from_list([hash_words(text) for text in texts])

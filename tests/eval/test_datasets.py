@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_the_header_is_optional(write_beir, text):
 def test_numeric_ids_become_strings(write_beir):
     folder = write_beir(corpus='{"_id": 7, "text": "x"}', queries='{"_id": 1, "text": "y"}', test="1\t7\t1")
     dataset = load_beir(folder)
-    assert dataset.documents[0].id == "7" and dataset.queries == {"1": "y"}
+    assert [document.id for document in dataset.documents] == ["7"] and dataset.queries == {"1": "y"}
 
 
 def test_without_a_split_the_only_one_or_test_is_taken(write_beir):
@@ -66,7 +67,35 @@ def test_only_a_query_with_the_documents_own_text_is_that_document(write_beir):
     corpus = '{"_id": "1", "text": "same  words"}\n{"_id": "2", "text": "other words"}\n'
     queries = '{"_id": "1", "text": "same words"}\n{"_id": "2", "text": "a coincidence"}\n'
     dataset = load_beir(write_beir(corpus=corpus, queries=queries, test="1\t2\t1\n2\t1\t1\n"))
-    assert dataset.self_documents() == {"1"}
+    assert dataset.self_hits == {"1"}
+
+
+def test_the_corpus_is_read_line_by_line_whenever_it_is_iterated(write_beir):
+    document = json.dumps({"_id": 0, "text": 10_000 * "x"})
+    corpus = "".join(document.replace("0", str(number), 1) + "\n" for number in range(2_000))
+    folder = write_beir(corpus=corpus, queries='{"_id": "q", "text": "x"}', test="q\t7\t1")
+    del corpus
+    tracemalloc.start()
+    dataset = load_beir(folder)
+    for _ in range(2):
+        assert sum(1 for _ in dataset.documents) == len(dataset.documents) == 2_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2e6, "the texts take 20 MB"
+
+
+def test_the_revision_is_that_of_the_files_of_the_split(write_beir):
+    line = "q1\tcats\t1"
+    first = load_beir(write_beir("first", test=line, dev=line))
+    again = load_beir(write_beir("again", test=line, dev="q2\tdogs\t1"))
+    assert len(first.revision) == 16 and int(first.revision, 16)
+    assert first.revision == again.revision
+    changed = [
+        load_beir(write_beir("qrels", test="q1\tcats\t2")),
+        load_beir(write_beir("corpus", corpus='{"_id": "cats", "text": "x"}', test=line)),
+        load_beir(write_beir("queries", queries='{"_id": "q1", "text": "x"}', test=line)),
+    ]
+    assert len({first.revision, *(dataset.revision for dataset in changed)}) == 4
 
 
 @pytest.mark.parametrize(
