@@ -5,7 +5,7 @@ BM25 as in Lucene with k1 1.5 and b 0.75, English stop words and Porter's stemme
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 import bm25s
@@ -14,37 +14,58 @@ from bm25s.tokenization import Tokenized
 
 from ..indexing.types import Hits
 
+SETTINGS = {"method": "lucene", "k1": 1.5, "b": 0.75}
+STOP_WORDS, STEMMER = "english", "porter"
+
 
 class Bm25:
-    """An in-memory BM25 index over texts, one id each."""
+    """An in-memory BM25 index over texts, which are read once and not kept."""
 
-    name = "BM25"
+    def __init__(self, texts: Iterable[tuple[str, str]]) -> None:
+        """``texts`` are pairs of an id and a text."""
+        ids: list[str] = []
 
-    def __init__(self, ids: Sequence[str], texts: Sequence[str]) -> None:
-        self._ids = list(ids)
-        self._index = bm25s.BM25(k1=1.5, b=0.75, method="lucene", backend="numpy")
-        tokens = _tokenize(texts)
-        self._empty = not tokens.vocab
-        if not self._empty:
+        def seen() -> Iterator[str]:
+            for id, text in texts:
+                ids.append(id)
+                yield text
+
+        tokens = _tokenize(seen())
+        self._ids = ids
+        self._index = bm25s.BM25(**SETTINGS, backend="numpy")
+        self._words = set(tokens.vocab)
+        if self._words:
             self._index.index(tokens, show_progress=False)
 
-    def search(self, queries: Sequence[str], k: int) -> list[Hits]:
-        """The up to ``k`` best documents of each query, of those that share a word with it."""
-        if self._empty or not queries:
-            return [Hits([], np.zeros(0, dtype=np.float32)) for _ in queries]
-        depth = min(k, len(self._ids))
-        rows_QN, scores_QN = self._index.retrieve(
-            _tokenize(queries), k=depth, show_progress=False, backend_selection="numpy"
-        )
-        found_QN = scores_QN > 0
-        return [
-            Hits([self._ids[row] for row in rows[found]], scores[found])
-            for rows, scores, found in zip(rows_QN, scores_QN, found_QN, strict=True)
-        ]
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the index, the ids of documents and words aside."""
+        parts = ("data", "indices", "indptr") if self._words else ()
+        return sum(self._index.scores[part].nbytes for part in parts)
+
+    def search(self, queries: Sequence[str], k: int) -> Iterator[Hits[str]]:
+        """The up to ``k`` best documents of each query, of those that share a word with it.
+
+        Of equals, the one with the greater id comes first.
+        """
+        tokens = _tokenize(queries)
+        words = {number: word for word, number in tokens.vocab.items()}
+        for numbers in tokens.ids:
+            known = [words[number] for number in numbers if words[number] in self._words]
+            yield self._best(known, k) if known else Hits([], np.zeros(0, dtype=np.float32))
+
+    def _best(self, words: list[str], k: int) -> Hits[str]:
+        scores_N = self._index.get_scores(words)
+        found = np.flatnonzero(scores_N > 0)
+        if len(found) > k:
+            worst = np.partition(scores_N[found], len(found) - k)[len(found) - k]
+            found = found[scores_N[found] >= worst]
+        order = sorted(found.tolist(), key=lambda row: (scores_N[row], self._ids[row]), reverse=True)[:k]
+        return Hits([self._ids[row] for row in order], scores_N[order])
 
 
-def _tokenize(texts: Sequence[str]) -> Tokenized:
-    tokens = bm25s.tokenize(list(texts), stopwords="english", stemmer=_stem, show_progress=False)
+def _tokenize(texts: Iterable[str]) -> Tokenized:
+    tokens = bm25s.tokenize(texts, stopwords=STOP_WORDS, stemmer=_stem, show_progress=False)  # type: ignore[arg-type]
     assert isinstance(tokens, Tokenized)
     return tokens
 

@@ -1,17 +1,19 @@
 import math
 
+import numpy as np
 import pytest
 
 from flatcoat.eval.bm25 import Bm25
 from flatcoat.eval.datasets import load_beir
 from flatcoat.eval.metrics import evaluate
+from flatcoat.eval.systems import Bm25System
 
 TEXTS = {"a": "cats sleep all day", "b": "the dog runs and runs", "c": "a cat watches the dog", "d": ""}
 
 
 @pytest.fixture
 def index() -> Bm25:
-    return Bm25(list(TEXTS), list(TEXTS.values()))
+    return Bm25(TEXTS.items())
 
 
 def test_words_match_by_stem_and_stop_words_do_not_match(index):
@@ -37,13 +39,35 @@ def test_k_bounds_the_results_and_scores_fall(index):
 
 
 def test_nothing_to_find_is_no_error(index):
-    assert index.search([], k=3) == []
-    assert [hits.ids for hits in Bm25(["x", "y"], ["", "the"]).search(["anything", ""], k=3)] == [[], []]
+    assert list(index.search([], k=3)) == []
+    empty = Bm25([("x", ""), ("y", "the")])
+    assert [hits.ids for hits in empty.search(["anything", ""], k=3)] == [[], []]
+    assert empty.nbytes == 0 < index.nbytes
+
+
+def test_texts_are_read_once_and_not_kept():
+    seen = []
+
+    class Text(str):
+        def lower(self):
+            seen.append(str(self))
+            return str(self)
+
+    index = Bm25((id, Text(text)) for id, text in TEXTS.items())
+    assert seen == list(TEXTS.values())
+    (hits,) = index.search(["watches"], k=2)
+    assert hits.ids == ["c"]
+
+
+def test_equal_scores_fall_to_the_greater_id_even_at_the_last_rank():
+    ids = [f"d{number}" for number in np.random.default_rng(1).permutation(50)]
+    index = Bm25((id, "sun and rain" if id in ids[:20] else "sun and snow") for id in ids)
+    (hits,) = index.search(["rain sun"], k=30)
+    assert hits.ids == sorted(ids[:20], reverse=True) + sorted(ids[20:], reverse=True)[:10]
 
 
 def test_nfcorpus_comes_out_as_published(real_data):
     """bm25s reports 32.1 for NFCorpus."""
-    from flatcoat.eval.evaluation import search_bm25
-
     dataset = load_beir(real_data / "nfcorpus", "test")
-    assert evaluate(search_bm25(dataset), dataset.qrels).mean["ndcg@10"] == pytest.approx(0.321, abs=0.002)
+    run = Bm25System().search(dataset, 100, None, lambda done, total: None).run
+    assert evaluate(run, dataset.qrels).mean["ndcg@10"] == pytest.approx(0.321, abs=0.002)

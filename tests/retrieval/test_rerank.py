@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from flatcoat import FlatcoatError
+from flatcoat.retrieval import rerank
+from flatcoat.retrieval.rerank import EncoderReranker, load_reranker, maxsim
+
+QUERIES = ["why do cats purr", "what crosses the river"]
+PAIRS = np.array([[1, 4], [0, 0], [1, 0], [0, 7], [0, 4]])
+
+
+@pytest.fixture
+def make_cross_encoder(bert_folder, tokenizer, tmp_path):
+    def make(labels: int):
+        import torch
+        from transformers import BertConfig, BertForSequenceClassification
+
+        torch.manual_seed(5)
+        config = BertConfig.from_pretrained(bert_folder, num_labels=labels)
+        BertForSequenceClassification(config).save_pretrained(tmp_path)
+        tokenizer.save_pretrained(str(tmp_path))
+        return tmp_path
+
+    return make
+
+
+def test_a_cross_encoder_scores_pairs_as_sentence_transformers_does(make_cross_encoder, texts):
+    from sentence_transformers import CrossEncoder
+    from torch.nn import Identity
+
+    folder = make_cross_encoder(labels=1)
+    reranker = load_reranker(folder)
+    scores_P = reranker.scorer(QUERIES)(texts, PAIRS)
+    plain = CrossEncoder(str(folder))
+    expected = plain.predict([(QUERIES[q], texts[d]) for q, d in PAIRS], activation_fn=Identity())
+    assert scores_P == pytest.approx(expected, abs=1e-5)
+    assert len(set(scores_P.tolist())) == len(PAIRS)
+    assert reranker.describe()["kind"] == "cross-encoder" and len(reranker.describe()["weights"]) == 64
+
+
+def test_a_classifier_of_several_labels_is_refused(make_cross_encoder):
+    with pytest.raises(FlatcoatError, match="gives 3 scores a pair"):
+        load_reranker(make_cross_encoder(labels=3))
+
+
+def test_no_model_is_a_flatcoat_error(tmp_path):
+    with pytest.raises(FlatcoatError, match="cannot be loaded"):
+        load_reranker(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["colbert", "dense"])
+@pytest.mark.parametrize("at_once", [1, 5, 100])
+def test_an_encoder_scores_by_its_vectors(make_colbert, make_dense, texts, kind, at_once, monkeypatch):
+    monkeypatch.setattr(rerank, "_AT_ONCE", at_once)
+    reranker = load_reranker(make_colbert() if kind == "colbert" else make_dense())
+    assert isinstance(reranker, EncoderReranker)
+    queries, documents = reranker.encoder.encode_queries(QUERIES), reranker.encoder.encode_documents(texts)
+    expected = [maxsim_slowly(np.atleast_2d(queries[q]), np.atleast_2d(documents[d])) for q, d in PAIRS]
+    assert reranker.scorer(QUERIES)(texts, PAIRS) == pytest.approx(expected, abs=1e-4)
+    assert "model" not in reranker.describe() and reranker.describe()["kind"] == kind
+
+
+def maxsim_slowly(query_UD, document_TD) -> float:
+    return sum(max(float(q @ d) for d in document_TD) for q in query_UD) if len(document_TD) else 0.0
+
+
+def test_nothing_never_meets():
+    assert maxsim(np.zeros((0, 3)), np.ones((2, 3))) == maxsim(np.ones((2, 3)), np.zeros((0, 3))) == 0.0
