@@ -58,6 +58,22 @@ def write_per_query(path: Path, scores: Scores) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def read_per_query(path: Path) -> dict[str, dict[str, float]]:
+    """Read the TSV of ``write_per_query``; FlatcoatError names a line that does not fit its header."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    if not lines:
+        raise FlatcoatError(f"{path} is missing or empty: it should hold the measures of every query")
+    measures = lines[0].split("\t")[1:]
+    per_query: dict[str, dict[str, float]] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        query, *values = line.split("\t")
+        try:
+            per_query[query] = dict(zip(measures, map(float, values), strict=True))
+        except ValueError:
+            raise FlatcoatError(f"{path}:{number} is not 'query-id {' '.join(measures)}'") from None
+    return per_query
+
+
 def _check_word(what: str, word: str) -> None:
     if word.split() != [word]:
         raise FlatcoatError(f"the {what} {word!r} is empty or holds white space: a TREC run cannot carry it")

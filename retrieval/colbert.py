@@ -25,6 +25,7 @@ from .encoding import (
     default_precision,
     hidden_batches,
     loading,
+    most_tokens,
     packed_backbone,
     token_counts,
     token_ids,
@@ -51,6 +52,7 @@ class ColbertEncoder:
         self.name = name
         unpad_backbone(model)
         model.eval()
+        self._own_length = self.model.document_length
         self.precision: Precision = precision or default_precision(model)
         self._backbone = backbone_in(model, self.precision)
 
@@ -99,6 +101,10 @@ class ColbertEncoder:
         """Tokens of each text as a document, special tokens and prefix counted and nothing cut off."""
         prefix = self.model.document_prefix_id is not None
         return [count + prefix for count in token_counts(self.model.tokenizer, texts)]
+
+    def read_documents(self, length: int | None) -> None:
+        """Cut documents at ``length`` tokens, or where the model ends; None: where the checkpoint says."""
+        self.model.document_length = min(length or self._own_length, most_tokens(self.model))
 
     def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
         """Vectors of every query token, expansion tokens included where the checkpoint uses them."""

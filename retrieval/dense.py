@@ -24,6 +24,7 @@ from .encoding import (
     default_precision,
     hidden_batches,
     loading,
+    most_tokens,
     token_counts,
     token_ids,
     unpad_backbone,
@@ -43,6 +44,7 @@ class DenseEncoder:
         if any(isinstance(module, Pooling) for module in list(model)[1:2]):
             unpad_backbone(model)
         model.eval()
+        self._own_length = model.max_seq_length
         self.precision: Precision = precision or default_precision(model)
         self._backbone = backbone_in(model, self.precision)
 
@@ -94,6 +96,12 @@ class DenseEncoder:
         """Tokens of each text as a document, special tokens and prompt counted and nothing cut off."""
         prompt = self._prompt(_DOCUMENT_PROMPTS)
         return token_counts(self.model.tokenizer, [prompt + text for text in texts])
+
+    def read_documents(self, length: int | None) -> None:
+        """Cut texts at ``length`` tokens, or where the model ends; None: where the checkpoint says."""
+        self.model.max_seq_length = (
+            self._own_length if length is None else min(length, most_tokens(self.model))
+        )
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors [N, D] (float32, length 1), with the checkpoint's query prompt."""

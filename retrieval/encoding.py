@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, get_args
 
 import torch
 from torch import Tensor
@@ -60,6 +60,18 @@ class Encoder(Protocol):
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text encoded as a document, special tokens counted and nothing cut off."""
         ...
+
+    def read_documents(self, length: int | None) -> None:
+        """Cut documents at ``length`` tokens, or where the model ends; None: where the checkpoint says."""
+        ...
+
+
+def most_tokens(model: "SentenceTransformer") -> int:
+    """How long a text the model has positions for."""
+    config: Any = cast(Any, model[0]).auto_model.config
+    # RoBERTa's positions start behind the padding token's.
+    used = 1 + config.pad_token_id if "roberta" in config.model_type else 0
+    return config.max_position_embeddings - used
 
 
 class HiddenBatch(NamedTuple):

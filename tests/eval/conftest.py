@@ -4,6 +4,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,9 @@ class BagEncoder:
 
     encode_documents = encode_queries
 
+    def read_documents(self, length: int | None) -> None:
+        self.contract = replace(self.contract, document_length=length or 512)
+
 
 class WordEncoder:
     """A late-interaction encoder without a model: one vector a word."""
@@ -97,6 +101,9 @@ class WordEncoder:
         return TokenVectors.from_list([hash_words(text) for text in texts])
 
     encode_documents = encode_queries
+
+    def read_documents(self, length: int | None) -> None:
+        self.contract = replace(self.contract, document_length=length or 512)
 
 
 @pytest.fixture(params=[BagEncoder, WordEncoder])

@@ -8,6 +8,7 @@ from flatcoat import FlatcoatError
 from flatcoat.eval import commands
 from flatcoat.eval.datasets import load_beir
 from flatcoat.eval.metrics import MEASURES, evaluate
+from flatcoat.eval.records import read_records
 from flatcoat.eval.runs import read_run
 
 root = typer.Typer()
@@ -38,7 +39,7 @@ def test_json_is_all_that_stands_on_stdout(write_beir, loaded):
     assert list(report) == ["rows"]
     assert [row["system"] for row in report["rows"]] == ["BM25", "bag"]
     for row in report["rows"]:
-        assert list(row) == ["dataset", "split", "system", *MEASURES]
+        assert list(row) == ["dataset", "split", "system", *MEASURES, "costs"]
         assert (row["dataset"], row["split"]) == ("pets", "test")
         assert all(0 <= row[measure] <= 1 for measure in MEASURES)
     assert report["rows"][0]["mrr@10"] == 1.0
@@ -57,38 +58,66 @@ def test_a_row_for_every_model_and_folder(write_beir, loaded):
 def test_the_table_shows_hundredths_and_notices(write_beir, loaded):
     lines = invoke(write_beir()).stdout.splitlines()
     (row,) = [line for line in lines if "BM25" in line]
-    assert row.replace("│", " ").split() == ["pets", "test", "BM25", "80.7", "75.0", "75.0", "100.0"]
+    assert row.replace("│", " ").split() == [
+        "pets",
+        "test",
+        "BM25",
+        "80.7",
+        "75.0",
+        "75.0",
+        "100.0",
+        row.split()[-2],
+    ]
     assert "x 100" in "".join(lines)
     assert lines[-1] == "pets test: 1 queries have no judgement in 'test': left out"
 
 
-def test_files_hold_what_the_row_says(write_beir, loaded, tmp_path):
-    folder, runs, scores = write_beir(), tmp_path / "out" / "runs", tmp_path / "out" / "scores"
-    options = ["--model", "org/words", "--json", "--run-file", runs, "--per-query", scores]
+def test_records_hold_what_the_row_says(write_beir, loaded, tmp_path):
+    folder, results = write_beir(), tmp_path / "out" / "results"
+    options = ["--model", "org/words", "--hybrid", "--json", "--output", results]
     rows = json.loads(invoke(folder, *options).stdout)["rows"]
-    assert sorted(path.name for path in runs.iterdir()) == ["pets.test.BM25.trec", "pets.test.org-words.trec"]
-    again = evaluate(read_run(runs / "pets.test.org-words.trec"), load_beir(folder).qrels)
-    assert again.mean == pytest.approx({measure: rows[1][measure] for measure in MEASURES})
-    table = [line.split("\t") for line in (scores / "pets.test.org-words.tsv").read_text().splitlines()]
-    assert table[0] == ["query-id", *MEASURES]
-    assert {row[0]: list(map(float, row[1:])) for row in table[1:]} == {
-        query: list(row.values()) for query, row in again.per_query.items()
-    }
+    assert [row["system"] for row in rows] == ["BM25", "org/words", "org/words + BM25"]
+    records = {record.system: record for record in read_records([results])}
+    for row in rows:
+        record = records[row["system"]]
+        again = evaluate(read_run(record.folder / "run.trec"), load_beir(folder).qrels)
+        assert again.mean == pytest.approx({measure: row[measure] for measure in MEASURES})
+        assert record.per_query() == again.per_query
+    assert invoke(folder, *options).stdout == json.dumps({"rows": rows}, indent=2) + "\n"
+
+
+def test_an_index_beside_exact_search(write_beir, loaded):
+    options = ["--model", "org/words", "--index", "exact", "--index", "plaid:2", "--no-bm25", "--json"]
+    rows = json.loads(invoke("--benchmark", write_beir(), *options).stdout)["rows"]
+    assert [row["system"] for row in rows] == ["org/words", "org/words (plaid)"]
+    assert rows[1]["ndcg@10"] == pytest.approx(rows[0]["ndcg@10"])
+    assert rows[1]["costs"]["build"] > 0 == rows[0]["costs"]["build"]
 
 
 def test_a_small_k_is_said_to_blind_the_measures(write_beir, loaded, tmp_path):
-    result = invoke(write_beir(), "--k", 1, "--run-file", tmp_path)
+    result = invoke(write_beir(), "--k", 1, "--output", tmp_path)
     assert "k is 1: no measure sees beyond it" in result.stdout
-    assert all(len(scores) == 1 for scores in read_run(tmp_path / "pets.test.bag.trec").values())
+    (bag,) = (record for record in read_records([tmp_path]) if record.system == "bag")
+    assert all(len(scores) == 1 for scores in read_run(bag.folder / "run.trec").values())
 
 
 def test_bad_usage_exits_with_2(write_beir, loaded, tmp_path):
-    assert "does not exist" in unbox(invoke(tmp_path / "nowhere", code=2).stderr)
+    assert "nowhere is no folder" in unbox(invoke(tmp_path / "nowhere", code=2).stderr)
     invoke(code=2)
     invoke(write_beir(), "--k", 0, code=2)
     twins = [write_beir("a/same"), write_beir("b/same")]
-    assert "share a name" in unbox(invoke(*twins, "--run-file", tmp_path, code=2).stderr)
+    assert "share a name" in unbox(invoke(*twins, "--output", tmp_path, code=2).stderr)
     assert len(json.loads(invoke(*twins, "--json").stdout)["rows"]) == 4
+
+
+def test_what_does_not_fit_rises_to_main(write_beir, loaded):
+    folder = write_beir()
+    with pytest.raises(FlatcoatError, match="no index 'hnsw'"):
+        invoke(folder, "--index", "hnsw")
+    with pytest.raises(FlatcoatError, match="bag is named twice"):
+        invoke(folder, "--model", "bag", "--model", "bag")
+    with pytest.raises(FlatcoatError, match="does not search dense vectors"):
+        invoke(folder, "--index", "plaid")
 
 
 def test_a_broken_folder_rises_to_main(write_beir, loaded):
