@@ -1,0 +1,148 @@
+"""One fine-tuning run of a classifier on a task, over packed batches, scored after every epoch.
+
+AdamW with betas .9 and .98, a learning rate that rises and falls linearly, and a weight decay that does not
+scale with it: MosaicBERT's recipe for GLUE (arXiv 2312.17482), from which ModernBERT's comes. A step takes
+so many examples, in parts of a token budget that bounds memory. Axes: N examples, C labels.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, mse_loss
+
+from .. import FlatcoatError
+from ..backbone.classification import SequenceClassifier
+from ..backbone.packing import PackedBatch, budget_batches
+from .glue_measures import Values
+
+PART_TOKENS = 8192
+"""Tokens that go through the model together."""
+
+WARMUP = 0.06
+"""Share of the steps over which the learning rate rises."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hyper-parameters of a run; ``batch_size`` in examples. Raises FlatcoatError for a bad learning rate."""
+
+    learning_rate: float
+    weight_decay: float
+    epochs: int
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise FlatcoatError(f"the learning rate is {self.learning_rate}: it must be above 0")
+
+    def steps(self, examples: int) -> int:
+        """Optimiser steps over so many examples."""
+        return self.epochs * -(-examples // self.batch_size)
+
+
+class Encoded(NamedTuple):
+    """Examples as token ids, a list each, and their labels [N]."""
+
+    ids: list[list[int]]
+    labels: Values
+
+
+class EncodedData(NamedTuple):
+    """A task's examples as a model reads them, the development ones by set."""
+
+    train: Encoded
+    dev: dict[str, Encoded]
+
+
+AfterEpoch = Callable[[float, dict[str, Values]], None]
+"""Called with the mean training loss of an epoch, and what was then found on each development set [N]."""
+
+
+def fine_tune(
+    model: SequenceClassifier,
+    data: EncodedData,
+    settings: Settings,
+    seed: int,
+    after_epoch: AfterEpoch,
+    on_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Train ``model`` in place; one label makes a regression. On a CPU a seed gives the same model again."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    examples = len(data.train.ids)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=settings.learning_rate,
+        betas=(0.9, 0.98),
+        eps=1e-6,
+        # AdamW multiplies it by the learning rate: at the peak of that, a step decays by weight_decay itself.
+        weight_decay=settings.weight_decay / settings.learning_rate,
+        fused=True,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_and_decay(settings.steps(examples)))
+    for _ in range(settings.epochs):
+        model.train()
+        loss = 0.0
+        for batch in torch.randperm(examples, generator=generator).split(settings.batch_size):
+            loss += backward(model, data.train, batch.tolist()) * len(batch)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            on_step()
+        after_epoch(
+            loss / examples, {name: predict(model, encoded.ids) for name, encoded in data.dev.items()}
+        )
+
+
+def backward(
+    model: SequenceClassifier, train: Encoded, batch: Sequence[int], max_tokens: int = PART_TOKENS
+) -> float:
+    """Add the gradients of a batch's mean loss, part by part, and return that loss."""
+    total = 0.0
+    for part in budget_batches([len(train.ids[index]) for index in batch], max_tokens):
+        chosen = [batch[index] for index in part]
+        logits_NC = _logits(model, [train.ids[index] for index in chosen])
+        loss = _loss(logits_NC, torch.from_numpy(train.labels[chosen]).to(logits_NC.device)) / len(batch)
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+@torch.inference_mode()
+def predict(model: SequenceClassifier, ids: Sequence[Sequence[int]]) -> Values:
+    """The label found for each sequence, or a regression's value: [N]; the model is left evaluating."""
+    model.eval()
+    found_N = np.empty(len(ids))
+    for part in budget_batches([len(tokens) for tokens in ids], PART_TOKENS):
+        logits_NC = _logits(model, [ids[index] for index in part])
+        best_N = logits_NC.argmax(dim=1) if logits_NC.shape[1] > 1 else logits_NC[:, 0]
+        found_N[part] = best_N.cpu().numpy()
+    return found_N
+
+
+def _loss(logits_NC: Tensor, labels_N: Tensor) -> Tensor:
+    """Summed over examples: squared error of a single label, else cross-entropy."""
+    if logits_NC.shape[1] == 1:
+        return mse_loss(logits_NC[:, 0], labels_N.float(), reduction="sum")
+    return cross_entropy(logits_NC, labels_N.long(), reduction="sum")
+
+
+def _logits(model: SequenceClassifier, ids: Sequence[Sequence[int]]) -> Tensor:
+    device = model.classifier.weight.device
+    with _precision(device):
+        return model(PackedBatch.from_sequences(ids, device)).float()
+
+
+def _precision(device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 on a GPU, where kernels without padding know no float32; the weights stay in float32."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def _warmup_and_decay(steps: int) -> Callable[[int], float]:
+    warmup = max(1, round(WARMUP * steps))
+    return lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
