@@ -1,143 +1,178 @@
-"""``flatcoat eval``: models and BM25 measured on BEIR folders."""
+"""``flatcoat eval``: models, BM25 and what is made of both, measured on benchmarks and BEIR folders."""
 
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import bench
+from .. import FlatcoatError
+from . import bench, compare_command, glue_command
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from ..retrieval.encoding import Encoder
-    from .datasets import RetrievalDataset
-    from .evaluation import Row
-    from .metrics import Run, Scores
-
-Search: TypeAlias = "Callable[[RetrievalDataset], Run]"
+    from .lineup import Lineup
+    from .records import Record
 
 app = typer.Typer()
 app.add_typer(bench.app, name="bench")
+app.command()(compare_command.compare)
+app.command()(glue_command.glue)
 
 _TITLES = {"ndcg@10": "nDCG@10", "map": "MAP", "recall@100": "Recall@100", "mrr@10": "MRR@10"}
 _DEEPEST = 100
+_OF_MODELS = ("config.json", "modules.json", "config_sentence_transformers.json")
 
-
-Folders = Annotated[
-    list[Path],
-    typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Data sets in BEIR's layout."),
-]
-Models = Annotated[
+Targets = Annotated[
     list[str] | None,
-    typer.Option(help="A model's name or folder; may be repeated. Default: the shipped one."),
+    typer.Argument(
+        metavar="[MODEL|FOLDER]...",
+        help="Models by folder or hub name, and data sets in BEIR's layout. Default model: the shipped one.",
+    ),
 ]
+Benchmarks = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="beir, mldr, codesearchnet, stackqa, nanobeir, coir, a task of mteb's or a BEIR folder; "
+        "may be repeated.",
+    ),
+]
+Models = Annotated[list[str] | None, typer.Option(help="A model, as MODEL; may be repeated.")]
 Split = Annotated[str | None, typer.Option(help="Which qrels/SPLIT.tsv. Default: the only one, or test.")]
+Length = Annotated[
+    int | None,
+    typer.Option(min=8, help="Tokens of a document that are read. Default: the benchmark's, or the model's."),
+]
+Indexes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--index",
+        metavar="ENGINE",
+        help="exact, auto, plaid, plaid:BITS, faiss or faiss:FACTORY; may be repeated. Default: exact.",
+    ),
+]
+Recall = Annotated[
+    float | None, typer.Option(min=0, max=1, help="What PLAID is to find of the best, as it was calibrated.")
+]
 WithBm25 = Annotated[bool, typer.Option("--bm25/--no-bm25", help="Add a row for BM25, the baseline.")]
-Depth = Annotated[int, typer.Option(min=1, help="Results kept a query.")]
+Hybrid = Annotated[bool, typer.Option("--hybrid", help="Add every model fused with BM25.")]
+Rerank = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="Score the best of every system again with MODEL.")
+]
+Depth = Annotated[int, typer.Option("-k", "--k", min=1, help="Results kept a query.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        file_okay=False,
+        help="Keep records, runs and scores there; what is there is not redone.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, measures as fractions of 1.")]
-RunFolder = Annotated[
-    Path | None, typer.Option(metavar="DIR", file_okay=False, help="Write each row's TREC run in DIR.")
-]
-ScoreFolder = Annotated[
-    Path | None, typer.Option(metavar="DIR", file_okay=False, help="Write each row's scores by query in DIR.")
-]
 
 
 @app.command("eval")
-def evaluate_folders(
-    folders: Folders,
+def evaluate(
+    targets: Targets = None,
+    benchmark: Benchmarks = None,
     model: Models = None,
     split: Split = None,
+    document_length: Length = None,
+    index: Indexes = None,
+    recall: Recall = None,
     bm25: WithBm25 = True,
+    hybrid: Hybrid = False,
+    rerank: Rerank = None,
     k: Depth = _DEEPEST,
+    output: Output = None,
     as_json: AsJson = False,
-    run_file: RunFolder = None,
-    per_query: ScoreFolder = None,
 ) -> None:
-    """Measure models on data sets: nDCG@10, MAP, Recall@100 and MRR@10, by exact search."""
-    from ..retrieval.console import progress_bar
-    from .datasets import load_beir
-    from .evaluation import Row
-    from .metrics import evaluate
+    """Measure models on data sets: nDCG@10, MAP, Recall@100 and MRR@10."""
+    from .lineup import Lineup
 
-    if (run_file or per_query) and len({folder.resolve().name for folder in folders}) < len(folders):
-        raise typer.BadParameter("two FOLDERs share a name: their files would overwrite each other")
-    rows: list[Row] = []
+    data = [*filter(_is_data_set, targets or ()), *(benchmark or ())]
+    models = [*(target for target in targets or () if not _is_data_set(target)), *(model or ())]
+    if not data:
+        came = f"{', '.join(models)} is no folder: " if models else ""
+        raise typer.BadParameter(f"{came}name a data set's FOLDER or --benchmark", param_hint="FOLDER")
+    names = [Path(name).name for name in data]
+    if output and len({*names}) < len(names):
+        raise typer.BadParameter("two FOLDERs share a name: their records would overwrite each other")
+    lineup = Lineup(tuple(models) or (None,), tuple(index or ["exact"]), recall, bm25, hybrid, rerank, k)
+    with TemporaryDirectory() as temporary:
+        records = _measure(lineup, data, split, document_length, output or Path(temporary))
     notices = [f"k is {k}: no measure sees beyond it"] if k < _DEEPEST else []
-    with progress_bar() as progress:
-        searches = _prepare_searches(model or [None], k, bm25, progress)
-        for folder in folders:
-            dataset = load_beir(folder, split)
-            notices += [f"{dataset.name} {dataset.split}: {notice}" for notice in dataset.notices]
-            for system, search in searches.items():
-                run = search(dataset)
-                scores = evaluate(run, dataset.qrels)
-                rows.append(Row(dataset.name, dataset.split, system, scores.mean))
-                _write_files(rows[-1], run, scores, run_file, per_query)
+    for record in records:
+        notices += [f"{record.dataset} {record.split}: {notice}" for notice in record.notices]
     if as_json:
-        typer.echo(json.dumps({"rows": [row.to_json() for row in rows]}, indent=2))
+        typer.echo(json.dumps({"rows": [_row(record) for record in records]}, indent=2))
     else:
-        _print_table(rows)
-    for notice in notices:
+        _print_table(records)
+    for notice in dict.fromkeys(notices):
         typer.echo(notice, err=as_json)
 
 
-def _prepare_searches(
-    models: Sequence[str | None], k: int, bm25: bool, progress: "Progress"
-) -> dict[str, Search]:
-    """Load every model, before the first hour is spent on the first of them."""
-    from ..retrieval.load import load_encoder
-    from .evaluation import search_bm25, search_dataset
+def _is_data_set(target: str) -> bool:
+    return Path(target).is_dir() and not any(Path(target, file).is_file() for file in _OF_MODELS)
 
-    def search_with(encoder: "Encoder", system: str, dataset: "RetrievalDataset") -> "Run":
-        task = progress.add_task(f"{dataset.name}: {system}", total=len(dataset.documents))
-        run = search_dataset(encoder, dataset, k, lambda done, _: progress.update(task, completed=done))
+
+def _measure(
+    lineup: "Lineup", data: Sequence[str], split: str | None, document_length: int | None, results: Path
+) -> "list[Record]":
+    from ..retrieval.console import progress_bar
+    from .tasks import BENCHMARKS, load_tasks
+
+    datasets = load_tasks(data, split)
+    records: list[Record] = []
+    with progress_bar() as progress:
+        # Every model is loaded before the first hour is spent on the first of them.
+        task = progress.add_task("loading models", total=None)
+        _require_distinct([system.name for system in lineup.systems()])
         progress.remove_task(task)
-        return run
+        for dataset in datasets:
+            standard = BENCHMARKS.get(dataset.benchmark)
+            length = document_length or (standard.document_length if standard else None)
+            for system in lineup.systems(length):
+                records += [_measure_one(system, dataset, lineup.k, results, progress)]
+    return records
 
-    searches: dict[str, Search] = {"BM25": lambda dataset: search_bm25(dataset, k)} if bm25 else {}
-    task = progress.add_task("loading models", total=len(models))
-    for model in models:
-        encoder = load_encoder(model)
-        # as the user named it: the last folders of two paths may well be the same
-        system = model or encoder.name
-        searches[system] = lambda dataset, encoder=encoder, system=system: search_with(
-            encoder, system, dataset
-        )
-        progress.advance(task)
+
+def _measure_one(system, dataset, k: int, results: Path, progress: "Progress") -> "Record":
+    from .measure import measure
+
+    task = progress.add_task(f"{dataset.name}: {system.name}", total=None)
+    record = measure(
+        system, dataset, k, results, lambda done, total: progress.update(task, completed=done, total=total)
+    )
     progress.remove_task(task)
-    return searches
+    return record
 
 
-def _write_files(
-    row: "Row", run: "Run", scores: "Scores", run_folder: Path | None, score_folder: Path | None
-) -> None:
-    from .runs import write_per_query, write_run
-
-    system = re.sub(r"[^\w.-]+", "-", row.system).strip("-")
-    stem = f"{row.dataset}.{row.split}.{system}"
-    if run_folder:
-        run_folder.mkdir(parents=True, exist_ok=True)
-        write_run(run_folder / f"{stem}.trec", run, system)
-    if score_folder:
-        score_folder.mkdir(parents=True, exist_ok=True)
-        write_per_query(score_folder / f"{stem}.tsv", scores)
+def _require_distinct(names: Sequence[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise FlatcoatError(f"{', '.join(twice)} is named twice: name each system once")
 
 
-def _print_table(rows: "Sequence[Row]") -> None:
+def _row(record: "Record") -> dict[str, Any]:
+    identity: dict[str, Any] = {"dataset": record.dataset, "split": record.split, "system": record.system}
+    return identity | record.measures | {"costs": record.costs}
+
+
+def _print_table(records: "Sequence[Record]") -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(caption="measures x 100, means over the judged queries", caption_justify="left")
     for title in ("Data set", "Split", "System"):
         table.add_column(title, overflow="fold")
-    for title in _TITLES.values():
+    for title in (*_TITLES.values(), "ms a query"):
         table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        figures = [f"{100 * row.scores[measure]:.1f}" for measure in _TITLES]
-        table.add_row(row.dataset, row.split, row.system, *figures)
+    for record in records:
+        figures = [f"{100 * record.measures[measure]:.1f}" for measure in _TITLES]
+        milliseconds = 1000 * record.costs["search"] / max(record.costs["queries"], 1)
+        table.add_row(record.dataset, record.split, record.system, *figures, f"{milliseconds:.1f}")
     Console(markup=False).print(table)

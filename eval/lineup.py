@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,6 +11,8 @@ from .. import FlatcoatError
 from ..indexing.engines import EngineSettings, Name
 
 if TYPE_CHECKING:
+    from ..retrieval.encoding import Encoder
+    from ..retrieval.rerank import Reranker
     from .costs import Searched
     from .datasets import RetrievalDataset
     from .systems import Progress, System
@@ -33,37 +36,45 @@ class Lineup:
     reranker: str | None = None
     k: int = 100
 
-    def systems(self) -> "Iterator[System]":
-        """Load each model, and yield the systems in the order of a table."""
-        from ..retrieval.load import load_encoder
+    def systems(self, document_length: int | None = None) -> "Iterator[System]":
+        """The systems in the order of a table, encoders cutting documents at so many tokens.
+
+        Loads each model when it is first asked.
+        """
         from .systems import Bm25System, EncoderSystem, HybridSystem
 
         engines = [parse_index(text) for text in self.indexes]
-        reranker = self._load_reranker()
         lexical = Once(Bm25System())
         if self.bm25:
-            yield from self._with_reranked(lexical, reranker)
-        for model in self.models:
-            encoder = load_encoder(model)
+            yield from self._with_reranked(lexical)
+        for model, encoder in zip(self.models, self._encoders, strict=True):
+            encoder.read_documents(document_length)
             for engine in engines:
                 recall = self.recall if engine.name == "plaid" else None
                 # As the user named it: the last folders of two paths may well be the same.
                 system = Once(EncoderSystem(encoder, engine, recall, label=model or ""))
-                yield from self._with_reranked(system, reranker)
+                yield from self._with_reranked(system)
                 if self.hybrid:
-                    yield from self._with_reranked(HybridSystem(system, lexical), reranker)
+                    yield from self._with_reranked(HybridSystem(system, lexical))
 
-    def _load_reranker(self) -> Any:
+    @cached_property
+    def _encoders(self) -> "list[Encoder]":
+        from ..retrieval.load import load_encoder
+
+        return [load_encoder(model) for model in self.models]
+
+    @cached_property
+    def _reranker(self) -> "Reranker | None":
         from ..retrieval.rerank import load_reranker
 
-        return self.reranker and load_reranker(self.reranker)
+        return load_reranker(self.reranker) if self.reranker else None
 
-    def _with_reranked(self, system: "System", reranker: Any) -> "Iterator[System]":
+    def _with_reranked(self, system: "System") -> "Iterator[System]":
         from .systems import RerankSystem
 
         yield system
-        if reranker:
-            yield RerankSystem(system, reranker, self.k)
+        if self._reranker:
+            yield RerankSystem(system, self._reranker, self.k)
 
 
 @dataclass
