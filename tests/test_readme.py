@@ -39,6 +39,9 @@ def test_the_start_command_indexes_and_finds(tmp_path: Path) -> None:
     assert "packing.py" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["index", "search", "info", "remove", "eval", "train", "bench encode"])
+COMMANDS = ["index", "search", "info", "remove", "compact", "verify", "eval", "compare", "glue", "train"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "bench encode", "bench search"])
 def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"flatcoat {command}" in README
