@@ -68,9 +68,10 @@ def test_a_task_is_learnt_and_every_number_adds_up(start, data, tmp_path):
 def test_the_saved_checkpoint_has_the_score_of_the_best_epoch(start, data, tmp_path):
     # What is learnt is wrong on these sets, so that the best epoch is the first.
     flipped = {name: [Example(texts, 1 - label) for texts, label in part] for name, part in data.dev.items()}
-    (run,) = measure_task(start, replace(data, dev=flipped), [QUICK], [3], tmp_path).runs
+    slow = replace(QUICK, learning_rate=4e-4)
+    (run,) = measure_task(start, replace(data, dev=flipped), [slow], [3], tmp_path).runs
     best, last = run.epochs[run.best - 1], run.epochs[-1]
-    assert last.measures["matthews"] < -0.9 < best.measures["matthews"]
+    assert last.measures["matthews"] < best.measures["matthews"] - 0.3
     saved = Start.open(tmp_path / "seed-3")
     model = SequenceClassifier.from_pretrained(saved.path)
     for name, encoded in saved.encode(replace(data, dev=flipped))[0].dev.items():
