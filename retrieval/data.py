@@ -1,18 +1,18 @@
-"""Training pairs from files: BEIR folders and JSONL, streamed and checked line by line."""
+"""Training examples from files: BEIR folders, JSONL and Parquet, streamed and checked row by row."""
 
 import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import FlatcoatError
+from .examples import Row, shortened
 
 logger = logging.getLogger(__name__)
 
 _QRELS_HEADER = b"query-id\tcorpus-id\tscore"
-_SHOWN_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
@@ -21,26 +21,6 @@ class Pair:
 
     query: str
     document: str
-
-
-class _Row(NamedTuple):
-    """A JSONL row and the place it came from (``file:line``)."""
-
-    place: str
-    values: dict[str, Any]
-
-    def text(self, column: str) -> str:
-        """The text of a column, "" where it is null; FlatcoatError where it is missing or no text."""
-        if column not in self.values:
-            raise FlatcoatError(
-                f"{self.place}: no column {column!r}; columns there: {', '.join(self.values)}"
-            )
-        value = self.values[column]
-        if not isinstance(value, str | None):
-            raise FlatcoatError(
-                f"{self.place}: {column!r} must be text: {_shortened(json.dumps(self.values))}"
-            )
-        return value or ""
 
 
 class _Positive(NamedTuple):
@@ -73,6 +53,22 @@ def beir_pairs(folder: Path, split: str) -> Iterator[Pair]:
     return _without_empty(joined(), folder)
 
 
+def beir_collection(folder: Path, split: str) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
+    """All documents and the judged queries of a split, by id, and the ids of the positives of each query.
+
+    Titles and errors as above; a query without a text, or judged to have no positive with one, is left out.
+    """
+    documents, texts = _texts(_existing(folder / "corpus.jsonl")), _texts(_existing(folder / "queries.jsonl"))
+    positives: dict[str, list[str]] = {}
+    for place, query_id, corpus_id in _positives(_existing(folder / "qrels" / f"{split}.tsv")):
+        if query_id not in texts or corpus_id not in documents:
+            missing = query_id if query_id not in texts else corpus_id
+            raise FlatcoatError(f"{place}: {missing!r} is not in {folder}")
+        if texts[query_id].strip() and documents[corpus_id].strip():
+            positives.setdefault(query_id, []).append(corpus_id)
+    return documents, {query: texts[query] for query in positives}, positives
+
+
 def jsonl_pairs(path: Path, query: str, document: str) -> Iterator[Pair]:
     """The pairs in two columns of a JSONL file; those with an empty side are skipped, their number logged.
 
@@ -80,6 +76,27 @@ def jsonl_pairs(path: Path, query: str, document: str) -> Iterator[Pair]:
     """
     rows = _jsonl_rows(_existing(path))
     return _without_empty((Pair(row.text(query), row.text(document)) for row in rows), path)
+
+
+def jsonl_rows(path: Path) -> Iterator[Row]:
+    """The rows of a JSONL file; FlatcoatError for a missing file and for a malformed row."""
+    return _jsonl_rows(_existing(path))
+
+
+def parquet_rows(path: Path) -> Iterator[Row]:
+    """The rows of a Parquet file; FlatcoatError where it is missing or no Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(_existing(path))
+    except pa.ArrowException as error:
+        raise FlatcoatError(f"{path} is no Parquet file: {error}") from error
+    number = 0
+    for batch in file.iter_batches(batch_size=1_000):
+        for values in batch.to_pylist():
+            number += 1
+            yield Row(f"{path}, row {number}", values)
 
 
 def _without_empty(pairs: Iterable[Pair], source: Path) -> Iterator[Pair]:
@@ -93,11 +110,11 @@ def _without_empty(pairs: Iterable[Pair], source: Path) -> Iterator[Pair]:
         logger.warning("%s: skipped %d pairs with an empty query or document", source, skipped)
 
 
-def _texts(path: Path, wanted: set[str]) -> dict[str, str]:
-    """Id to text, headed by the title where there is one, of the wanted rows of a BEIR JSONL file."""
+def _texts(path: Path, wanted: set[str] | None = None) -> dict[str, str]:
+    """Id to text, headed by the title where there is one, of the wanted (or all) rows of a BEIR file."""
     texts = {}
     for row in _jsonl_rows(path):
-        if (identifier := row.text("_id")) in wanted:
+        if (identifier := row.text("_id")) and (wanted is None or identifier in wanted):
             title, text = row.text("title") if "title" in row.values else "", row.text("text")
             texts[identifier] = f"{title} {text}" if title else text
     return texts
@@ -108,26 +125,26 @@ def _positives(path: Path) -> Iterator[_Positive]:
     place, header = next(lines, (f"{path}:1", b""))
     if header != _QRELS_HEADER:
         wanted = _QRELS_HEADER.decode().expandtabs(1)
-        raise FlatcoatError(f"{place}: the header must be {wanted}, tabs between: {_shortened(header)}")
+        raise FlatcoatError(f"{place}: the header must be {wanted}, tabs between: {shortened(header)}")
     for place, raw in lines:
         try:
             query_id, corpus_id, score = raw.decode().split("\t")
             positive = float(score) > 0
         except ValueError as error:
-            raise FlatcoatError(f"{place}: not a row of qrels ({error}): {_shortened(raw)}") from error
+            raise FlatcoatError(f"{place}: not a row of qrels ({error}): {shortened(raw)}") from error
         if positive:
             yield _Positive(place, query_id, corpus_id)
 
 
-def _jsonl_rows(path: Path) -> Iterator[_Row]:
+def _jsonl_rows(path: Path) -> Iterator[Row]:
     for place, raw in _lines(path):
         try:
             values = json.loads(raw)
         except ValueError as error:
-            raise FlatcoatError(f"{place}: not JSON ({error}): {_shortened(raw)}") from error
+            raise FlatcoatError(f"{place}: not JSON ({error}): {shortened(raw)}") from error
         if not isinstance(values, dict):
-            raise FlatcoatError(f"{place}: not a JSON object: {_shortened(raw)}")
-        yield _Row(place, values)
+            raise FlatcoatError(f"{place}: not a JSON object: {shortened(raw)}")
+        yield Row(place, values)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -144,8 +161,3 @@ def _existing(path: Path) -> Path:
         return path
     there = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
     raise FlatcoatError(f"no file {path}; {path.parent} holds {', '.join(there) or 'nothing'}")
-
-
-def _shortened(row: str | bytes) -> str:
-    text = row if isinstance(row, str) else row.decode(errors="replace")
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
