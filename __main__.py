@@ -10,6 +10,7 @@ from . import FlatcoatError, __version__
 from .backbone.memory import reuse_freed_memory
 from .eval import commands as evaluation
 from .recipes import commands as training
+from .recipes import data_commands as training_data
 from .retrieval import commands as retrieval
 
 app = typer.Typer(
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Dense and late-interaction search on an unpadded ModernBERT backbone.",
 )
-for part in (retrieval, training, evaluation):
+for part in (retrieval, training, training_data, evaluation):
     app.add_typer(part.app)
 
 

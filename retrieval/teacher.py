@@ -1,0 +1,104 @@
+"""Teacher scores: how well a cross-encoder finds that documents answer queries, for distillation."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import FlatcoatError
+from ..backbone.packing import budget_batches
+from .data import jsonl_rows, parquet_rows
+from .encoding import loading
+from .examples import Row
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+_ROWS_AT_ONCE = 256
+"""Rows scored and written together: what a cut-off run loses at most."""
+
+_CHARACTERS = 65_536
+"""Of the queries and documents of one forward: about TOKEN_BUDGET tokens of English."""
+
+
+def load_teacher(name: str, max_length: int | None = None) -> "CrossEncoder":
+    """A cross-encoder by folder or hub name, reading ``max_length`` tokens of a query with its document.
+
+    Raises FlatcoatError where there is no such model, or one that gives more than one score.
+    """
+    from sentence_transformers import CrossEncoder
+
+    with loading(name):
+        teacher = CrossEncoder(name, max_length=max_length)
+    if teacher.config.num_labels != 1:
+        raise FlatcoatError(
+            f"{name} gives {teacher.config.num_labels} scores a pair: a teacher with one is wanted"
+        )
+    return teacher
+
+
+def score_file(
+    path: Path,
+    output: Path,
+    teacher: "CrossEncoder",
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> int:
+    """Write the rows of a JSONL or Parquet file with "scores": of the document, then of each negative.
+
+    Rows hold "query", "document" and, where there are any, "negatives" (a list). ``output`` is JSONL; rows
+    that it holds already are kept, so that a run that was cut off goes on. Returns the number of rows
+    scored now. Raises FlatcoatError for rows without those columns, and for an output of other rows.
+    """
+    rows = parquet_rows(path) if path.suffix == ".parquet" else jsonl_rows(path)
+    done = _resume(output, rows)
+    scored = 0
+    with output.open("a", encoding="utf-8") as file:
+        while batch := list(islice(rows, _ROWS_AT_ONCE)):
+            for row, scores in zip(batch, _scores(batch, teacher), strict=True):
+                file.write(json.dumps(row.values | {"scores": scores}, ensure_ascii=False) + "\n")
+            file.flush()
+            scored += len(batch)
+            on_progress(done + scored)
+    return scored
+
+
+def _scores(rows: Sequence[Row], teacher: "CrossEncoder") -> Iterator[list[float]]:
+    """The scores of every row's documents, pairs of similar length scored together."""
+    documents = [_documents(row) for row in rows]
+    pairs = [(row.text("query"), text) for row, texts in zip(rows, documents, strict=True) for text in texts]
+    found: list[float] = [0.0] * len(pairs)
+    for indices in budget_batches([len(query) + len(text) for query, text in pairs], _CHARACTERS):
+        batch = [pairs[index] for index in indices]
+        scores = teacher.predict(batch, batch_size=len(batch), show_progress_bar=False)
+        for index, score in zip(indices, scores, strict=True):
+            found[index] = float(score)
+    waiting = iter(found)
+    return (list(islice(waiting, len(texts))) for texts in documents)
+
+
+def _documents(row: Row) -> list[str]:
+    return [row.text("document"), *(row.texts("negatives") if "negatives" in row.values else [])]
+
+
+def _resume(output: Path, rows: Iterator[Row]) -> int:
+    """Pass over the rows that ``output`` holds, and cut off a line that is not whole; how many it holds."""
+    if not output.exists():
+        return 0
+    done = whole = 0
+    with output.open("rb+") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            row = next(rows, None)
+            if row is None or _without_scores(json.loads(line)) != _without_scores(row.values):
+                raise FlatcoatError(
+                    f"{output}:{done + 1} is not the same row as in the input: name another --output"
+                )
+            done, whole = done + 1, whole + len(line)
+        file.truncate(whole)
+    return done
+
+
+def _without_scores(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "scores"}
