@@ -1,30 +1,16 @@
 """Exact search of a whole corpus that memory does not hold: encoded, searched and forgotten in chunks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..indexing.exact import ExactIndex
 from ..indexing.types import TokenVectors
 from .costs import Meter
 from .datasets import RetrievalDataset
-from .streaming import BUDGET_BYTES, Best, chunks, encoded_bytes, query_batches, require_finite, searchable
+from .streaming import Best, chunks, encoded_bytes, query_batches, require_finite, searchable
 
 if TYPE_CHECKING:
     from ..retrieval.encoding import Encoder
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a results table: ``scores`` are means in 0..1, by measure."""
-
-    dataset: str
-    split: str
-    system: str
-    scores: dict[str, float]
-
-    def to_json(self) -> dict[str, str | float]:
-        return {"dataset": self.dataset, "split": self.split, "system": self.system, **self.scores}
 
 
 def search_exactly(
@@ -61,17 +47,3 @@ def search_exactly(
         done += len(chunk)
         on_progress(done, len(dataset.documents))
     return best.run
-
-
-def search_dataset(
-    encoder: "Encoder", dataset: RetrievalDataset, k: int = 100
-) -> dict[str, dict[str, float]]:
-    """The run of an encoder by exact search."""
-    return search_exactly(encoder, dataset, k, BUDGET_BYTES, Meter(), lambda done, total: None)
-
-
-def search_bm25(dataset: RetrievalDataset, k: int = 100) -> dict[str, dict[str, float]]:
-    """The run of BM25 over title and text."""
-    from .systems import Bm25System
-
-    return Bm25System().search(dataset, k, None, lambda done, total: None).run

@@ -52,7 +52,7 @@ retriever = Retriever.create("my.index", model="path/to/this/folder")
 def _training(recipe: Recipe, record: Mapping[str, Any]) -> str:
     last = f"{record['losses'][-1][1]:.3f}" if record["losses"] else "not logged"
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    licences = {source.label: source.licence for source in recipe.data}
+    licences = {name: source.licence for name, source in recipe.sources.items()}
     rows = "\n".join(
         f"| {name} | {count:,} | {licences.get(name, '')} |" for name, count in record["pairs"].items()
     )

@@ -1,11 +1,18 @@
-"""``flatcoat train``."""
+"""``flatcoat train`` and ``flatcoat push``."""
 
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import FlatcoatError
+
+if TYPE_CHECKING:
+    from .sweep import Trial
 
 app = typer.Typer()
 
@@ -14,14 +21,21 @@ app = typer.Typer()
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one inside flatcoat.")],
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", file_okay=False, help="The checkpoint. Default: runs/NAME.")
+        Path | None, typer.Option(metavar="DIR", file_okay=False, help="The run folder. Default: runs/NAME.")
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as training.batch_size=64."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that was cut off there.")
+    ] = False,
+    sweep: Annotated[
+        str | None,
+        typer.Option(metavar="RATES", help="Learning rates, as 1e-5,3e-5: a run each, the best by dev sets."),
+    ] = None,
 ) -> None:
-    """Train a retriever as RECIPE says."""
+    """Train a retriever as RECIPE says. Under torchrun, several processes share each batch."""
     from .schema import Recipe
 
     # A recipe is checked before anything heavy is loaded.
@@ -29,21 +43,83 @@ def train(
         loaded = Recipe.load(find_recipe(recipe), set_ or ())
     except FlatcoatError as error:
         raise typer.BadParameter(str(error), param_hint="RECIPE") from None
-    from ..retrieval.console import progress_bar
+    rates = _rates(sweep) if sweep is not None else []
+    check_loggers(loaded.training.log_to)
+    folder = output or Path("runs") / loaded.name
+    if rates:
+        from .sweep import sweep as run_sweep
+
+        with _progress() as on_progress:
+            trials = run_sweep(loaded, rates, folder, on_progress, resume)
+        if _is_main_process():
+            _show_trials(trials)
+        return
     from .run import run
 
-    folder = output or Path("runs") / loaded.name
+    with _progress() as on_progress:
+        log = run(loaded, folder, on_progress, resume)
+    last = f", last logged loss {log.losses[-1][1]:.3f}" if log.losses else ""
+    if _is_main_process():
+        typer.echo(f"{folder}: {log.steps:,} steps in {log.seconds / 60:.1f} minutes{last}")
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder.")],
+    repo: Annotated[str, typer.Argument(help="A repository on the Hugging Face hub, as USER/NAME.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Upload a trained model with its card, without the run's checkpoints."""
+    from .push import push_folder
+
+    typer.echo(push_folder(folder, repo, private))
+
+
+def _rates(text: str) -> list[float]:
+    try:
+        rates = [float(part) for part in text.split(",")]
+    except ValueError:
+        rates = []
+    if not rates or min(rates) <= 0:
+        raise typer.BadParameter(f"{text!r}: positive numbers with commas between", param_hint="--sweep")
+    return rates
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """FlatcoatError for a logger that is not installed."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise FlatcoatError(f"training.log_to names {name}, which is not installed: pip install {name}")
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, float], None]]:
+    """A bar of steps, drawn by the first process alone."""
+    if not _is_main_process():
+        yield lambda step, steps, loss: None
+        return
+    from ..retrieval.console import progress_bar
+
     with progress_bar() as progress:
         task = progress.add_task("reading the data", total=None)
-        log = run(
-            loaded,
-            folder,
-            lambda step, steps, loss: progress.update(
-                task, completed=step, total=steps, description=f"step {step:,} of {steps:,}, loss {loss:.3f}"
-            ),
+        yield lambda step, steps, loss: progress.update(
+            task, completed=step, total=steps, description=f"step {step:,} of {steps:,}, loss {loss:.3f}"
         )
-    last = f", last logged loss {log.losses[-1][1]:.3f}" if log.losses else ""
-    typer.echo(f"{folder}: {log.steps:,} steps in {log.seconds / 60:.1f} minutes{last}")
+
+
+def _show_trials(trials: "Sequence[Trial]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("learning rate", "best step", *trials[0].scores, "folder")
+    for trial in trials:
+        scores = (f"{100 * score:.1f}" for score in trial.scores.values())
+        table.add_row(f"{trial.learning_rate:g}", f"{trial.step:,}", *scores, trial.folder)
+    Console().print(table)
 
 
 def find_recipe(name: str) -> Path:

@@ -1,24 +1,55 @@
-"""The loss of a run as a picture."""
+"""A run as a picture: loss, learning rate and scores on the dev sets over its steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def draw_losses(losses: Sequence[tuple[int, float]], title: str, file: Path) -> None:
-    """Draw (step, loss) points, and their running mean over a twentieth of the run, as a PNG."""
+Curve = Sequence[tuple[int, float]]
+"""(step, value) points."""
+
+_PALE, _DARK = "#9bb7d4", "#1f4e79"
+
+
+def draw_curves(
+    losses: Curve,
+    learning_rates: Curve,
+    dev: Sequence[tuple[int, Mapping[str, float]]],
+    title: str,
+    file: Path,
+) -> None:
+    """Write a PNG of a panel for each; that of the dev sets only where there are any."""
     from matplotlib.figure import Figure
 
+    panels = 3 if dev else 2
+    figure = Figure(figsize=(8, 1.5 + 2.5 * panels), layout="constrained")
+    axes = figure.subplots(panels, 1, sharex=True)
+    axes[0].set(title=title)
+    _draw_losses(axes[0], losses)
+    axes[1].plot(*zip(*learning_rates, strict=True), color=_DARK)
+    axes[1].set(ylabel="learning rate")
+    if dev:
+        for name in dev[0][1]:
+            axes[2].plot(*zip(*((step, scores[name]) for step, scores in dev), strict=True), label=name)
+        axes[2].set(ylabel="nDCG@10")
+        axes[2].legend(frameon=False)
+    axes[-1].set(xlabel="optimiser step")
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=120)
+
+
+def _draw_losses(axes: "Axes", losses: Curve) -> None:
+    """The points, and their running mean over a twentieth of the run."""
     steps, values = np.array(losses, dtype=float).reshape(-1, 2).T
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(steps, values, color="#9bb7d4", linewidth=1, label="logged")
+    axes.plot(steps, values, color=_PALE, linewidth=1, label="logged")
     width = max(1, len(values) // 20)
     if len(values) >= 2 * width:
         smooth = np.convolve(values, np.full(width, 1 / width), mode="valid")
-        axes.plot(steps[width - 1 :], smooth, color="#1f4e79", linewidth=2, label=f"mean of {width}")
+        axes.plot(steps[width - 1 :], smooth, color=_DARK, linewidth=2, label=f"mean of {width}")
         axes.legend(frameon=False)
-    axes.set(xlabel="optimiser step", ylabel="training loss", title=title)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=120)
+    axes.set(ylabel="training loss")

@@ -1,19 +1,82 @@
-"""What a run leaves beside its checkpoint: the recipe, the figures, the loss as a picture, the model card."""
+"""What a run leaves beside its checkpoint: recipe, fingerprints of the data, figures, curves, model card."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .. import __version__
+from .. import FlatcoatError, __version__
 from .card import model_card
-from .curve import draw_losses
+from .curve import draw_curves
 from .schema import Recipe
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..retrieval.training import TrainingLog
+
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "pylate")
+_START, _RECORD = "run.json", "training.json"
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """What decides a run, written before its first step as ``run.json``: a resumed run must have the same.
+
+    ``pairs`` are rows by source, ``sha256`` fingerprints of their texts and scores, in their order.
+    """
+
+    recipe: dict[str, Any]
+    pairs: dict[str, int]
+    sha256: dict[str, str]
+    versions: dict[str, str]
+
+    @staticmethod
+    def of(recipe: Recipe, sources: "Mapping[str, Dataset]") -> "RunStart":
+        # The root is this machine's; what the recipe names below it is not.
+        settings = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"data_root"})
+        return RunStart(
+            recipe=settings,
+            pairs={name: len(rows) for name, rows in sources.items()},
+            sha256={name: fingerprint(rows) for name, rows in sources.items()},
+            versions={"flatcoat": __version__} | {name: version(name) for name in _PACKAGES},
+        )
+
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether a run was started in a folder."""
+        return (folder / _START).is_file()
+
+    def write(self, folder: Path) -> None:
+        """Write ``recipe.yaml``, and ``run.json`` when all else is there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.yaml").write_text(
+            yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
+        unfinished = folder / f".{_START}"
+        unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        unfinished.rename(folder / _START)
+
+    def check(self, folder: Path) -> None:
+        """FlatcoatError where the run that was started in a folder had another recipe or other data."""
+        before = json.loads((folder / _START).read_text())
+        for what, wanted, found in (
+            ("recipe", before["recipe"], self.recipe),
+            ("training data", before["sha256"], self.sha256),
+        ):
+            if wanted != found:
+                changed = ", ".join(
+                    key for key in sorted({*wanted, *found}) if wanted.get(key) != found.get(key)
+                )
+                raise FlatcoatError(
+                    f"the {what} changed since the run in {folder} was started ({changed}): resume it with "
+                    "what it had, or name another --output"
+                )
 
 
 @dataclass(frozen=True)
@@ -21,25 +84,44 @@ class RunRecord:
     """The figures of a run, kept as ``training.json``; ``scores`` as ``flatcoat eval --json`` prints rows."""
 
     pairs: dict[str, int]
+    sha256: dict[str, str]
+    versions: dict[str, str]
     steps: int
+    best_step: int | None
     seconds: float
     cpu_seconds: float
-    losses: list[tuple[int, float]]
-    scores: list[dict[str, Any]] = field(default_factory=list)
-    versions: dict[str, str] = field(default_factory=dict)
+    scores: list[dict[str, Any]]
+    dev: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    learning_rates: list[tuple[int, float]] = field(default_factory=list)
+    losses: list[tuple[int, float]] = field(default_factory=list)
+
+    @staticmethod
+    def of(start: RunStart, log: "TrainingLog", scores: list[dict[str, Any]]) -> "RunRecord":
+        return RunRecord(start.pairs, start.sha256, start.versions, scores=scores, **asdict(log))
 
     def write(self, recipe: Recipe, folder: Path) -> None:
-        """Write ``training.json``, ``recipe.yaml``, ``loss.png`` and the card, ``README.md``."""
-        values = asdict(self) | {"versions": self.versions or _versions()}
-        losses = values.pop("losses")
-        (folder / "training.json").write_text(json.dumps(values | {"losses": losses}) + "\n")
-        # The root is this machine's; what the recipe names below it is not.
-        settings = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"data_root"})
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+        """Write the curves, the card (``README.md``), and ``training.json``, which ends the run."""
+        values = asdict(self)
         if self.losses:
-            draw_losses(self.losses, recipe.name, folder / "loss.png")
-        (folder / "README.md").write_text(model_card(recipe, values | {"losses": losses}))
+            draw_curves(self.losses, self.learning_rates, self.dev, recipe.name, folder / "curves.png")
+        (folder / "README.md").write_text(model_card(recipe, values), encoding="utf-8")
+        (folder / _RECORD).write_text(json.dumps(values) + "\n")
 
 
-def _versions() -> dict[str, str]:
-    return {"flatcoat": __version__} | {name: version(name) for name in _PACKAGES}
+def is_finished(folder: Path) -> bool:
+    """Whether the run in a folder has come to its end."""
+    return (folder / _RECORD).is_file()
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The values of the RunRecord of a finished run."""
+    return json.loads((folder / _RECORD).read_text())
+
+
+def fingerprint(rows: "Dataset") -> str:
+    """SHA-256 of the columns of a data set and all their values in order."""
+    digest = hashlib.sha256(json.dumps(rows.column_names).encode())
+    for batch in rows.iter(1_000):
+        for row in zip(*(batch[name] for name in rows.column_names), strict=True):  # type: ignore[call-overload]
+            digest.update(json.dumps(row).encode())
+    return digest.hexdigest()

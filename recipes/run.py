@@ -1,221 +1,196 @@
-"""From a recipe to a checkpoint: read the pairs, build the model, train it, save it with its card."""
+"""From a recipe to a checkpoint: read the data, build the model, train it, save it with its card.
 
-import json
+A run folder holds what resuming needs (``run.json``, ``checkpoints/``, ``start/``) from its first minute, and
+the finished model beside it when ``training.json`` is there.
+"""
+
 import logging
-import random
 import shutil
-import tempfile
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import FlatcoatError
 from ..eval.datasets import load_beir
-from ..retrieval.data import Pair, beir_pairs, jsonl_pairs
-from ..retrieval.docstrings import docstring_pairs
-from ..retrieval.training import ContrastiveSettings, Progress, TrainingLog, train_contrastive
-from .record import RunRecord
-from .schema import Recipe, Scratch, Source
+from ..retrieval.losses import LossSettings
+from ..retrieval.processes import processes
+from ..retrieval.sources import load_source
+from ..retrieval.training import Hyperparameters, Progress, TrainingLog, Watching, train
+from .model import build_model
+from .record import RunRecord, RunStart, is_finished
+from .schema import Recipe
+from .scoring import dev_scores, score_checkpoint
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
     from ..eval.datasets import RetrievalDataset
+    from ..retrieval.training import Evaluate
 
 logger = logging.getLogger(__name__)
 
 
-def run(recipe: Recipe, output: Path, on_progress: Progress = lambda step, steps, loss: None) -> TrainingLog:
+def run(
+    recipe: Recipe,
+    output: Path,
+    on_progress: Progress = lambda step, steps, loss: None,
+    resume: bool = False,
+) -> TrainingLog:
     """Carry out a recipe and leave a checkpoint in ``output``, which must not exist or be empty.
 
-    The folder appears only when training is done: an interrupted run leaves none. Raises FlatcoatError for
-    missing data, an unknown base or an output that is taken.
+    With ``resume``, a run that was cut off there goes on exactly as it would have. Under torchrun all
+    processes share each batch. Raises FlatcoatError for missing data, an unknown base, an output that is
+    taken, and for a run to be resumed whose recipe or data have changed.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FlatcoatError(f"{output} exists and is not empty: name another --output")
+    state = processes()
     # Read before training, so that a missing data set costs no training.
-    datasets = [load_beir(recipe.data_root / path) for path in recipe.evaluate]
-    pairs = read_pairs(recipe)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
-        work = Path(folder)
-        model = build_model(recipe, pairs, work / "start")
-        log = _train(recipe, model, pairs, work / "trainer", on_progress)
-        checkpoint = work / "checkpoint"
-        _save(recipe, model, checkpoint)
-        scores = score_checkpoint(recipe.name, checkpoint, datasets)
-        counts = {name: len(rows) for name, rows in pairs.items()}
-        RunRecord(counts, log.steps, log.seconds, log.cpu_seconds, log.losses, scores).write(
-            recipe, checkpoint
-        )
-        if output.exists():
-            output.rmdir()
-        shutil.move(checkpoint, output)
+    tests = [load_beir(recipe.data_root / path) for path in recipe.evaluate]
+    dev = [_load_dev(recipe.data_root / path) for path in recipe.dev]
+    fresh = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    if not fresh:
+        _check_unfinished(output, resume)
+    state.wait_for_everyone()
+    rows = output / "data" / str(state.process_index)
+    with _nothing_left(output) if fresh else _kept():
+        shutil.rmtree(rows, ignore_errors=True)
+        sources = read_sources(recipe, rows)
+        model = build_model(recipe, sources, output / "start")
+        start = RunStart.of(recipe, sources)
+        if state.is_main_process:
+            start.write(output) if fresh else start.check(output)
+    state.wait_for_everyone()
+    log = _train(recipe, model, sources, output / "checkpoints", on_progress, dev_scores(recipe, dev))
+    if state.is_main_process:
+        _finish(recipe, output, model, start, log, tests)
     return log
 
 
-def read_pairs(recipe: Recipe) -> dict[str, list[Pair]]:
-    """The training pairs of every source, sampled as the recipe says, by the source's label."""
-    generator = random.Random(recipe.training.seed)
-    pairs: dict[str, list[Pair]] = {}
-    for source in recipe.data:
-        found = _sampled(_read(source, recipe.data_root), source, generator)
-        if len(found) < recipe.training.batch_size:
+def read_sources(recipe: Recipe, folder: Path) -> "dict[str, Dataset]":
+    """The training data of every source, by its name, sampled as the recipe says and kept in ``folder``."""
+    sources = {}
+    for name, source in recipe.sources.items():
+        rows = load_source(source, recipe.data_root, folder, recipe.training.seed)
+        if len(rows) < recipe.training.batch_size:
             raise FlatcoatError(
-                f"{source.label} has {len(found)} pairs, fewer than one batch of {recipe.training.batch_size}"
+                f"{name} has {len(rows)} pairs, fewer than one batch of {recipe.training.batch_size}"
             )
-        pairs.setdefault(source.label, []).extend(found * source.repeat)
-        logger.info("%s: %d pairs", source.label, len(found))
-    return pairs
+        sources[name] = rows
+        logger.info("%s: %d rows", name, len(rows))
+    return sources
 
 
-def _read(source: Source, root: Path) -> Iterable[Pair]:
-    if source.beir is not None:
-        return beir_pairs(root / source.beir, source.split)
-    if source.jsonl is not None:
-        return jsonl_pairs(root / source.jsonl, source.query, source.document)
-    return docstring_pairs(source.docstrings or ())
+def _load_dev(folder: Path) -> "RetrievalDataset":
+    return load_beir(folder, "dev" if (folder / "qrels" / "dev.tsv").is_file() else None)
 
 
-def _sampled(pairs: Iterable[Pair], source: Source, generator: random.Random) -> list[Pair]:
-    found = list(pairs)
-    if source.per_document is not None or source.max_pairs is not None:
-        generator.shuffle(found)
-    if source.per_document is not None:
-        seen: Counter[str] = Counter()
-        kept = []
-        for pair in found:
-            seen[pair.document] += 1
-            if seen[pair.document] <= source.per_document:
-                kept.append(pair)
-        found = kept
-    return found[: source.max_pairs]
+def _check_unfinished(output: Path, resume: bool) -> None:
+    if not output.is_dir() or is_finished(output) or not RunStart.is_in(output):
+        raise FlatcoatError(f"{output} exists and is not empty: name another --output")
+    if not resume:
+        raise FlatcoatError(f"{output} holds an unfinished run: --resume it, or name another --output")
 
 
-def build_model(recipe: Recipe, pairs: dict[str, list[Pair]], folder: Path) -> "SentenceTransformer":
-    """The model before training: a checkpoint, or a new tokenizer and random weights laid in ``folder``."""
-    import torch
-
-    from ..retrieval.colbert import UnpaddedColBERT
-    from ..retrieval.encoding import loading, unpad_backbone
-
-    # A new projection and new tokens are random even where the base is a checkpoint.
-    torch.manual_seed(recipe.training.seed)
-    base = recipe.base
-    if recipe.scratch is not None:
-        start_from_scratch(recipe.scratch, chain.from_iterable(pairs.values()), folder, recipe.training.seed)
-        base = str(folder)
-    assert base is not None
-    settings = recipe.encoder
-    with loading(base):
-        model: SentenceTransformer
-        if recipe.kind == "colbert":
-            model = UnpaddedColBERT(
-                base,
-                embedding_size=settings.width,
-                query_prefix=settings.query_prefix,
-                document_prefix=settings.document_prefix,
-                query_length=settings.query_length,
-                document_length=settings.document_length,
-                do_query_expansion=settings.query_expansion,
-            )
-        else:
-            model = _dense_model(base, recipe)
-    unpad_backbone(model)
-    return model
+@contextmanager
+def _nothing_left(output: Path) -> Iterator[None]:
+    """Remove what was made in ``output`` where preparing a run fails."""
+    was_there = output.exists()
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(output, ignore_errors=True)
+        if was_there:
+            output.mkdir()
+        raise
 
 
-def _dense_model(base: str, recipe: Recipe) -> "SentenceTransformer":
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
-
-    settings = recipe.encoder
-    transformer = Transformer(base, max_seq_length=settings.document_length)
-    pooling = Pooling(transformer.get_word_embedding_dimension(), pooling_mode=settings.pooling)
-    prompts = {"query": settings.query_prefix or "", "document": settings.document_prefix or ""}
-    return SentenceTransformer(modules=[transformer, pooling, Normalize()], prompts=prompts)
-
-
-def start_from_scratch(shape: Scratch, pairs: Iterable[Pair], folder: Path, seed: int) -> None:
-    """Write a checkpoint of random weights with a tokenizer trained on the pairs."""
-    import torch
-
-    from ..backbone.config import ModernBertConfig
-    from ..backbone.model import ModernBert
-    from ..backbone.tokenizer import train_tokenizer
-
-    texts = (text for pair in pairs for text in (pair.query, pair.document))
-    tokenizer = train_tokenizer(texts, shape.vocab_size)
-    pad, cls, sep = (tokenizer.get_vocab()[token] for token in ("[PAD]", "[CLS]", "[SEP]"))
-    arguments: dict[str, Any] = shape.model_dump() | {
-        "vocab_size": len(tokenizer),
-        "pad_token_id": pad,
-        "cls_token_id": cls,
-        "bos_token_id": cls,
-        "sep_token_id": sep,
-        "eos_token_id": sep,
-    }
-    torch.manual_seed(seed)
-    model = ModernBert(ModernBertConfig(**arguments))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(str(folder))
+@contextmanager
+def _kept() -> Iterator[None]:
+    yield
 
 
 def _train(
     recipe: Recipe,
     model: "SentenceTransformer",
-    pairs: dict[str, list[Pair]],
-    work: Path,
+    sources: "dict[str, Dataset]",
+    checkpoints: Path,
     on_progress: Progress,
+    evaluate: "Evaluate | None",
 ) -> TrainingLog:
     training = recipe.training
-    settings = ContrastiveSettings(
-        batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
-        epochs=training.epochs,
-        max_steps=training.max_steps,
-        warmup=training.warmup,
-        schedule="constant_with_warmup" if training.schedule == "constant" else training.schedule,
-        weight_decay=training.weight_decay,
-        temperature=training.temperature,
-        mini_batch_size=training.mini_batch_size,
-        bf16=training.precision == "bf16",
-        seed=training.seed,
+    watching = Watching(
+        log_every=training.log_every,
+        save_every=training.save_every,
+        evaluate=evaluate,
+        evaluate_every=training.evaluate_every,
+        patience=training.patience,
+        log_to=training.log_to,
+        on_progress=on_progress,
     )
+    weights = {name: source.weight for name, source in recipe.sources.items() if source.weight is not None}
     length = "document_length" if recipe.kind == "colbert" else "max_seq_length"
     setattr(model, length, training.document_length or recipe.encoder.document_length)
     try:
-        return train_contrastive(model, pairs, settings, work, on_progress)
+        return train(model, sources, _hyperparameters(recipe), checkpoints, watching, weights)
     finally:
         setattr(model, length, recipe.encoder.document_length)
 
 
-def _save(recipe: Recipe, model: "SentenceTransformer", folder: Path) -> None:
+def _hyperparameters(recipe: Recipe) -> Hyperparameters:
+    training = recipe.training
+    return Hyperparameters(
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        loss=LossSettings(
+            name=training.loss,
+            temperature=training.temperature,
+            symmetric=training.symmetric,
+            gather=training.gather,
+            matryoshka=training.matryoshka,
+        ),
+        epochs=training.epochs,
+        max_steps=training.max_steps,
+        gradient_accumulation=training.gradient_accumulation,
+        warmup=training.warmup,
+        schedule="constant_with_warmup" if training.schedule == "constant" else training.schedule,
+        weight_decay=training.weight_decay,
+        mini_batch_size=training.mini_batch_size,
+        mini_batch_tokens=training.mini_batch_tokens,
+        gradient_checkpointing=training.gradient_checkpointing,
+        bf16=training.precision == "bf16",
+        seed=training.seed,
+    )
+
+
+def _finish(
+    recipe: Recipe,
+    output: Path,
+    model: "SentenceTransformer",
+    start: RunStart,
+    log: TrainingLog,
+    tests: "list[RetrievalDataset]",
+) -> None:
+    save(recipe, model, output)
+    for part in ("data", "start"):
+        shutil.rmtree(output / part, ignore_errors=True)
+    scores = score_checkpoint(recipe.name, output, tests)
+    RunRecord.of(start, log, scores).write(recipe, output)
+
+
+def save(recipe: Recipe, model: "SentenceTransformer", folder: Path) -> None:
+    """Write a checkpoint that plain sentence-transformers or PyLate load, in the recipe's dtype."""
+    import json
+
     import torch
 
-    if recipe.training.weights_dtype == "fp16":
+    half = recipe.training.weights_dtype == "fp16"
+    if half:
         model.to(torch.float16)
     model.save(str(folder), create_model_card=False)
-    if recipe.training.weights_dtype == "fp16":
+    if half:
         # Half the bytes on disk; loaded as float32, so that every processor computes the same.
-        for file in folder.rglob("config.json"):
-            values = json.loads(file.read_text())
+        for file in (folder / "config.json", *folder.glob("*_*/config.json")):
+            values = json.loads(file.read_text()) if file.exists() else {}
             if "dtype" in values:
                 file.write_text(json.dumps(values | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n")
-
-
-def score_checkpoint(name: str, folder: Path, datasets: "Sequence[RetrievalDataset]") -> list[dict[str, Any]]:
-    """Rows of measures of a checkpoint, and of BM25 beside it, on each data set."""
-    from ..eval.evaluation import Row, search_bm25, search_dataset
-    from ..eval.metrics import evaluate
-    from ..retrieval.load import load_encoder
-
-    encoder = load_encoder(folder)
-    rows = []
-    for dataset in datasets:
-        for system, run in ((name, search_dataset(encoder, dataset)), ("BM25", search_bm25(dataset))):
-            scores = evaluate(run, dataset.qrels).mean
-            rows.append(Row(dataset.name, dataset.split, system, scores).to_json())
-    return rows

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .. import FlatcoatError
+from ..retrieval.sources import Source
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -20,40 +21,6 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(_Section):
-    """Training pairs from one place; exactly one of ``beir``, ``jsonl`` and ``docstrings`` is named.
-
-    ``per_document`` keeps at most so many queries of a document, ``max_pairs`` so many pairs, both drawn with
-    the recipe's seed. ``repeat`` shows the source so many times in an epoch. ``licence`` goes into the card.
-    """
-
-    beir: Path | None = None
-    split: str = "train"
-    jsonl: Path | None = None
-    query: str = "query"
-    document: str = "document"
-    docstrings: tuple[str, ...] | None = None
-    per_document: Positive | None = None
-    max_pairs: Positive | None = None
-    repeat: Positive = 1
-    licence: str = ""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "Source":
-        if sum(kind is not None for kind in (self.beir, self.jsonl, self.docstrings)) != 1:
-            raise ValueError("name exactly one of beir, jsonl, docstrings")
-        return self
-
-    @property
-    def label(self) -> str:
-        """A short name for logs and model cards."""
-        if self.docstrings is not None:
-            return "docstrings"
-        path = self.beir if self.beir is not None else self.jsonl
-        assert path is not None
-        return path.stem if self.beir else path.parent.name or path.stem
 
 
 class Scratch(_Section):
@@ -79,9 +46,23 @@ class EncoderSettings(_Section):
 
 
 class TrainingSettings(_Section):
-    """How long and how fast. ``document_length`` shortens documents in training only."""
+    """How a model learns, how long and how fast.
 
+    ``batch_size`` counts the queries of a batch over all processes; an optimiser step takes
+    ``gradient_accumulation`` batches. ``mini_batch_size`` (texts) or ``mini_batch_tokens`` bound the memory
+    of a batch, for a second forward. ``document_length`` shortens documents in training only.
+    ``contrastive`` learns from pairs and any negatives, ``margin-mse`` and ``distillation`` from teacher
+    scores. ``symmetric`` contrasts documents with queries too, ``gather`` takes negatives from all
+    processes, ``matryoshka`` trains those widths of a dense vector as well.
+    ``patience`` ends a run after so many evaluations on the dev sets without a better one.
+    """
+
+    loss: Literal["contrastive", "margin-mse", "distillation"] = "contrastive"
+    symmetric: bool = False
+    gather: bool = False
+    matryoshka: tuple[Positive, ...] = ()
     batch_size: Positive = 16
+    gradient_accumulation: Positive = 1
     epochs: Annotated[float, Field(gt=0)] = 1
     max_steps: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 8e-5
@@ -91,16 +72,32 @@ class TrainingSettings(_Section):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     document_length: Positive | None = None
     mini_batch_size: Positive | None = None
+    mini_batch_tokens: Positive | None = None
+    gradient_checkpointing: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
     weights_dtype: Literal["fp32", "fp16"] = "fp32"
     seed: int = 42
+    log_every: Positive = 10
+    log_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    save_every: Positive = 500
+    evaluate_every: Positive = 500
+    patience: Positive | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainingSettings":
+        if self.mini_batch_size is not None and self.mini_batch_tokens is not None:
+            raise ValueError("name mini_batch_size (texts) or mini_batch_tokens, not both")
+        if self.loss != "contrastive" and (self.symmetric or self.gather):
+            raise ValueError(f"symmetric and gather are for loss: contrastive, not {self.loss}")
+        return self
 
 
 class Recipe(_Section):
     """One experiment. Start from ``base`` (a checkpoint) or from ``scratch``, not both.
 
-    ``evaluate`` names BEIR folders that the finished model is measured on, for its card. Paths are relative
-    to ``data_root``.
+    ``evaluate`` names BEIR folders that the finished model is measured on, for its card, ``dev`` those that
+    choose the best checkpoint of a run and the best run of a sweep, by mean nDCG@10 (split "dev" where a
+    folder has one). Paths are relative to ``data_root``.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -111,6 +108,7 @@ class Recipe(_Section):
     encoder: EncoderSettings = EncoderSettings()
     data_root: Path = Path()
     data: Annotated[tuple[Source, ...], Field(min_length=1)]
+    dev: tuple[Path, ...] = ()
     evaluate: tuple[Path, ...] = ()
     training: TrainingSettings = TrainingSettings()
 
@@ -120,26 +118,72 @@ class Recipe(_Section):
             raise ValueError("name exactly one of base (a checkpoint) and scratch (random weights)")
         return self
 
+    @model_validator(mode="after")
+    def _possible(self) -> "Recipe":
+        training = self.training
+        if self.kind == "colbert" and (training.symmetric or training.matryoshka):
+            raise ValueError("training.symmetric and training.matryoshka are for kind: dense")
+        if self.kind == "colbert" and training.loss == "distillation" and training.temperature != 1:
+            raise ValueError("distillation of a colbert compares min-max-normalised scores: no temperature")
+        if training.patience is not None and not self.dev:
+            raise ValueError("training.patience needs dev sets to evaluate on: name them under dev")
+        return self
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The sources by label, numbered where two would have the same."""
+        named: dict[str, Source] = {}
+        for source in self.data:
+            same = sum(other.label == source.label for other in named.values())
+            named[f"{source.label}-{same + 1}" if same else source.label] = source
+        return named
+
     @staticmethod
     def load(path: Path, overrides: Sequence[str] = ()) -> "Recipe":
         """Read a recipe; ``overrides`` are ``key.key=value`` with YAML values.
 
-        Raises FlatcoatError naming the file, the key and what was wanted.
+        A recipe that ``extends`` another, beside it or inside flatcoat and named without its ending, has that
+        one's values where it names none of its own. Raises FlatcoatError naming the file, the key and what
+        was wanted.
         """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise FlatcoatError(f"recipe {path} cannot be read: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise FlatcoatError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(values, dict):
-            raise FlatcoatError(f"recipe {path} holds no keys: name, kind and data are needed")
+        values = _read(path)
         for override in overrides:
             _override(values, override)
         try:
             return Recipe.model_validate(values)
         except ValidationError as error:
             raise FlatcoatError(f"recipe {path}: {_explain(error)}") from None
+
+
+def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The values of a recipe over those of the one that it extends."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FlatcoatError(f"recipe {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FlatcoatError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise FlatcoatError(f"recipe {path} holds no keys: name, kind and data are needed")
+    if "extends" not in values:
+        return values
+    file = f"{values.pop('extends')}.yaml"
+    beside, shipped = path.parent / file, Path(__file__).parent / file
+    extended = shipped if shipped.is_file() and not beside.is_file() else beside
+    if extended in (path, *below):
+        raise FlatcoatError(f"recipe {path} extends {extended.stem}, which extends it: break the circle")
+    return _merged(_read(extended, (path, *below)), values)
+
+
+def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    """``upper`` over ``lower``, key by key within sections; a list replaces a list."""
+    both = {
+        key: _merged(lower[key], value)
+        if isinstance(value, dict) and isinstance(lower.get(key), dict)
+        else value
+        for key, value in upper.items()
+    }
+    return lower | both
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -174,15 +218,15 @@ def _explain(error: ValidationError) -> str:
     return f"unknown key {location}; {hint}"
 
 
-def _section_at(location: Sequence[int | str]) -> type[_Section]:
-    section: type[_Section] = Recipe
+def _section_at(location: Sequence[int | str]) -> type[BaseModel]:
+    section: type[BaseModel] = Recipe
     for key in location:
         if isinstance(key, str):
             section = _section_in(section.model_fields[key].annotation) or section
     return section
 
 
-def _section_in(annotation: Any) -> type[_Section] | None:
-    if isinstance(annotation, type) and issubclass(annotation, _Section):
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_section_in, get_args(annotation))), None)

@@ -1,23 +1,32 @@
-"""Training on sentence-transformers' trainer with its and PyLate's losses, the backbone unpadded inside.
+"""Training on sentence-transformers' trainer, the backbone unpadded inside.
 
-Dense models learn by multiple-negatives ranking, late-interaction models by the same contrast over MaxSim;
-both take every other document of a batch as a negative, so a batch never holds a text twice.
+A batch never holds a text twice, for its other documents may be a query's negatives. A run that was cut off
+goes on from its last checkpoint as if it had not been.
 """
 
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from transformers import EarlyStoppingCallback, PrinterCallback
+
+from .. import FlatcoatError
 from ..backbone.memory import reuse_freed_memory
-from .data import Pair
-from .maxsim import BatchMaxSim
+from .callbacks import FinalEvaluation, MarkComplete, Report, last_checkpoint, scored
+from .collator import SCORES, Collator
+from .losses import LossSettings, make_loss
+from .mini_batches import mini_batches
+from .mixing import MixedBatches, shares_of
+from .processes import processes
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from sentence_transformers import SentenceTransformer
-    from torch import nn
     from transformers import TrainerCallback
 
 logger = logging.getLogger(__name__)
@@ -25,62 +34,168 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps in all, latest loss)."""
 
+Evaluate = Callable[["SentenceTransformer"], Mapping[str, float]]
+"""Scores of a model by dev set, higher is better."""
+
 
 @dataclass(frozen=True)
-class ContrastiveSettings:
-    """Hyper-parameters of one run; ``mini_batch_size`` bounds memory by recomputing (GradCache)."""
+class Hyperparameters:
+    """One run. A step takes ``gradient_accumulation`` batches of ``batch_size`` rows over all processes.
+
+    ``mini_batch_size`` (texts) and ``mini_batch_tokens`` bound memory by computing forwards twice.
+    """
 
     batch_size: int
     learning_rate: float
+    loss: LossSettings = field(default_factory=LossSettings)
     epochs: float = 1.0
     max_steps: int | None = None
+    gradient_accumulation: int = 1
     warmup: float = 0.05
     schedule: str = "linear"
     weight_decay: float = 0.01
-    temperature: float = 1.0
     mini_batch_size: int | None = None
+    mini_batch_tokens: int | None = None
+    gradient_checkpointing: bool = False
     bf16: bool = False
     seed: int = 42
 
 
 @dataclass(frozen=True)
+class Watching:
+    """What is logged, kept and measured along the way, each after so many steps.
+
+    ``evaluate`` scores the model, the best by mean score is kept, and ``patience`` evaluations without a
+    better one end the run. ``log_to`` names transformers' integrations, such as tensorboard.
+    """
+
+    log_every: int = 10
+    save_every: int = 500
+    evaluate: Evaluate | None = None
+    evaluate_every: int = 500
+    patience: int | None = None
+    log_to: tuple[str, ...] = ()
+    on_progress: Progress = lambda step, steps, loss: None
+
+
+@dataclass(frozen=True)
 class TrainingLog:
-    """What a run did: optimiser steps, seconds on the clock and of processors, (step, loss) along the way."""
+    """What a run did: optimiser steps, and (step, value) along the way; ``best_step`` is that of the weights.
+
+    ``seconds`` and ``cpu_seconds`` are those since the run was last resumed.
+    """
 
     steps: int
     seconds: float
     cpu_seconds: float
     losses: list[tuple[int, float]]
+    learning_rates: list[tuple[int, float]] = field(default_factory=list)
+    dev: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    best_step: int | None = None
 
 
-def train_contrastive(
+def train(
     model: "SentenceTransformer",
-    pairs: Mapping[str, Sequence[Pair]],
-    settings: ContrastiveSettings,
-    work_folder: Path,
-    on_progress: Progress = lambda step, steps, loss: None,
+    sources: Mapping[str, "Dataset"],
+    settings: Hyperparameters,
+    folder: Path,
+    watching: Watching | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> TrainingLog:
-    """Train ``model`` in place on pairs by source; a batch holds pairs of one source only.
+    """Train ``model`` in place on sources by name; a batch holds rows of one source only.
 
-    Sources are drawn in proportion to their size. ``work_folder`` is the trainer's own.
+    Sources have the columns query, document, negatives and, for a loss that learns from a teacher, scores.
+    ``weights`` are shares of sources in the batches, by default their numbers of rows. ``folder`` keeps the
+    trainer's checkpoints; a run goes on from the last whole one there. Raises FlatcoatError for sources that
+    do not fit the loss or the batch size.
     """
-    from datasets import Dataset, DatasetDict
-    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-    from transformers import PrinterCallback
+    from datasets import DatasetDict
 
-    datasets = DatasetDict(
-        {
-            name: Dataset.from_dict(
-                {"query": [pair.query for pair in rows], "document": [pair.document for pair in rows]}
-            )
-            for name, rows in pairs.items()
-        }
+    watching = watching or Watching()
+    _check(sources, settings)
+    steps = step_count({name: len(rows) for name, rows in sources.items()}, settings)
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(model, settings, watching, steps, folder),
+        train_dataset=DatasetDict({name: _columns(rows, settings) for name, rows in sources.items()}),
+        loss=make_loss(model, settings.loss),
+        evaluator=scored(watching.evaluate) if watching.evaluate else None,
+        callbacks=_callbacks(watching),
+        data_collator=Collator(model),
     )
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(work_folder),
+    trainer.shares = shares_of({name: len(rows) for name, rows in sources.items()}, weights or {})
+    trainer.batches = steps * settings.gradient_accumulation
+    trainer.remove_callback(PrinterCallback)
+    reuse_freed_memory()
+    cpu_before = time.process_time()
+    with mini_batches(model, settings.mini_batch_size, settings.mini_batch_tokens):
+        result = trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    return _log(trainer, result.metrics["train_runtime"], time.process_time() - cpu_before)
+
+
+def step_count(sizes: Mapping[str, int], settings: Hyperparameters) -> int:
+    """Optimiser steps of a run over sources of so many rows."""
+    if settings.max_steps is not None:
+        return settings.max_steps
+    batches = sum(size // settings.batch_size for size in sizes.values())
+    return max(1, math.ceil(settings.epochs * (batches // settings.gradient_accumulation)))
+
+
+class _Trainer(SentenceTransformerTrainer):
+    """sentence-transformers' trainer with our order of batches and without its model card."""
+
+    shares: list[float]
+    batches: int
+
+    def get_multi_dataset_batch_sampler(
+        self, dataset: Any, batch_samplers: Any, generator: Any = None, seed: int | None = 0
+    ) -> MixedBatches:
+        return MixedBatches(dataset, batch_samplers, generator, seed or 0, self.batches, self.shares)
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None: ...
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        self.model.save(str(output_dir), create_model_card=False)
+
+
+def _check(sources: Mapping[str, "Dataset"], settings: Hyperparameters) -> None:
+    sharing = processes().num_processes
+    if settings.batch_size % sharing:
+        raise FlatcoatError(
+            f"batch_size {settings.batch_size} cannot be shared by {sharing} processes: name a multiple"
+        )
+    for name, rows in sources.items():
+        if len(rows) < settings.batch_size:
+            raise FlatcoatError(
+                f"{name} has {len(rows)} pairs, fewer than one batch of {settings.batch_size}"
+            )
+        there = set(rows.column_names)
+        if settings.loss.needs_scores and not {SCORES, "negative_1"} <= there:
+            raise FlatcoatError(
+                f"loss {settings.loss.name} learns from negatives with a teacher's scores; {name} has the "
+                f"columns {', '.join(rows.column_names)}: name its negatives and scores, or another loss"
+            )
+
+
+def _columns(rows: "Dataset", settings: Hyperparameters) -> "Dataset":
+    """Without scores where the loss has no use for them."""
+    return rows.select_columns(
+        [name for name in rows.column_names if name != SCORES or settings.loss.needs_scores]
+    )
+
+
+def _arguments(
+    model: "SentenceTransformer", settings: Hyperparameters, watching: Watching, steps: int, folder: Path
+) -> SentenceTransformerTrainingArguments:
+    dev = watching.evaluate is not None
+    every = watching.evaluate_every if dev else watching.save_every
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
         per_device_train_batch_size=settings.batch_size,
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
+        max_steps=steps,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup,
         lr_scheduler_type=settings.schedule,
@@ -89,72 +204,58 @@ def train_contrastive(
         use_cpu=model.device.type == "cpu",
         seed=settings.seed,
         batch_sampler="no_duplicates",
-        multi_dataset_batch_sampler="proportional",
+        # One batch is one batch however many processes share it.
+        accelerator_config={"split_batches": True},
+        ddp_broadcast_buffers=False,
         dataloader_drop_last=True,
-        save_strategy="no",
-        logging_steps=10,
-        report_to="none",
+        logging_steps=watching.log_every,
+        save_steps=every,
+        save_total_limit=2,
+        eval_strategy="steps" if dev else "no",
+        eval_steps=every if dev else None,
+        load_best_model_at_end=dev,
+        metric_for_best_model="eval_mean" if dev else None,
+        report_to=list(watching.log_to) or "none",
         disable_tqdm=True,
     )
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=datasets,
-        loss=_loss(model, settings),
-        callbacks=[_progress_callback(on_progress)],
-        **_collator(model),
-    )
-    trainer.remove_callback(PrinterCallback)
-    reuse_freed_memory()
-    cpu_before = time.process_time()
-    result = trainer.train()
-    cpu_seconds = time.process_time() - cpu_before
-    losses = [
-        (int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry
-    ]
-    return TrainingLog(result.global_step, result.metrics["train_runtime"], cpu_seconds, losses)
 
 
-def _loss(model: "SentenceTransformer", settings: ContrastiveSettings) -> "nn.Module":
-    from pylate import losses as late
-    from pylate.models import ColBERT
-    from sentence_transformers import losses as dense
-
-    mini = settings.mini_batch_size
-    if isinstance(model, ColBERT):
-        if mini is None:
-            return late.Contrastive(model, BatchMaxSim(), temperature=settings.temperature)
-        return late.CachedContrastive(model, BatchMaxSim(), mini, temperature=settings.temperature)
-    scale = 1 / settings.temperature
-    if mini is None:
-        return dense.MultipleNegativesRankingLoss(model, scale=scale)
-    return dense.CachedMultipleNegativesRankingLoss(model, mini_batch_size=mini, scale=scale)
+def _callbacks(watching: Watching) -> "list[TrainerCallback]":
+    callbacks: list[TrainerCallback] = [Report(watching.on_progress), MarkComplete()]
+    if watching.evaluate is not None:
+        callbacks.append(FinalEvaluation())
+    if watching.patience is not None:
+        callbacks.append(EarlyStoppingCallback(watching.patience))
+    return callbacks
 
 
-def _collator(model: "SentenceTransformer") -> dict[str, Any]:
-    """PyLate's collator, without its padding of every document to the full document length."""
-    from pylate.models import ColBERT
-    from pylate.utils import ColBERTCollator
+def _log(trainer: SentenceTransformerTrainer, seconds: float, cpu_seconds: float) -> TrainingLog:
+    history = trainer.state.log_history
 
-    if not isinstance(model, ColBERT):
-        return {}
-    return {
-        "data_collator": ColBERTCollator(
-            lambda texts, is_query, **_: model.tokenize(texts, is_query=is_query)
+    def values(key: str) -> list[tuple[int, float]]:
+        return [(int(entry["step"]), float(entry[key])) for entry in history if key in entry]
+
+    dev = [
+        (
+            int(entry["step"]),
+            {
+                key.removeprefix("eval_"): float(value)
+                for key, value in entry.items()
+                if key.startswith("eval_") and key not in _TIMINGS
+            },
         )
-    }
+        for entry in history
+        if "eval_mean" in entry
+    ]
+    return TrainingLog(
+        steps=trainer.state.global_step,
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        losses=values("loss"),
+        learning_rates=values("learning_rate"),
+        dev=dev,
+        best_step=trainer.state.best_global_step if dev else None,
+    )
 
 
-def _progress_callback(on_progress: Progress) -> "TrainerCallback":
-    from transformers import TrainerCallback
-
-    class Report(TrainerCallback):
-        loss = float("nan")
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            self.loss = (logs or {}).get("loss", self.loss)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            on_progress(state.global_step, state.max_steps, self.loss)
-
-    return Report()
+_TIMINGS = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}

@@ -13,57 +13,16 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from flatcoat import FlatcoatError, Recipe
-from flatcoat.recipes.run import read_pairs, run
+from flatcoat.recipes.record import fingerprint
+from flatcoat.recipes.run import read_sources, run
 from flatcoat.retrieval.colbert import ColbertEncoder
 from flatcoat.retrieval.dense import DenseEncoder
 
 MakeFolder = Callable[..., Path]
 
 WORDS = ["cat", "dog", "sky", "bread", "bridge", "river", "light", "steel"]
+SAFETENSORS = ["model.safetensors", "1_Dense/model.safetensors"]
 TEXTS = ["cat", "", "what of the bridge?", "The steel bridge of the river, and the light of the sky. " * 9]
-
-
-@pytest.fixture(scope="module")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BEIR folder ``pets`` with 24 training pairs, three queries a document, and ``pairs.jsonl``."""
-    root = tmp_path_factory.mktemp("data")
-    (root / "pets" / "qrels").mkdir(parents=True)
-    corpus = [{"_id": word, "title": "", "text": f"The {word} of the house, a {word}."} for word in WORDS]
-    queries = [{"_id": f"{word}{n}", "text": f"{word} question {n}"} for word in WORDS for n in range(3)]
-    for name, rows in (("corpus", corpus), ("queries", queries)):
-        (root / "pets" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    qrels = "".join(f"{query['_id']}\t{query['_id'][:-1]}\t1\n" for query in queries)
-    (root / "pets" / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + qrels)
-    rows = [{"q": f"jsonl {word}", "d": f"a {word}"} for word in WORDS]
-    (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return root
-
-
-@pytest.fixture
-def recipe(data_root: Path) -> Callable[..., Recipe]:
-    """A scratch ColBERT of two layers, three steps of eight pairs; options change its sections' keys."""
-
-    def make(**changes: Any) -> Recipe:
-        values: dict[str, Any] = {
-            "name": "tiny",
-            "kind": "colbert",
-            "scratch": {
-                "vocab_size": 120,
-                "hidden_size": 32,
-                "intermediate_size": 48,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 2,
-            },
-            "encoder": {"query_length": 12, "document_length": 40, "width": 16},
-            "data_root": data_root,
-            "data": [{"beir": "pets"}],
-            "training": {"batch_size": 8, "max_steps": 3, "learning_rate": 1e-3, "document_length": 20},
-        }
-        for name, change in changes.items():
-            values[name] = values[name] | change if isinstance(change, dict) and name in values else change
-        return Recipe.model_validate(values)
-
-    return make
 
 
 def assert_pylate_agrees(folder: Path) -> None:
@@ -94,6 +53,7 @@ def test_the_folder_says_how_it_was_made(recipe: Callable[..., Recipe], tmp_path
     assert again == recipe(description="A test.").model_copy(update={"data_root": Path()})
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     assert (record["steps"], record["pairs"]) == (3, {"pets": 24})
+    assert len(record["sha256"]["pets"]) == 64
     assert {"flatcoat", "torch", "transformers"} <= record["versions"].keys()
     card = (tmp_path / "out" / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
@@ -111,7 +71,7 @@ def test_half_precision_weights_are_half_the_size_and_load_as_float32(
         run(recipe(**start, training={"weights_dtype": dtype}), tmp_path / dtype)
         sizes[dtype] = sum(
             tensor.numel() * tensor.element_size()
-            for file in (tmp_path / dtype).rglob("*.safetensors")
+            for file in (tmp_path / dtype / name for name in SAFETENSORS)
             for tensor in load_file(file).values()
         )
     assert sizes["fp16"] * 2 == sizes["fp32"]
@@ -175,20 +135,27 @@ def test_an_output_that_is_taken(recipe: Callable[..., Recipe], tmp_path: Path) 
     assert (tmp_path / "empty" / "README.md").exists()
 
 
-def test_an_interrupted_run_leaves_nothing(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_an_interrupted_run_asks_to_be_resumed(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     def interrupt(step: int, steps: int, loss: float) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(recipe(), tmp_path / "out", interrupt)
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "out" / "training.json").exists()
+    with pytest.raises(FlatcoatError, match="holds an unfinished run: --resume it, or name another --output"):
+        run(recipe(), tmp_path / "out")
+    with pytest.raises(FlatcoatError, match=r"the recipe changed since the run in .* was started \(training"):
+        run(recipe(training={"seed": 1}), tmp_path / "out", resume=True)
+    assert run(recipe(), tmp_path / "out", resume=True).steps == 3
+    with pytest.raises(FlatcoatError, match="exists and is not empty"):
+        run(recipe(), tmp_path / "out", resume=True)
 
 
 def test_missing_data_is_found_before_anything_is_made(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     for source, message in (
         ({"beir": "plants"}, "plants"),
-        ({"beir": "pets", "split": "dev"}, r"dev\.tsv; .* holds train\.tsv"),
-        ({"jsonl": "pairs.jsonl"}, "no column 'query'; columns there: q, d"),
+        ({"beir": "pets", "split": "best"}, r"best\.tsv; .* holds dev\.tsv, .*train\.tsv"),
+        ({"jsonl": "pairs.jsonl"}, "no column 'document'; columns there: q, d"),
         ({"beir": "pets", "max_pairs": 7}, "pets has 7 pairs, fewer than one batch of 8"),
     ):
         with pytest.raises(FlatcoatError, match=message):
@@ -196,21 +163,47 @@ def test_missing_data_is_found_before_anything_is_made(recipe: Callable[..., Rec
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pairs_are_sampled_as_the_recipe_says(recipe: Callable[..., Recipe]) -> None:
-    sources = [
-        {"beir": "pets", "per_document": 2},
-        {"jsonl": "pairs.jsonl", "query": "q", "document": "d", "repeat": 3},
-    ]
-    pairs = read_pairs(recipe(data=sources))
-    (pets, rows) = pairs.values()
-    assert len(pets) == 16
-    assert {pair.document for pair in pets} == {f"The {word} of the house, a {word}." for word in WORDS}
-    assert len(rows) == 24
-    assert len(set(rows)) == 8
-    assert read_pairs(recipe(data=sources)) == pairs
-    assert read_pairs(recipe(data=sources, training={"seed": 1})) != pairs
-    (few,) = read_pairs(recipe(data=[{"beir": "pets", "max_pairs": 9}])).values()
-    assert len(set(few)) == 9
+def test_a_loss_that_lacks_scores_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    with pytest.raises(FlatcoatError, match="distillation learns from negatives"):
+        run(recipe(training={"loss": "distillation"}), tmp_path / "out")
+
+
+def test_sources_are_sampled_as_the_recipe_says(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    rows = {"jsonl": "pairs.jsonl", "query": "q", "document": "d", "repeat": 3}
+    sampled = recipe(data=[{"beir": "pets", "per_document": 2}, rows, rows])
+    sources = read_sources(sampled, tmp_path)
+    assert [len(source) for source in sources.values()] == [16, 24, 24]
+    _, second, third = sources
+    assert third == f"{second}-2"
+    again = read_sources(sampled, tmp_path)
+    assert [fingerprint(source) for source in again.values()] == list(map(fingerprint, sources.values()))
+    other = read_sources(recipe(data=[{"beir": "pets", "per_document": 2}], training={"seed": 1}), tmp_path)
+    assert fingerprint(other["pets"]) != fingerprint(sources["pets"])
+
+
+def test_the_best_checkpoint_on_the_dev_sets_is_kept(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted = iter([0.2, 0.9, 0.3, 0.1, 0.0])
+    seen: dict[float, str] = {}
+
+    def scores(recipe: Recipe, datasets: Any) -> Any:
+        assert [dataset.split for dataset in datasets] == ["dev"]
+
+        def evaluate(model: Any) -> dict[str, float]:
+            value = next(scripted)
+            seen[value] = ColbertEncoder(model, "now").contract.weights
+            return {"pets": value}
+
+        return evaluate
+
+    monkeypatch.setattr("flatcoat.recipes.run.dev_scores", scores)
+    training = {"max_steps": 10, "evaluate_every": 2, "patience": 2, "log_every": 1}
+    log = run(recipe(dev=["pets"], training=training), tmp_path / "out")
+    assert (log.steps, log.best_step) == (8, 4)
+    assert [(step, found["pets"]) for step, found in log.dev] == [(2, 0.2), (4, 0.9), (6, 0.3), (8, 0.1)]
+    assert ColbertEncoder.load(tmp_path / "out", device="cpu").contract.weights == seen[0.9] != seen[0.1]
+    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_library_is_silent(

@@ -1,0 +1,92 @@
+"""The model that a recipe starts from: a checkpoint, or a new tokenizer and random weights."""
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..retrieval.load import SHIPPED_MODEL, SHIPPED_NAME
+from ..retrieval.processes import processes
+from .schema import Recipe, Scratch
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+
+
+def build_model(recipe: Recipe, sources: "Mapping[str, Dataset]", folder: Path) -> "SentenceTransformer":
+    """The model before training; one from scratch is laid in ``folder``, and found there again."""
+    import torch
+
+    from ..retrieval.colbert import UnpaddedColBERT
+    from ..retrieval.encoding import loading, unpad_backbone
+
+    base = str(SHIPPED_MODEL) if recipe.base == SHIPPED_NAME else recipe.base
+    if recipe.scratch is not None:
+        if processes().is_main_process and not folder.exists():
+            start_from_scratch(recipe.scratch, _texts(sources), folder, recipe.training.seed)
+        processes().wait_for_everyone()
+        base = str(folder)
+    assert base is not None
+    settings = recipe.encoder
+    # A new projection is random even where the base is a checkpoint.
+    torch.manual_seed(recipe.training.seed)
+    with loading(base):
+        model: SentenceTransformer
+        if recipe.kind == "colbert":
+            model = UnpaddedColBERT(
+                base,
+                embedding_size=settings.width,
+                query_prefix=settings.query_prefix,
+                document_prefix=settings.document_prefix,
+                query_length=settings.query_length,
+                document_length=settings.document_length,
+                do_query_expansion=settings.query_expansion,
+            )
+        else:
+            model = _dense_model(base, recipe)
+    unpad_backbone(model)
+    return model
+
+
+def _dense_model(base: str, recipe: Recipe) -> "SentenceTransformer":
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+
+    settings = recipe.encoder
+    transformer = Transformer(base, max_seq_length=settings.document_length)
+    pooling = Pooling(transformer.get_word_embedding_dimension(), pooling_mode=settings.pooling)
+    prompts = {"query": settings.query_prefix or "", "document": settings.document_prefix or ""}
+    return SentenceTransformer(modules=[transformer, pooling, Normalize()], prompts=prompts)
+
+
+def _texts(sources: "Mapping[str, Dataset]") -> Iterable[str]:
+    for rows in sources.values():
+        for batch in rows.select_columns(["query", "document"]).iter(1_000):
+            yield from chain.from_iterable(zip(batch["query"], batch["document"], strict=True))  # type: ignore[call-overload]
+
+
+def start_from_scratch(shape: Scratch, texts: Iterable[str], folder: Path, seed: int) -> None:
+    """Write a checkpoint of random weights with a tokenizer trained on the texts."""
+    import torch
+
+    from ..backbone.config import ModernBertConfig
+    from ..backbone.model import ModernBert
+    from ..backbone.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(texts, shape.vocab_size)
+    pad, cls, sep = (tokenizer.get_vocab()[token] for token in ("[PAD]", "[CLS]", "[SEP]"))
+    arguments: dict[str, Any] = shape.model_dump() | {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": pad,
+        "cls_token_id": cls,
+        "bos_token_id": cls,
+        "sep_token_id": sep,
+        "eos_token_id": sep,
+    }
+    torch.manual_seed(seed)
+    # Renamed when it is whole: a run that is cut off here makes it anew.
+    unfinished = folder.with_name(f".{folder.name}")
+    ModernBert(ModernBertConfig(**arguments)).save_pretrained(unfinished)
+    tokenizer.save_pretrained(str(unfinished))
+    unfinished.rename(folder)
