@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from flatcoat.recipes.schema import Recipe
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -39,9 +41,16 @@ def test_the_start_command_indexes_and_finds(tmp_path: Path) -> None:
     assert "packing.py" in done.stdout
 
 
-COMMANDS = ["index", "search", "info", "remove", "compact", "verify", "eval", "compare", "glue", "train"]
+COMMANDS = ["index", "search", "info", "remove", "compact", "verify", "eval", "compare", "glue"]
+COMMANDS += ["train", "mine", "score", "push"]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "bench encode", "bench search"])
 def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"flatcoat {command}" in README
+
+
+def test_the_recipe_is_one(tmp_path: Path) -> None:
+    (recipe,) = blocks("yaml")
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    assert Recipe.load(tmp_path / "recipe.yaml", ()).name == "my-questions"
