@@ -1,6 +1,7 @@
-"""``flatcoat train`` and ``flatcoat push``."""
+"""``flatcoat train``, ``flatcoat push`` and ``flatcoat bench train``."""
 
 import importlib.util
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,23 +11,31 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import FlatcoatError
+from ..eval import bench
 
 if TYPE_CHECKING:
+    from .schema import Recipe
     from .sweep import Trial
+    from .train_speed import TrainSpeed
 
 app = typer.Typer()
+
+Named = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of one inside flatcoat.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as training.batch_size=64."),
+]
 
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one inside flatcoat.")],
+    recipe: Named,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", file_okay=False, help="The run folder. Default: runs/NAME.")
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as training.batch_size=64."),
-    ] = None,
+    set_: Changes = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that was cut off there.")
     ] = False,
@@ -36,13 +45,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a retriever as RECIPE says. Under torchrun, several processes share each batch."""
-    from .schema import Recipe
-
     # A recipe is checked before anything heavy is loaded.
-    try:
-        loaded = Recipe.load(find_recipe(recipe), set_ or ())
-    except FlatcoatError as error:
-        raise typer.BadParameter(str(error), param_hint="RECIPE") from None
+    loaded = _load(recipe, set_ or ())
     rates = _rates(sweep) if sweep is not None else []
     check_loggers(loaded.training.log_to)
     folder = output or Path("runs") / loaded.name
@@ -73,6 +77,64 @@ def push(
     from .push import push_folder
 
     typer.echo(push_folder(folder, repo, private))
+
+
+@bench.app.command("train")
+def bench_train(
+    recipe: Named,
+    set_: Changes = None,
+    steps: Annotated[int, typer.Option(min=1, help="Timed steps of a pass.")] = 5,
+    passes: bench.Passes = 3,
+    as_json: bench.AsJson = False,
+) -> None:
+    """Time a recipe's first steps, on our backbone and on transformers' padded one in turns."""
+    from ..eval.encode_speed import describe_machine
+    from ..retrieval.console import progress_bar
+    from .train_speed import compare
+
+    loaded = _load(recipe, set_ or ())
+    with progress_bar() as progress:
+        task = progress.add_task("starting", total=None)
+        rows = compare(loaded, steps, passes, lambda what: progress.update(task, description=what))
+    if as_json:
+        found = [row.to_json() for row in rows]
+        typer.echo(
+            json.dumps({"machine": describe_machine(), "recipe": loaded.name, "rows": found}, indent=2)
+        )
+        return
+    _show_speeds(rows)
+    typer.echo(
+        f"{loaded.name}, steps of {loaded.training.batch_size} rows, median pass; {describe_machine()}"
+    )
+
+
+def _load(name: str, overrides: Sequence[str]) -> "Recipe":
+    from .schema import Recipe
+
+    try:
+        return Recipe.load(find_recipe(name), overrides)
+    except FlatcoatError as error:
+        raise typer.BadParameter(str(error), param_hint="RECIPE") from None
+
+
+def _show_speeds(rows: "Sequence[TrainSpeed]") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Implementation")
+    for title in ("Steps/s", "Ours is", "Peak GiB", "Loss"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            row.implementation,
+            f"{row.steps_per_second:.3g}",
+            f"{1 / row.ratio_to_ours:.2f}x",
+            f"{row.peak_bytes / 2**30:.2f}",
+            f"{row.loss:.4f}",
+        )
+    Console(markup=False).print(table)
 
 
 def _rates(text: str) -> list[float]:

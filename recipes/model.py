@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-def build_model(recipe: Recipe, sources: "Mapping[str, Dataset]", folder: Path) -> "SentenceTransformer":
-    """The model before training; one from scratch is laid in ``folder``, and found there again."""
+def build_model(
+    recipe: Recipe, sources: "Mapping[str, Dataset]", folder: Path, unpad: bool = True
+) -> "SentenceTransformer":
+    """The model before training; one from scratch is laid in ``folder``, and found there again.
+
+    Without ``unpad`` a ModernBERT runs as transformers has it, padded.
+    """
     import torch
 
     from ..retrieval.colbert import UnpaddedColBERT
@@ -45,7 +50,8 @@ def build_model(recipe: Recipe, sources: "Mapping[str, Dataset]", folder: Path) 
             )
         else:
             model = _dense_model(base, recipe)
-    unpad_backbone(model)
+    if unpad:
+        unpad_backbone(model)
     return model
 
 

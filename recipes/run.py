@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import FlatcoatError
+from ..backbone.environment import fast_precisions
 from ..eval.datasets import load_beir
 from ..retrieval.losses import LossSettings
 from ..retrieval.processes import processes
@@ -23,6 +24,7 @@ from .schema import Recipe
 from .scoring import dev_scores, score_checkpoint
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
@@ -61,7 +63,7 @@ def run(
         if state.is_main_process:
             start.write(output) if fresh else start.check(output)
     state.wait_for_everyone()
-    log = _train(recipe, model, sources, output / "checkpoints", on_progress, dev_scores(recipe, dev))
+    log = fit(recipe, model, sources, output / "checkpoints", on_progress, dev_scores(recipe, dev))
     if state.is_main_process:
         _finish(recipe, output, model, start, log, tests)
     return log
@@ -110,14 +112,15 @@ def _kept() -> Iterator[None]:
     yield
 
 
-def _train(
+def fit(
     recipe: Recipe,
     model: "SentenceTransformer",
     sources: "dict[str, Dataset]",
     checkpoints: Path,
     on_progress: Progress,
-    evaluate: "Evaluate | None",
+    evaluate: "Evaluate | None" = None,
 ) -> TrainingLog:
+    """Train ``model`` in place with the recipe's settings."""
     training = recipe.training
     watching = Watching(
         log_every=training.log_every,
@@ -132,13 +135,14 @@ def _train(
     length = "document_length" if recipe.kind == "colbert" else "max_seq_length"
     setattr(model, length, training.document_length or recipe.encoder.document_length)
     try:
-        return train(model, sources, _hyperparameters(recipe), checkpoints, watching, weights)
+        return train(model, sources, _hyperparameters(recipe, model.device), checkpoints, watching, weights)
     finally:
         setattr(model, length, recipe.encoder.document_length)
 
 
-def _hyperparameters(recipe: Recipe) -> Hyperparameters:
+def _hyperparameters(recipe: Recipe, device: "torch.device") -> Hyperparameters:
     training = recipe.training
+    fast = training.precision == "auto" and "bf16" in fast_precisions(device)
     return Hyperparameters(
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,
@@ -158,7 +162,7 @@ def _hyperparameters(recipe: Recipe) -> Hyperparameters:
         mini_batch_size=training.mini_batch_size,
         mini_batch_tokens=training.mini_batch_tokens,
         gradient_checkpointing=training.gradient_checkpointing,
-        bf16=training.precision == "bf16",
+        bf16=fast or training.precision == "bf16",
         seed=training.seed,
     )
 

@@ -54,6 +54,7 @@ class TrainingSettings(_Section):
     ``contrastive`` learns from pairs and any negatives, ``margin-mse`` and ``distillation`` from teacher
     scores. ``symmetric`` contrasts documents with queries too, ``gather`` takes negatives from all
     processes, ``matryoshka`` trains those widths of a dense vector as well.
+    ``precision`` ``auto`` is bf16 where the device has instructions for it, else fp32.
     ``patience`` ends a run after so many evaluations on the dev sets without a better one.
     """
 
@@ -74,7 +75,7 @@ class TrainingSettings(_Section):
     mini_batch_size: Positive | None = None
     mini_batch_tokens: Positive | None = None
     gradient_checkpointing: bool = False
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     weights_dtype: Literal["fp32", "fp16"] = "fp32"
     seed: int = 42
     log_every: Positive = 10

@@ -45,7 +45,7 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path: Path) -> None:
         ({"training": {"batch_size": "many"}}, "training.batch_size: Input should be a valid integer"),
         ({"training": {"batch_size": 0}}, "training.batch_size: Input should be greater than 0"),
         ({"training": {"warmup": 2}}, "training.warmup: Input should be less than or equal to 1"),
-        ({"training": {"precision": "fp8"}}, "training.precision: Input should be 'fp32' or 'bf16'"),
+        ({"training": {"precision": "fp8"}}, "training.precision: Input should be 'auto', 'fp32' or 'bf16'"),
         ({"scratch": None}, "the recipe: name exactly one of base"),
         ({"base": "org/model"}, "the recipe: name exactly one of base"),
     ],
