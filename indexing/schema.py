@@ -18,14 +18,16 @@ import numpy as np
 
 from .. import FlatcoatError
 
-FORMAT = 2
+FORMAT = 3
 DATABASE = "index.sqlite"
 SEGMENTS = "segments"
 LOCK = "writer.lock"
 _UNFINISHED = "index.sqlite.new"
 
 # AUTOINCREMENT: a passage row or segment number is never used twice, so that what an old snapshot found
-# is either still that passage or gone. Title and text live in the FTS5 table alone.
+# is either still that passage or gone. Title, section and text live in the FTS5 table alone, beside the parts
+# of their camelCase words. A source is a folder or file that documents were read from, its path relative to
+# the index; ``file_states`` remembers what each of its files was when it was read, or why it was not.
 #
 # Opening must not list every passage: ``segment_rows`` holds the passage row of each position (int64), and a
 # trigger keeps count of what lives, ``passages`` and ``vectors`` being what was written. Files without a
@@ -33,13 +35,28 @@ _UNFINISHED = "index.sqlite.new"
 _TABLES = """
 BEGIN;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE sources(
+    key INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE,
+    prefix TEXT NOT NULL UNIQUE
+);
+CREATE TABLE file_states(
+    source INTEGER NOT NULL REFERENCES sources(key) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    skipped TEXT NOT NULL,
+    PRIMARY KEY (source, name)
+) WITHOUT ROWID;
 CREATE TABLE documents(
     key INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     title TEXT NOT NULL,
     hash TEXT NOT NULL,
-    metadata TEXT NOT NULL
+    metadata TEXT NOT NULL,
+    source INTEGER REFERENCES sources(key)
 );
+CREATE INDEX documents_by_source ON documents(source);
+CREATE INDEX documents_by_hash ON documents(hash);
 CREATE TABLE segments(
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     passages INTEGER NOT NULL,
@@ -70,7 +87,9 @@ CREATE TABLE passages(
 );
 CREATE INDEX passages_by_document ON passages(document);
 CREATE INDEX passages_by_segment ON passages(segment);
-CREATE VIRTUAL TABLE texts USING fts5(title, text, tokenize = 'unicode61 remove_diacritics 2');
+CREATE VIRTUAL TABLE texts USING fts5(
+    title, section, text, parts, tokenize = 'porter unicode61 remove_diacritics 2'
+);
 CREATE TRIGGER passages_delete AFTER DELETE ON passages BEGIN
     DELETE FROM texts WHERE rowid = old.row;
     UPDATE segments SET live = live - 1, live_vectors = live_vectors - old.vectors WHERE number = old.segment;

@@ -1,7 +1,6 @@
 """The index on disk, read side: text, metadata, filters, BM25 and snapshots of the vectors."""
 
 import json
-import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,13 +17,12 @@ from . import catalog, schema
 from .documents import Passage, Scalar
 from .engines import AUTO, EngineSettings, open_index
 from .filters import Condition, where
+from .lexical import query_terms
 from .segments import Snapshot
 from .snapshots import Snapshots
 from .types import Hits, Shape, VectorIndex
 from .verify import problems
 from .writer import Writer
-
-_TERM = re.compile(r"[^\W_]+")
 
 
 class StaleRow(FlatcoatError):
@@ -157,7 +155,7 @@ class Store:
     def passages(self, rows: Sequence[int] | np.ndarray) -> list[Passage]:
         """The passages of ``rows``, in that order; StaleRow where one has been removed since."""
         query = """
-            SELECT passages.row, documents.id, text, texts.title, first_line, last_line, metadata
+            SELECT passages.row, documents.id, text, texts.title, first_line, last_line, metadata, section
             FROM json_each(?) AS wanted
             JOIN passages ON passages.row = wanted.value
             JOIN documents ON documents.key = passages.document
@@ -165,8 +163,10 @@ class Store:
         """
         with self._reading() as connection:
             found = {
-                row: Passage(id, text, title, (first, last), json.loads(metadata))
-                for row, id, text, title, first, last, metadata in connection.execute(query, [_json(rows)])
+                row: Passage(id, text, title, (first, last), json.loads(metadata), section)
+                for row, id, text, title, first, last, metadata, section in connection.execute(
+                    query, [_json(rows)]
+                )
             }
         missing = [int(row) for row in rows if int(row) not in found]
         if missing:
@@ -183,9 +183,11 @@ class Store:
     def bm25(self, query: str, k: int, rows: np.ndarray | None = None) -> Hits[int]:
         """The best ``k`` passages (ids are rows) that share a term with ``query``, of ``rows`` if given.
 
-        Scores are FTS5's Okapi BM25 (k1 1.2, b 0.75) over title and text, positive, larger is better.
+        Scores are FTS5's Okapi BM25 (k1 1.2, b 0.75) over title, section, text and the parts of camelCase
+        words, English words stemmed, positive, larger is better. Stop words count where there is nothing
+        else.
         """
-        terms = dict.fromkeys(_TERM.findall(query.lower()))
+        terms = query_terms(query)
         among = "" if rows is None else "AND rowid IN (SELECT value FROM json_each(?))"
         values: list[Scalar] = [" OR ".join(f'"{term}"' for term in terms)]
         if rows is not None:

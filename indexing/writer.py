@@ -13,6 +13,7 @@ from .. import FlatcoatError
 from . import catalog, compaction, schema
 from .documents import Metadata, Passage
 from .engines import EngineSettings
+from .lexical import camel_parts
 from .parallel import pieces
 from .segments import MOST_PASSAGES, Stored, as_stored, sweep, take, write_segment
 from .snapshots import Snapshots
@@ -180,8 +181,10 @@ class Writer:
     def _insert_passage(self, passage: Passage, place: tuple[int, int, int, int]) -> None:
         """``place`` is its row, the document's key, the segment and the number of vectors."""
         self._connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*place, *passage.lines))
-        text = (place[0], passage.title, passage.text)
-        self._connection.execute("INSERT INTO texts(rowid, title, text) VALUES (?, ?, ?)", text)
+        text = (place[0], passage.title, passage.section, passage.text, camel_parts(passage.searchable))
+        self._connection.execute(
+            "INSERT INTO texts(rowid, title, section, text, parts) VALUES (?, ?, ?, ?, ?)", text
+        )
 
 
 def _by_document(passages: Sequence[Passage]) -> dict[str, Passage]:

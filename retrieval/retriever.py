@@ -32,7 +32,10 @@ BATCH = 1_000
 
 @dataclass(frozen=True)
 class Result:
-    """A passage that was found. ``lines`` are those of its document, 1-based and inclusive."""
+    """A passage that was found. ``lines`` are those of its document, 1-based and inclusive.
+
+    ``section`` is its path of headings, or the names of the classes and functions around it.
+    """
 
     rank: int
     score: float
@@ -41,6 +44,7 @@ class Result:
     lines: tuple[int, int]
     text: str
     metadata: Metadata
+    section: str = ""
 
     def to_json(self) -> dict[str, object]:
         """JSON values."""
@@ -292,7 +296,14 @@ def _content_hash(document: Document) -> str:
 
 def _result(rank: int, score: float, passage: Passage) -> Result:
     return Result(
-        rank, score, passage.document_id, passage.title, passage.lines, passage.text, passage.metadata
+        rank,
+        score,
+        passage.document_id,
+        passage.title,
+        passage.lines,
+        passage.text,
+        passage.metadata,
+        passage.section,
     )
 
 

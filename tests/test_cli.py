@@ -115,7 +115,7 @@ def test_search_as_json(index: Path) -> None:
     assert found["query"] == "cats purr"
     assert [result["rank"] for result in found["results"]] == [1, 2]
     first = found["results"][0]
-    assert set(first) == {"rank", "score", "document_id", "title", "lines", "text", "metadata"}
+    assert set(first) == {"rank", "score", "document_id", "title", "lines", "text", "metadata", "section"}
     assert {result["document_id"] for result in found["results"]} == {"cats.md", "src/http.py"}
     assert len(json.loads(invoke("search", "x", "--index", index, "-k", 1, "--json").stdout)["results"]) == 1
 
