@@ -91,7 +91,7 @@ def added(hidden_TD: Tensor, update_TD: Tensor) -> Tensor:
 
 def normed(states_TD: Tensor, norm: nn.Module, dtype: torch.dtype) -> Tensor:
     """A norm over a stream that may be wider than the norm's weights: [T, D] in ``dtype``."""
-    if isinstance(norm, nn.LayerNorm) and _wide_on_one_core(states_TD):
+    if isinstance(norm, nn.LayerNorm) and _wide_on_one_core(states_TD) and one_core.writes(dtype):
         return one_core.normed(states_TD, norm, dtype)
     weight_D = getattr(norm, "weight", None)
     if weight_D is None or weight_D.dtype == states_TD.dtype:

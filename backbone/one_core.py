@@ -38,9 +38,14 @@ def on_one_core(*states: Tensor) -> bool:
         torch.get_num_threads() == 1
         and not torch.is_grad_enabled()
         and len(states[0]) >= _MANY_ROWS
-        and all(state.device.type == "cpu" and state.dtype in _DTYPES for state in states)
+        and all(state.device.type == "cpu" and writes(state.dtype) for state in states)
         and all(state.is_contiguous() for state in states)
     )
+
+
+def writes(dtype: torch.dtype) -> bool:
+    """Whether the kernels have this number format."""
+    return dtype in _DTYPES
 
 
 def turned(

@@ -115,3 +115,10 @@ def test_bfloat16_is_read_and_rounded_as_torch_does(monkeypatch: pytest.MonkeyPa
         # Rounded once where plain steps round several times: equal, or a step apart.
         torch.testing.assert_close(found, expected, rtol=2**-6, atol=2**-6)
         assert (found == expected).float().mean() > 0.5
+
+
+def test_a_format_without_a_kernel_is_left_to_torch() -> None:
+    norm = nn.LayerNorm(32).half()
+    came = normed(random(32), norm, torch.float16)
+    assert came.dtype == torch.float16
+    torch.testing.assert_close(came.float(), norm.float()(random(32)), rtol=1e-2, atol=2e-3)
