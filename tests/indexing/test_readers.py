@@ -1,17 +1,20 @@
 """Readers: what is read, what is left out and why, and what is refused."""
 
-import json
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flatcoat import FlatcoatError
-from flatcoat.indexing.documents import Document
-from flatcoat.indexing.readers import MAX_DATA_BYTES, language_of, read_documents
+from flatcoat.indexing.documents import Document, Heading
+from flatcoat.indexing.languages import language_of
+from flatcoat.indexing.readers import read_documents
+from flatcoat.indexing.walking import MAX_DATA_BYTES, File, list_files
 
 
-def read(path: Path, **options: int) -> tuple[dict[str, Document], dict[str, str]]:
+def read(path: Path, **options: Any) -> tuple[dict[str, Document], dict[str, str]]:
     skipped: dict[str, str] = {}
     documents = list(read_documents(path, on_skip=skipped.__setitem__, **options))
     assert len({document.id for document in documents}) == len(documents)
@@ -55,7 +58,7 @@ def test_what_is_left_out_is_named_with_its_reason(tmp_path: Path) -> None:
         "big": "over 100 bytes",
         "dangling": "not a regular file",
         "empty": "empty",
-        "latin": "not UTF-8",
+        "latin": "unknown encoding",
         "loop": "a link to a folder",
         "nul": "binary",
         "pipe": "not a regular file",
@@ -76,15 +79,6 @@ def test_gitignore_files_count_at_every_level(tmp_path: Path) -> None:
     assert set(documents) == {"a.tmp", "keep.txt", "sub/keep.log", "sub/only_top"}
     ignored = {name for name, reason in skipped.items() if reason == "ignored by .gitignore"}
     assert ignored == {"a.log", "only_top", "sub/other.log", "sub/a.tmp", "sub/build/", "sub/deep/b.tmp"}
-
-
-def test_hostile_names_are_left_out_and_printable(tmp_path: Path) -> None:
-    for name in [b"new\nline.txt", b"bad\xff.txt", "naïve 名.txt".encode()]:
-        (tmp_path / os.fsdecode(name)).write_text("x")
-    (tmp_path / os.fsdecode(b"folder\xfe")).mkdir()
-    documents, skipped = read(tmp_path)
-    assert list(documents) == ["naïve 名.txt"]
-    assert set(skipped) == {"new\\nline.txt", "bad\\udcff.txt", "folder\\udcfe/"}
 
 
 def test_an_unreadable_file_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,52 +116,12 @@ def test_reading_streams(tmp_path: Path) -> None:
         next(documents)
 
 
-def test_jsonl_rows(tmp_path: Path) -> None:
-    rows = [
-        {"_id": "a", "title": None, "text": "x", "year": 2020, "tags": ["no"], "none": None},
-        {"id": 7, "title": "T", "text": "", "metadata": {"url": "u", "deep": {}}, "ok": True},
-    ]
-    text = "\ufeff" + "\n\n".join(json.dumps(row) for row in rows)
-    documents, _ = read(write(tmp_path, {"rows.jsonl": text}) / "rows.jsonl")
-    assert documents == {
-        "a": Document("a", "x", "", {"year": 2020}),
-        "7": Document("7", "", "T", {"url": "u", "ok": True}),
-    }
-
-
 def test_a_beir_folder_gives_its_corpus(tmp_path: Path) -> None:
     write(
         tmp_path,
         {"corpus.jsonl": '{"_id": "1", "text": "x"}\n', "queries.jsonl": "{}", "qrels/test.tsv": "x"},
     )
     assert list(read(tmp_path)[0]) == ["1"]
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        "{",
-        "[]",
-        "3",
-        '{"text": "x"}',
-        '{"id": "a"}',
-        '{"id": "a", "text": null}',
-        '{"id": "", "text": "x"}',
-        '{"id": true, "text": "x"}',
-        '{"id": "a", "text": "x", "title": 3}',
-        '{"id": "a", "text": "x", "n": NaN}',
-        '{"id": "a", "text": "x", "n": 1e999}',
-        '{"id": "a", "text": "\\ud800"}',
-        '{"id": "first", "text": "again"}',
-        "[" * 100_000,
-        b"\xff",
-    ],
-)
-def test_a_malformed_row_is_refused_by_file_and_line(tmp_path: Path, row: str | bytes) -> None:
-    content = b'{"id": "first", "text": "x"}\n' + (row if isinstance(row, bytes) else row.encode())
-    path = write(tmp_path, {"rows.jsonl": content}) / "rows.jsonl"
-    with pytest.raises(FlatcoatError, match=r"rows\.jsonl, line 2: "):
-        list(read_documents(path))
 
 
 def test_a_missing_path_is_refused_at_once(tmp_path: Path) -> None:
@@ -191,3 +145,82 @@ def test_large_data_files_are_left_out_of_folders_but_read_when_named(tmp_path: 
     assert [document.id for document in found] == ["long.txt", "settings.json"]
     assert skipped == [("vocabulary.json", f"over {MAX_DATA_BYTES:,} bytes")]
     assert [document.id for document in read_documents(tmp_path / "vocabulary.json")] == ["vocabulary.json"]
+
+
+def test_ignore_files_stand_beside_gitignore(tmp_path: Path) -> None:
+    write(
+        tmp_path, {".git/info/exclude": "*.a\n*.b\n", ".gitignore": "*.c\n!keep.b\n", ".ignore": "*.d\n!x.c"}
+    )
+    write(tmp_path, {".flatcoatignore": "*.e\n!x.d\n", "sub/.ignore": "!y.a\n"})
+    write(
+        tmp_path, dict.fromkeys(["x.a", "x.b", "keep.b", "x.c", "y.c", "x.d", "y.d", "x.e", "sub/y.a"], "x")
+    )
+    documents, skipped = read(tmp_path)
+    assert set(documents) == {"keep.b", "x.c", "x.d", "sub/y.a"}
+    assert {name: reason for name, reason in skipped.items() if reason != "hidden"} == {
+        "x.a": "ignored by .git/info/exclude",
+        "x.b": "ignored by .git/info/exclude",
+        "y.c": "ignored by .gitignore",
+        "y.d": "ignored by .ignore",
+        "x.e": "ignored by .flatcoatignore",
+    }
+
+
+def test_include_and_exclude_choose_as_gitignore_does(tmp_path: Path) -> None:
+    write(
+        tmp_path, dict.fromkeys(["a.py", "b.md", "docs/c.md", "docs/old/d.md", "docs/e.txt", "src/f.py"], "x")
+    )
+    documents, skipped = read(tmp_path, include=["docs/", "*.py"], exclude=["/docs/old/", "a.*"])
+    assert set(documents) == {"docs/c.md", "docs/e.txt", "src/f.py"}
+    assert skipped == {"a.py": "excluded", "b.md": "not included", "docs/old/": "excluded"}
+    assert read(tmp_path / "a.py", exclude=["*.py"]) == ({}, {"a.py": "excluded"})
+    assert set(read(tmp_path, include=["*.py", "!a.*"])[0]) == {"src/f.py"}
+
+
+def test_a_malformed_pattern_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FlatcoatError, match="gitignore"):
+        read_documents(tmp_path, exclude=["!"])
+
+
+def test_patterns_are_refused_where_there_are_no_files_to_choose_among(tmp_path: Path) -> None:
+    rows = write(tmp_path, {"rows.jsonl": '{"id": "a", "text": "x"}'}) / "rows.jsonl"
+    for path in (rows, "-", "datasets:any"):
+        with pytest.raises(FlatcoatError, match="is no folder of files"):
+            read_documents(path, include=["*.py"])
+
+
+def test_what_a_format_tells_reaches_the_document(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"a.html": "<title>A page</title>\n<h1>Top</h1>", "b.ipynb": '{"cells": [], "metadata": {}}'},
+    )
+    documents, skipped = read(tmp_path)
+    metadata = {"path": "a.html", "lang": "html"}
+    assert documents == {"a.html": Document("a.html", "\nTop", "A page", metadata, (Heading(2, 1, "Top"),))}
+    assert skipped == {"b.ipynb": "empty"}
+
+
+def test_standard_input_is_one_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("héllo\r\n".encode())))
+    documents, _ = read(Path("-"))
+    assert documents == {"stdin": Document("stdin", "héllo\n", "stdin", {"path": "stdin", "lang": "text"})}
+
+
+@pytest.mark.parametrize(("data", "reason"), [(b"", "empty"), (b"x" * 9, "over 8 bytes"), (b"\0", "binary")])
+def test_standard_input_may_be_skipped(monkeypatch: pytest.MonkeyPatch, data: bytes, reason: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert read(Path("-"), max_bytes=8) == ({}, {"stdin": reason})
+
+
+def test_a_files_state_changes_when_it_is_written(tmp_path: Path) -> None:
+    write(tmp_path, {"a.txt": "one", "b.txt": "two"})
+    assert [file.state for file in list_files(tmp_path)] == ["", ""]
+    for name in ("a.txt", "b.txt"):
+        os.utime(tmp_path / name, ns=(0, 5))
+    assert [file.state for file in list_files(tmp_path)] == ["3:5", "3:5"]
+    os.utime(tmp_path / "b.txt", ns=(0, 6))
+    assert list(list_files(tmp_path)) == [
+        File("a.txt", tmp_path / "a.txt", "3:5"),
+        File("b.txt", tmp_path / "b.txt", "3:6"),
+    ]
+    assert list(list_files(tmp_path / "a.txt")) == [File("a.txt", tmp_path / "a.txt", "3:5")]

@@ -1,0 +1,25 @@
+"""What a file's bytes hold once its format is taken away."""
+
+from typing import NamedTuple
+
+from .. import FlatcoatError
+from .documents import Heading
+
+
+class Unreadable(FlatcoatError):
+    """A file without text that could be had; the message is the reason, a few words."""
+
+
+class Extracted(NamedTuple):
+    """A file's text with what its format says of it; an empty ``title`` or ``lang`` is that of its name."""
+
+    text: str
+    title: str = ""
+    lang: str = ""
+    outline: tuple[Heading, ...] = ()
+
+
+def cleaned(text: str) -> str:
+    r"""``text`` with \n as its only line end, and without what no database holds: NUL and half surrogates."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
