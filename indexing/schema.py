@@ -27,7 +27,8 @@ _UNFINISHED = "index.sqlite.new"
 # AUTOINCREMENT: a passage row or segment number is never used twice, so that what an old snapshot found
 # is either still that passage or gone. Title, section and text live in the FTS5 table alone, beside the parts
 # of their camelCase words. A source is a folder or file that documents were read from, its path relative to
-# the index; ``file_states`` remembers what each of its files was when it was read, or why it was not.
+# the index; ``file_states`` remembers what each of its files was when it was read, or why it was not. A state
+# goes with its document, so that a file whose state is known is in the index or was skipped.
 #
 # Opening must not list every passage: ``segment_rows`` holds the passage row of each position (int64), and a
 # trigger keeps count of what lives, ``passages`` and ``vectors`` being what was written. Files without a
@@ -38,12 +39,13 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE sources(
     key INTEGER PRIMARY KEY,
     path TEXT NOT NULL UNIQUE,
-    prefix TEXT NOT NULL UNIQUE
+    prefix TEXT NOT NULL
 );
 CREATE TABLE file_states(
     source INTEGER NOT NULL REFERENCES sources(key) ON DELETE CASCADE,
     name TEXT NOT NULL,
     state TEXT NOT NULL,
+    digest TEXT NOT NULL,
     skipped TEXT NOT NULL,
     PRIMARY KEY (source, name)
 ) WITHOUT ROWID;
@@ -56,7 +58,6 @@ CREATE TABLE documents(
     source INTEGER REFERENCES sources(key)
 );
 CREATE INDEX documents_by_source ON documents(source);
-CREATE INDEX documents_by_hash ON documents(hash);
 CREATE TABLE segments(
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     passages INTEGER NOT NULL,
@@ -93,6 +94,11 @@ CREATE VIRTUAL TABLE texts USING fts5(
 CREATE TRIGGER passages_delete AFTER DELETE ON passages BEGIN
     DELETE FROM texts WHERE rowid = old.row;
     UPDATE segments SET live = live - 1, live_vectors = live_vectors - old.vectors WHERE number = old.segment;
+END;
+CREATE TRIGGER documents_delete AFTER DELETE ON documents WHEN old.source IS NOT NULL BEGIN
+    DELETE FROM file_states WHERE source = old.source AND name = substr(
+        old.id, 1 + (SELECT length(prefix) FROM sources WHERE key = old.source)
+    );
 END;
 """
 

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from .. import FlatcoatError
 from . import catalog, schema
+from . import sources as tables
 from .documents import Passage, Scalar
 from .engines import AUTO, EngineSettings, open_index
 from .filters import Condition, where
@@ -44,6 +45,18 @@ class Stats:
     kind: str | None
     width: int | None
     engine: str
+
+    def to_json(self) -> dict[str, object]:
+        """JSON values."""
+        names = ("documents", "passages", "vectors", "segments", "bytes", "engine")
+        return {name: getattr(self, name) for name in names}
+
+    def describe(self) -> str:
+        """Sizes in words."""
+        return (
+            f"{self.documents:,} documents, {self.passages:,} passages, {self.vectors:,} vectors, "
+            f"{self.bytes / 1e6:,.1f} MB"
+        )
 
 
 class Store:
@@ -130,6 +143,21 @@ class Store:
         """The content hash that each document was added with, by document id."""
         with self._reading() as connection:
             return dict(connection.execute("SELECT id, hash FROM documents"))
+
+    def documents_of(self, source: int) -> list[str]:
+        """The ids of the documents that were read from a source."""
+        with self._reading() as connection:
+            return [id for (id,) in connection.execute("SELECT id FROM documents WHERE source = ?", [source])]
+
+    def sources(self) -> list[tables.Source]:
+        """The folders and files that documents were read from."""
+        with self._reading() as connection:
+            return tables.sources(connection)
+
+    def file_states(self, source: int) -> dict[str, tables.FileState]:
+        """What the files of a source were when they were read, by name."""
+        with self._reading() as connection:
+            return tables.file_states(connection, source)
 
     def snapshot(self) -> Snapshot:
         """All live passages and their vectors as of now, unmoved by later commits."""

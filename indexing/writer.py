@@ -10,8 +10,8 @@ from types import MappingProxyType
 import numpy as np
 
 from .. import FlatcoatError
-from . import catalog, compaction, schema
-from .documents import Metadata, Passage
+from . import catalog, compaction, schema, sources
+from .documents import Document, Metadata, Passage
 from .engines import EngineSettings
 from .lexical import camel_parts
 from .parallel import pieces
@@ -40,13 +40,18 @@ class Writer:
             raise FlatcoatError(f"index {path} cannot be written: {error}") from error
 
     def add(
-        self, passages: Sequence[Passage], vectors: Vectors, hashes: Mapping[str, str] = _NO_HASHES
+        self,
+        passages: Sequence[Passage],
+        vectors: Vectors,
+        hashes: Mapping[str, str] = _NO_HASHES,
+        source: int | None = None,
     ) -> None:
         """Add documents, each with all its passages; a document that is there already is replaced.
 
         ``vectors`` holds one text a passage, in the same order, and becomes one segment, or several beyond
         65,536 passages. ``hashes`` gives the content hash of these documents by id; those of others are
-        passed over. Raises FlatcoatError, and adds nothing, where passages, vectors and index do not fit.
+        passed over. ``source`` is the key of what they were read from. Raises FlatcoatError, and adds
+        nothing, where passages, vectors and index do not fit.
         """
         documents = _by_document(passages)
         if len(vectors) != len(passages):
@@ -58,7 +63,8 @@ class Writer:
         with self._all_or_nothing():
             self._delete(documents)
             keys = {
-                id: self._insert_document(passage, hashes.get(id, "")) for id, passage in documents.items()
+                id: self._insert_document(passage, hashes.get(id, ""), source)
+                for id, passage in documents.items()
             }
             self._require_shape(vectors)
             stored = as_stored(vectors)
@@ -71,6 +77,41 @@ class Writer:
         """Remove documents; returns how many of them were there."""
         with self._all_or_nothing():
             return self._delete(document_ids)
+
+    def rename(self, old_id: str, document: Document, hash: str) -> None:
+        """Give a document another id, title and metadata; its passages keep their vectors.
+
+        The vectors still speak of the old title, full-text search of the new.
+        """
+        with self._all_or_nothing():
+            self._delete([document.id])
+            update = (
+                "UPDATE documents SET id = ?, title = ?, hash = ?, metadata = ? WHERE id = ? RETURNING key"
+            )
+            values = (
+                document.id,
+                document.title,
+                hash,
+                _metadata_json(document.id, document.metadata),
+                old_id,
+            )
+            ((key,),) = self._connection.execute(update, values).fetchall()
+            self._retitle(key, document.title)
+
+    def enter_sources(self, roots: Sequence[sources.Root]) -> list[sources.Source]:
+        """The sources at these places, new ones made: ``sources.enter``."""
+        with self._all_or_nothing():
+            return sources.enter(self._connection, self._path, roots)
+
+    def remember(self, source: int, states: Iterable[tuple[str, sources.FileState]]) -> None:
+        """Set what the files of a source were when they were read."""
+        with self._all_or_nothing():
+            sources.remember(self._connection, source, states)
+
+    def forget(self, source: int, names: Iterable[str]) -> None:
+        """Drop what is known of files that are gone; their documents are removed by ``remove``."""
+        with self._all_or_nothing():
+            sources.forget(self._connection, source, names)
 
     def compact(self, full: bool = True, budget: int = 1 << 30) -> None:
         """Commit, then merge segments, train and index anew as ``compaction`` says, and commit that.
@@ -170,10 +211,18 @@ class Writer:
         delete = "DELETE FROM documents WHERE id = ?"
         return sum(self._connection.execute(delete, [id]).rowcount for id in document_ids)
 
-    def _insert_document(self, passage: Passage, hash: str) -> int:
-        insert = "INSERT INTO documents(id, title, hash, metadata) VALUES (?, ?, ?, ?)"
+    def _retitle(self, document: int, title: str) -> None:
+        query = "SELECT row, section, text FROM passages JOIN texts ON texts.rowid = row WHERE document = ?"
+        for row, section, text in self._connection.execute(query, [document]).fetchall():
+            parts = camel_parts(Passage("", text, title, section=section).searchable)
+            self._connection.execute(
+                "UPDATE texts SET title = ?, parts = ? WHERE rowid = ?", (title, parts, row)
+            )
+
+    def _insert_document(self, passage: Passage, hash: str, source: int | None) -> int:
+        insert = "INSERT INTO documents(id, title, hash, metadata, source) VALUES (?, ?, ?, ?, ?)"
         id = passage.document_id
-        row = (id, passage.title, hash, _metadata_json(id, passage.metadata))
+        row = (id, passage.title, hash, _metadata_json(id, passage.metadata), source)
         key = self._connection.execute(insert, row).lastrowid
         assert key is not None
         return key

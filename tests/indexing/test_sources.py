@@ -1,0 +1,98 @@
+"""Where documents come from: places that move, prefixes, states that go with their documents."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flatcoat import FlatcoatError
+from flatcoat.indexing.documents import Document, Passage
+from flatcoat.indexing.sources import FileState, place
+from flatcoat.indexing.store import Store
+
+VECTORS = np.eye(4, dtype=np.float32)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(tmp_path / "index", {})
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    found = [tmp_path / "one" / "docs", tmp_path / "two" / "docs", tmp_path / "three"]
+    for folder in found:
+        folder.mkdir(parents=True)
+    return found
+
+
+def test_a_lone_folder_has_no_prefix_and_others_their_names(store: Store, folders: list[Path]) -> None:
+    with store.writer() as writer:
+        (first,) = writer.enter_sources(folders[:1])
+        later = writer.enter_sources(folders)
+        named = writer.enter_sources(["-", "datasets:imdb"])
+    assert [source.prefix for source in later] == ["", "docs/", "three/"]
+    assert first == later[0]
+    assert [place(store.path, source) for source in store.sources()] == [*folders, "-", "datasets:imdb"]
+    assert {source.prefix for source in named} == {""}
+
+
+def test_folders_named_together_all_have_prefixes(store: Store, folders: list[Path]) -> None:
+    with store.writer() as writer:
+        assert [source.prefix for source in writer.enter_sources(folders)] == ["docs/", "docs-2/", "three/"]
+
+
+def test_paths_are_relative_to_the_index(store: Store, folders: list[Path]) -> None:
+    with store.writer() as writer:
+        writer.enter_sources(folders[2:])
+    assert [source.path for source in store.sources()] == ["../three"]
+
+
+def test_a_folder_inside_another_is_refused(store: Store, folders: list[Path]) -> None:
+    with store.writer() as writer:
+        writer.enter_sources(folders[:1])
+        for clash in (folders[0].parent, folders[0] / "inside"):
+            clash.mkdir(exist_ok=True)
+            with pytest.raises(FlatcoatError, match="hold the same files"):
+                writer.enter_sources([clash])
+    assert len(store.sources()) == 1
+
+
+def test_states_go_with_their_documents(store: Store, folders: list[Path]) -> None:
+    with store.writer() as writer:
+        first, second = writer.enter_sources(folders[1:])
+        for source in (first, second):
+            passages = [Passage(f"{source.prefix}{name}", name) for name in "ab"]
+            writer.add(passages, VECTORS[:2], source=source.key)
+            writer.remember(source.key, [(name, FileState("1:1", "digest")) for name in "ab"])
+            writer.remember(source.key, [("c", FileState("2:2", skipped="binary"))])
+    assert store.documents_of(first.key) == ["docs/a", "docs/b"]
+    with store.writer() as writer:
+        assert writer.remove(["docs/a", "three/b"]) == 2
+    assert store.file_states(first.key).keys() == {"b", "c"}
+    assert store.file_states(second.key) == {
+        "a": FileState("1:1", "digest"),
+        "c": FileState("2:2", skipped="binary"),
+    }
+    assert store.verify() == []
+
+
+def test_a_renamed_document_keeps_its_vectors(store: Store, folders: list[Path]) -> None:
+    with store.writer() as writer:
+        (source,) = writer.enter_sources(folders[2:])
+        writer.add([Passage("old", "a getUserName b", "old")], VECTORS[:1], source=source.key)
+        writer.add([Passage("new", "in the way")], VECTORS[1:2], source=source.key)
+    row = store.bm25("user name", 5).ids
+    with store.writer() as writer:
+        writer.rename("old", Document("new", "a getUserName b", "newTitle", {"path": "new"}), "hash")
+    assert store.bm25("title user", 5).ids == row
+    assert store.passages(row) == [Passage("new", "a getUserName b", "newTitle", (1, 1), {"path": "new"})]
+    assert store.document_hashes() == {"new": "hash"}
+    assert store.verify() == []
+
+
+def test_verify_finds_a_file_whose_document_is_lost(store: Store, folders: list[Path]) -> None:
+    with store.writer() as writer:
+        (source,) = writer.enter_sources(folders[2:])
+        writer.remember(source.key, [("a", FileState("1:1", "digest"))])
+    assert store.verify() == ["database: 1 files that were read and have no document"]
