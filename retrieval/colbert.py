@@ -4,6 +4,7 @@ On a ModernBERT checkpoint the texts run packed through flatcoat's backbone; oth
 PyLate. What ``save`` writes, plain PyLate loads with equal outputs. Axes: N texts, T tokens, D width.
 """
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,9 @@ from .contract import Contract, Precision, weights_hash
 from .encoding import (
     TOKEN_BUDGET,
     HiddenBatch,
+    TokenSpan,
     backbone_in,
+    character_spans,
     check_texts,
     default_precision,
     hidden_batches,
@@ -97,10 +100,15 @@ class ColbertEncoder:
             precision=self.precision,
         )
 
+    @cached_property
+    def _counter(self) -> Any:
+        # A tokenizer's settings change from call to call: another thread may count while this one encodes.
+        return copy.deepcopy(self.model.tokenizer)
+
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as a document, special tokens and prefix counted and nothing cut off."""
         prefix = self.model.document_prefix_id is not None
-        return [count + prefix for count in token_counts(self.model.tokenizer, texts)]
+        return [count + prefix for count in token_counts(self._counter, texts)]
 
     def read_documents(self, length: int | None) -> None:
         """Cut documents at ``length`` tokens, or where the model ends; None: where the checkpoint says."""
@@ -113,6 +121,25 @@ class ColbertEncoder:
     def encode_documents(self, texts: Sequence[str]) -> TokenVectors:
         """Vectors of every document token but those on the skiplist (punctuation)."""
         return self._encode(texts, is_query=False)
+
+    def token_spans(self, texts: Sequence[str], is_query: bool) -> list[list[TokenSpan]]:
+        """The token behind each vector of each text; FlatcoatError where the tokenizer does not say."""
+        model = self.model
+        sequences, _ = self._token_ids(texts, is_query)
+        prefix, length = self._prefix_and_length(is_query)
+        spans_of = character_spans(model, texts, length - (prefix is not None))
+        found = []
+        for text, ids, spans in zip(texts, sequences, spans_of, strict=True):
+            placed = spans if prefix is None else [spans[0], None, *spans[1:]]
+            placed += [None] * (len(ids) - len(placed))
+            names = model.tokenizer.convert_ids_to_tokens(ids)
+            tokens = [
+                TokenSpan(text[slice(*span)] if span else name, span)
+                for name, span in zip(names, placed, strict=True)
+            ]
+            skipped = () if is_query else model.skiplist
+            found.append([token for id, token in zip(ids, tokens, strict=True) if id not in skipped])
+        return found
 
     def _encode(self, texts: Sequence[str], is_query: bool) -> TokenVectors:
         check_texts(texts)
@@ -133,8 +160,7 @@ class ColbertEncoder:
     ) -> tuple[list[list[int]], list[list[bool]] | None]:
         """PyLate's token ids: prefix after CLS, truncation that counts it, expansion with MASK tokens."""
         model = self.model
-        prefix = model.query_prefix_id if is_query else model.document_prefix_id
-        length = model.query_length if is_query else model.document_length
+        prefix, length = self._prefix_and_length(is_query)
         sequences = token_ids(model, texts, length - (prefix is not None))
         if prefix is not None:
             sequences = [[ids[0], prefix, *ids[1:]] for ids in sequences]
@@ -145,6 +171,12 @@ class ColbertEncoder:
         if model.attend_to_expansion_tokens:
             return expanded, None
         return expanded, [[position < len(ids) for position in range(length)] for ids in sequences]
+
+    def _prefix_and_length(self, is_query: bool) -> tuple[int | None, int]:
+        model = self.model
+        if is_query:
+            return model.query_prefix_id, model.query_length
+        return model.document_prefix_id, model.document_length
 
     def _finish(self, hidden: HiddenBatch, is_query: bool) -> list[np.ndarray]:
         with torch.inference_mode():

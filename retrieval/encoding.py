@@ -173,16 +173,49 @@ def _weights_precision(model: "SentenceTransformer") -> Precision:
 
 def token_ids(model: "SentenceTransformer", texts: Sequence[str], max_length: int) -> list[list[int]]:
     """Token ids as sentence-transformers forms them, special tokens included, cut to ``max_length``."""
-    if not texts:
-        return []
+    return _tokenized(model, texts, max_length)["input_ids"] if texts else []
+
+
+class TokenSpan(NamedTuple):
+    """A token as it is written, and where: None of special, prefix and expansion tokens."""
+
+    text: str
+    span: tuple[int, int] | None
+
+
+def character_spans(
+    model: "SentenceTransformer", texts: Sequence[str], max_length: int
+) -> list[list[tuple[int, int] | None]]:
+    """Where each of the ``token_ids`` stands in its text, blanks around it aside; None of special tokens.
+
+    Raises FlatcoatError where the tokenizer does not say.
+    """
+    if not model.tokenizer.is_fast:
+        raise FlatcoatError("the model's tokenizer does not say where its tokens stand: a fast one is needed")
+    offsets = _tokenized(model, texts, max_length, return_offsets_mapping=True)["offset_mapping"]
+    return [
+        [_trimmed(text, len(text) - len(text.lstrip()), span) for span in spans]
+        for text, spans in zip(texts, offsets, strict=True)
+    ]
+
+
+def _trimmed(text: str, blanks: int, span: tuple[int, int]) -> tuple[int, int] | None:
+    first, last = span[0] + blanks, span[1] + blanks
+    token = text[first:last]
+    if not token.strip():
+        return (first, last) if token else None
+    return first + len(token) - len(token.lstrip()), last - len(token) + len(token.rstrip())
+
+
+def _tokenized(model: "SentenceTransformer", texts: Sequence[str], max_length: int, **options: bool) -> Any:
     lower = getattr(model[0], "do_lower_case", False)
-    encoded = model.tokenizer(
+    return model.tokenizer(
         [text.strip().lower() if lower else text.strip() for text in texts],
         truncation=True,
         max_length=max_length,
         return_attention_mask=False,
+        **options,
     )
-    return encoded["input_ids"]
 
 
 def token_counts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[int]:

@@ -1,0 +1,197 @@
+"""Explanations add up to the scores, and their spans are where the tokens and words are."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flatcoat import FlatcoatError
+from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.store import Store
+from flatcoat.retrieval.colbert import ColbertEncoder
+from flatcoat.retrieval.explain import LateInteraction, explain_bm25, explain_maxsim
+from flatcoat.retrieval.load import load_encoder
+from flatcoat.retrieval.results import Match
+
+MakeFolder = Callable[..., Path]
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "expansion": {},
+    "attended expansion": {"attend_to_expansion_tokens": True},
+    "no expansion": {"do_query_expansion": False},
+    "no prefixes": {"query_prefix": "", "document_prefix": ""},
+    "short": {"query_length": 8, "document_length": 20},
+    "own skiplist": {"skiplist_words": ["the", "of"]},
+}
+PASSAGES = [
+    Passage("a", "The sky is blue because air scatters short waves of light."),
+    Passage("b", "  Cats purr,\n\twhen they are content!", "Cats", section="Sounds > Purring"),
+    Passage("c", "La forêt est calme, über den Wolken, 東京 123.", "Forêt"),
+    Passage("d", "!?.,"),
+]
+QUERY = " Why is the sky blue, 東京? "
+
+
+@pytest.fixture(scope="module", params=[*VARIANTS, "bert"])
+def encoder(request: pytest.FixtureRequest, make_colbert: MakeFolder, bert_folder: Path) -> ColbertEncoder:
+    bert = request.param == "bert"
+    folder = make_colbert(bert_folder) if bert else make_colbert(**VARIANTS[request.param])
+    return ColbertEncoder.load(folder, device="cpu")
+
+
+def test_every_vector_has_its_token(encoder: ColbertEncoder, texts: list[str]) -> None:
+    for is_query, encode in ((True, encoder.encode_queries), (False, encoder.encode_documents)):
+        tokens = encoder.token_spans(texts, is_query)
+        assert [len(row) for row in tokens] == np.diff(encode(texts).offsets).tolist()
+        for text, row in zip(texts, tokens, strict=True):
+            spans = [token.span for token in row if token.span]
+            assert spans == sorted(spans)
+            assert all(token.text == text[slice(*token.span)] for token in row if token.span)
+            assert all(text[slice(*span)] for span in spans)
+
+
+def test_tokens_cover_the_words(make_colbert: MakeFolder) -> None:
+    encoder = ColbertEncoder.load(make_colbert(), device="cpu")
+    query, document = " \n Cats, purr ", "\t Cats, purr."
+    (asked,) = encoder.token_spans([query], is_query=True)
+    (found,) = encoder.token_spans([document], is_query=False)
+    assert [token.text for token in asked[:2]] == ["[CLS]", "[Q] "]
+    assert [token.span for token in asked[:2]] == [None, None]
+    covered = {place for token in asked if token.span for place in range(*token.span)}
+    assert covered == {place for place, character in enumerate(query) if not character.isspace()}
+    assert "".join(token.text for token in found if token.span) == "Catspurr"
+    assert len(asked) == 32 and all(token.span is None for token in asked[-10:])
+
+
+def test_scores_add_up_to_maxsim(encoder: ColbertEncoder) -> None:
+    assert isinstance(encoder, LateInteraction)
+    explanations = explain_maxsim(encoder, QUERY, PASSAGES)
+    query_UD = encoder.encode_queries([QUERY])[0]
+    for passage, matches in zip(PASSAGES, explanations, strict=True):
+        document_TD = encoder.encode_documents([passage.searchable])[0]
+        expected = sum(max(float(query @ document) for document in document_TD) for query in query_UD)
+        assert sum(match.score for match in matches) == pytest.approx(expected, abs=1e-4)
+        assert len(matches) == len(query_UD)
+        for match in matches:
+            if match.query_span:
+                assert QUERY[slice(*match.query_span)] == match.query_token
+            if match.text_span:
+                assert passage.text[slice(*match.text_span)]
+
+
+def test_each_token_is_matched_by_the_best_of_the_whole_text(make_colbert: MakeFolder) -> None:
+    """Title and section are no part of the text, whose spans start behind them."""
+    encoder = ColbertEncoder.load(make_colbert(), device="cpu")
+    passage = PASSAGES[1]
+    (query_tokens,) = encoder.token_spans([QUERY], is_query=True)
+    (tokens,) = encoder.token_spans([passage.searchable], is_query=False)
+    query_UD, document_TD = (
+        encoder.encode_queries([QUERY])[0],
+        encoder.encode_documents([passage.searchable])[0],
+    )
+    behind = len(passage.searchable) - len(passage.text)
+    kinds = set()
+    for match, asked, query in zip(
+        explain_maxsim(encoder, QUERY, [passage])[0], query_tokens, query_UD, strict=True
+    ):
+        scores = [float(query @ document) for document in document_TD]
+        span = tokens[scores.index(max(scores))].span
+        inside = span is not None and span[0] >= behind
+        kinds.add("inside" if inside else "special" if span is None else "before")
+        assert match.text_span == ((span[0] - behind, span[1] - behind) if span and inside else None)
+        assert (match.query_token, match.query_span) == (asked.text, asked.span)
+    assert "inside" in kinds and len(kinds) > 1
+
+
+def test_punctuation_on_the_skiplist_is_never_matched(make_colbert: MakeFolder) -> None:
+    encoder = ColbertEncoder.load(make_colbert(), device="cpu")
+    (matches,) = explain_maxsim(encoder, "cats, dogs!", [Passage("a", "a. b, c! " * 5)])
+    assert not {",", ".", "!"} & {
+        ("a. b, c! " * 5)[slice(*match.text_span)] for match in matches if match.text_span
+    }
+
+
+def test_a_dense_encoder_explains_nothing(make_dense: MakeFolder) -> None:
+    assert not isinstance(load_encoder(make_dense()), LateInteraction)
+
+
+def test_a_tokenizer_without_offsets_is_refused(
+    make_colbert: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = ColbertEncoder.load(make_colbert(), device="cpu")
+    monkeypatch.setattr(type(encoder.model.tokenizer), "is_fast", False)
+    with pytest.raises(FlatcoatError, match="does not say where its tokens stand"):
+        encoder.token_spans(["cat"], is_query=True)
+
+
+WORDS = [
+    Passage("a", "Cats purr. A cat purrs when the CAT is content; concatenate.", "Animals"),
+    Passage("b", "def parseHttpReply(raw): return parse_http(raw)"),
+    Passage("c", "La forêt est calme.", "Cats in the forest"),
+    Passage("d", "The of and."),
+]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store.create(tmp_path / "index", {})
+    with store.writer() as writer:
+        writer.add(WORDS, np.eye(4, dtype=np.float32), {passage.document_id: "" for passage in WORDS})
+    return store
+
+
+def found(store: Store, query: str) -> dict[str, list[Match]]:
+    rows = store.snapshot().rows.tolist()
+    passages = store.passages(rows)
+    explanations = explain_bm25(store, query, rows, passages)
+    return {passage.document_id: matches for passage, matches in zip(passages, explanations, strict=True)}
+
+
+def words(query: str, matches: list[Match], text: str) -> list[tuple[str, str | None]]:
+    return [
+        (query[slice(*match.query_span)], match.text_span and text[slice(*match.text_span)])  # type: ignore[misc]
+        for match in matches
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "id", "expected"),
+    [
+        ("why do cats purr", "a", ["Cats", "cat", "CAT", "purr", "purrs"]),
+        ("reply of HTTP", "b", ["parseHttpReply", "parseHttpReply", "http"]),
+        ("FORET", "c", ["forêt"]),
+        ("cats", "c", [None]),
+        ("contents; [raw]", "b", ["raw", "raw"]),
+        ("the", "d", ["The"]),
+        ("zebra", "a", []),
+        ("?!", "a", []),
+    ],
+)
+def test_the_words_that_match_are_found(
+    store: Store, query: str, id: str, expected: list[str | None]
+) -> None:
+    text = next(passage.text for passage in WORDS if passage.document_id == id)
+    assert [word for _, word in words(query, found(store, query)[id], text)] == expected
+
+
+def test_the_words_of_the_query_are_named(store: Store) -> None:
+    query = "Contents: cats"
+    assert words(query, found(store, query)["a"], WORDS[0].text) == [
+        ("Contents", "content"),
+        ("cats", "Cats"),
+        ("cats", "cat"),
+        ("cats", "CAT"),
+    ]
+
+
+@pytest.mark.parametrize("query", ["why do cats purr", "parseHttpReply", "forest cats reply", "the", "raw"])
+def test_scores_add_up_to_bm25(store: Store, query: str) -> None:
+    hits = store.bm25(query, 10)
+    ids = [passage.document_id for passage in store.passages(hits.ids)]
+    assert ids
+    sums = {id: sum(match.score for match in matches) for id, matches in found(store, query).items()}
+    assert {id: score for id, score in sums.items() if score} == pytest.approx(
+        dict(zip(ids, hits.scores.tolist(), strict=True)), abs=1e-4
+    )
