@@ -5,72 +5,28 @@ retriever.add_files("docs")
 retriever.search("why is the sky blue?", k=5)
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from threading import Lock
+from typing import TYPE_CHECKING
 
 from .. import FlatcoatError
-from ..indexing.chunking import chunk
-from ..indexing.documents import Document, Metadata, Passage
+from ..indexing.documents import Document
 from ..indexing.engines import EngineSettings
 from ..indexing.engines import Name as Engine
-from ..indexing.filters import Condition, parse_condition
-from ..indexing.store import StaleRow, Stats, Store
+from ..indexing.filters import Condition
+from ..indexing.store import Stats, Store
+from .adding import Added, Adder, Progress, new_or_changed
 from .contract import Contract, Precision
+from .results import Mode, Result
+from .searching import Fusion, Question, Searcher
 
 if TYPE_CHECKING:
-    from ..indexing.types import VectorIndex
+    from ..indexing.rows import Columns
     from ..indexing.writer import Writer
     from .encoding import Encoder
-
-BATCH = 1_000
-"""Passages encoded and committed together: what a cut-off run loses at most."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """A passage that was found. ``lines`` are those of its document, 1-based and inclusive.
-
-    ``section`` is its path of headings, or the names of the classes and functions around it.
-    """
-
-    rank: int
-    score: float
-    document_id: str
-    title: str
-    lines: tuple[int, int]
-    text: str
-    metadata: Metadata
-    section: str = ""
-
-    def to_json(self) -> dict[str, object]:
-        """JSON values."""
-        values: dict[str, object] = asdict(self)
-        return values | {"lines": list(self.lines)}
-
-
-class Skip(NamedTuple):
-    """Something that was not indexed, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass
-class Added:
-    """What an ``add`` did; documents whose content the index held already are ``unchanged``."""
-
-    documents: int = 0
-    passages: int = 0
-    unchanged: int = 0
-    skipped: list[Skip] = field(default_factory=list)
-
-
-Progress = Callable[[Added], None]
-"""Called after each batch with what was done so far."""
+    from .rerank import Reranker
 
 
 class Retriever:
@@ -83,7 +39,8 @@ class Retriever:
         if encoder is not None:
             self.contract.require(encoder.contract)
         self._encoder = encoder
-        self._opened: _IndexAt | None = None
+        self._loading = Lock()
+        self._searcher = Searcher(store, lambda: self.encoder)
 
     @staticmethod
     def create(
@@ -134,8 +91,9 @@ class Retriever:
     @property
     def encoder(self) -> "Encoder":
         """The encoder that made the index, loaded when first asked for and checked against its contract."""
-        if self._encoder is None:
-            self._encoder = self._checked(self.contract.model)
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = self._checked(self.contract.model)
         return self._encoder
 
     def _checked(self, model: "str | Path | Encoder") -> "Encoder":
@@ -145,42 +103,52 @@ class Retriever:
         self.contract.require(encoder.contract)
         return encoder
 
-    def add(
-        self,
-        documents: "Iterable[Document]",
-        on_progress: Progress = lambda added: None,
-    ) -> Added:
+    def add(self, documents: Iterable[Document], on_progress: Progress = lambda added: None) -> Added:
         """Encode and store documents as they come; an id that is there already is replaced.
 
         Each batch is committed by itself: what a cut-off run had committed stays, and the same call again
         goes on from there, since documents with unchanged content are passed over.
         """
-        added = Added()
-        with self.store.writer() as writer:
-            hashes = self.store.document_hashes()
-            for batch in _batches(self._chunked(documents, hashes, added)):
-                self._write(writer, batch, added)
-                on_progress(added)
-            writer.compact(full=False)
-        return added
+        with self._adding(on_progress) as (_, adder):
+            adder.carry_out(new_or_changed(documents, self.store.document_hashes(), adder.added))
+        return adder.added
 
-    def add_files(self, path: str | Path, on_progress: Progress = lambda added: None) -> Added:
-        """Add a folder (less what .gitignore excludes), a text file, a .jsonl file or a BEIR folder.
+    def add_files(
+        self,
+        *roots: str | Path,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        columns: "Columns | None" = None,
+        on_progress: Progress = lambda added: None,
+    ) -> Added:
+        """Add folders and files, and from then on bring them up to date; without any, all that were added.
 
-        What cannot be read is in ``skipped`` with its reason. Raises FlatcoatError where the path is missing
-        or nothing in it could be read.
+        A root is a folder (less what .gitignore excludes), a file, rows (.jsonl, .csv, .parquet), a BEIR
+        folder, "-" for stdin or "datasets:NAME" of the hub. Only what changed is read, and encoded; a renamed
+        file keeps its vectors; documents whose file is gone are removed. ``include`` and ``exclude`` are
+        patterns as in .gitignore, ``columns`` names those of rows.
+
+        What cannot be read is in ``skipped`` with its reason. Raises FlatcoatError where a root is missing
+        or nothing in all of them could be read.
         """
-        from ..indexing.readers import read_documents
+        from .sync import Reading, Sync, all_places, found
 
-        skipped: list[Skip] = []
-        documents = read_documents(path, on_skip=lambda name, reason: skipped.append(Skip(name, reason)))
-        added = self.add(documents, on_progress)
-        added.skipped += skipped
-        if not added.documents and not added.unchanged:
-            reasons = ", ".join(sorted({skip.reason for skip in added.skipped}))
-            why = f": {len(added.skipped)} skipped ({reasons})" if reasons else ": it holds no text"
-            raise FlatcoatError(f"nothing to index in {path}{why}")
+        reading = Reading(tuple(include), tuple(exclude), columns)
+        places = list(dict.fromkeys(found(root) for root in roots)) or all_places(self.store)
+        with self._adding(on_progress) as (writer, adder):
+            sync = Sync(self.store, writer, adder, reading)
+            for source, root in zip(writer.enter_sources(places), places, strict=True):
+                sync.bring_up_to_date(source, root)
+            added = adder.added
+            if not (added.documents or added.unchanged or added.renamed or added.removed):
+                raise FlatcoatError(_nothing_in(places, added))
         return added
+
+    @contextmanager
+    def _adding(self, on_progress: Progress) -> "Iterator[tuple[Writer, Adder]]":
+        with self.store.writer() as writer:
+            yield writer, Adder(writer, lambda: self.encoder, self.passage_tokens, on_progress)
+            writer.compact(full=False)
 
     def remove(self, document_ids: Iterable[str]) -> int:
         """Remove documents; returns how many of them were there."""
@@ -197,27 +165,24 @@ class Retriever:
         k: int = 10,
         where: Sequence[str | Condition] = (),
         recall: float | None = None,
+        *,
+        mode: Mode | Fusion | None = None,
+        rerank: "Reranker | str | Path | None" = None,
+        group: bool = False,
+        explain: bool = False,
     ) -> list[Result]:
         """The ``k`` best passages, best first, among documents that meet every condition of ``where``.
 
         Conditions are written ``lang=python``, ``year>=2020``, ``path^=src/``, ``lang in python,rust``.
-        ``recall`` is the share of the truly best to be found where the index does not score all. Raises
-        FlatcoatError for an empty query, ``k`` below 1, a malformed condition or a recall out of reach.
+        ``recall`` is the share of the truly best to be found where the index does not score all. ``mode``
+        ranks by "vectors", by "bm25" (which needs no model) or by both ("hybrid", the default; a ``Fusion``
+        says how). ``rerank``, a model or its name, scores the best max(5 ``k``, 50) of these again. Passages
+        that say the same count as one. ``group`` gives one result a document, ``explain`` says which parts
+        of a result answered which parts of the query. Raises FlatcoatError for an empty query, ``k`` below 1,
+        an unknown mode, a malformed condition or a recall out of reach.
         """
-        if not query.strip():
-            raise FlatcoatError("the query is empty: say what to look for")
-        conditions = [parse_condition(text) if isinstance(text, str) else text for text in where]
-        vectors = self.encoder.encode_queries([query])
-        while True:
-            try:
-                rows = self.store.rows_where(conditions) if conditions else None
-                (hits,) = self._index().search(vectors, k, rows, recall=recall)
-                passages = self.store.passages(hits.ids)
-                break
-            except StaleRow:  # A commit came between the two reads: look again.
-                continue
-        scores = hits.scores.tolist()
-        return [_result(*found) for found in zip(range(1, k + 1), scores, passages, strict=False)]
+        question = Question(query, k, where, recall, mode or "hybrid", rerank, group, explain)
+        return self._searcher.search(question)
 
     def info(self) -> Stats:
         """Sizes of the index."""
@@ -227,84 +192,11 @@ class Retriever:
         """Close the index's database."""
         self.store.close()
 
-    def _index(self) -> "VectorIndex[int]":
-        generation = self.store.generation
-        if self._opened is None or self._opened.generation != generation:
-            self._opened = _IndexAt(generation, self.store.index())
-        return self._opened.index
 
-    def _chunked(
-        self, documents: Iterable[Document], hashes: dict[str, str], added: Added
-    ) -> "Iterator[_Chunked]":
-        for document in documents:
-            digest = _content_hash(document)
-            if hashes.get(document.id) == digest:
-                added.unchanged += 1
-                continue
-            passages = chunk(document, self.encoder.token_counts, self.passage_tokens)
-            if not passages:
-                added.skipped.append(Skip(document.id, "empty"))
-            if passages or document.id in hashes:
-                hashes[document.id] = digest
-                yield _Chunked(document.id, digest, passages)
-
-    def _write(self, writer: "Writer", batch: "list[_Chunked]", added: Added) -> None:
-        passages = [passage for chunked in batch for passage in chunked.passages]
-        emptied = [chunked.document_id for chunked in batch if not chunked.passages]
-        writer.remove(emptied)
-        vectors = self.encoder.encode_documents([passage.searchable for passage in passages])
-        writer.add(passages, vectors, {chunked.document_id: chunked.digest for chunked in batch})
-        writer.commit()
-        added.documents += len(batch) - len(emptied)
-        added.passages += len(passages)
-
-
-@dataclass(frozen=True)
-class _IndexAt:
-    """The index as it was after so many commits, or a few more."""
-
-    generation: int
-    index: "VectorIndex[int]"
-
-
-class _Chunked(NamedTuple):
-    document_id: str
-    digest: str
-    passages: list[Passage]
-
-
-def _batches(chunked: Iterable[_Chunked]) -> Iterator[list[_Chunked]]:
-    """Batches of about BATCH passages; an id that comes twice starts a new batch, which replaces the old."""
-    batch: list[_Chunked] = []
-    ids: set[str] = set()
-    passages = 0
-    for one in chunked:
-        if batch and (passages + len(one.passages) > BATCH or one.document_id in ids):
-            yield batch
-            batch, ids, passages = [], set(), 0
-        batch.append(one)
-        ids.add(one.document_id)
-        passages += len(one.passages)
-    if batch:
-        yield batch
-
-
-def _content_hash(document: Document) -> str:
-    content = json.dumps([document.title, document.text, document.metadata], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _result(rank: int, score: float, passage: Passage) -> Result:
-    return Result(
-        rank,
-        score,
-        passage.document_id,
-        passage.title,
-        passage.lines,
-        passage.text,
-        passage.metadata,
-        passage.section,
-    )
+def _nothing_in(places: "Sequence[Path | str]", added: Added) -> str:
+    reasons = ", ".join(sorted({skip.reason for skip in added.skipped}))
+    why = f": {len(added.skipped)} skipped ({reasons})" if reasons else ": it holds no text"
+    return f"nothing to index in {', '.join(map(str, places))}{why}"
 
 
 def _load(model: "str | Path | Encoder | None", precision: Precision | None) -> "Encoder":

@@ -94,7 +94,7 @@ def test_index_says_what_it_did_as_json(tree: Path, model: Path, tmp_path: Path)
     arguments = ("index", tree, "--index", tmp_path / "i", "--model", model, "--json")
     report = json.loads(invoke(*arguments).stdout)
     sizes = ("documents", "passages", "vectors", "segments", "bytes", "engine")
-    assert list(report) == ["added", "unchanged", "skipped", *sizes, "seconds"]
+    assert list(report) == ["added", "unchanged", "renamed", "removed", "skipped", *sizes, "seconds"]
     assert (report["added"], report["unchanged"], report["documents"], report["passages"]) == (2, 0, 2, 2)
     assert report["skipped"] == [{"path": "image.png", "reason": "binary"}]
     assert report["vectors"] > 10
@@ -115,7 +115,10 @@ def test_search_as_json(index: Path) -> None:
     assert found["query"] == "cats purr"
     assert [result["rank"] for result in found["results"]] == [1, 2]
     first = found["results"][0]
-    assert set(first) == {"rank", "score", "document_id", "title", "lines", "text", "metadata", "section"}
+    assert set(first) == {
+        *("rank", "score", "document_id", "title", "lines", "text", "metadata", "section"),
+        *("scores", "duplicates", "more", "explanation"),
+    }
     assert {result["document_id"] for result in found["results"]} == {"cats.md", "src/http.py"}
     assert len(json.loads(invoke("search", "x", "--index", index, "-k", 1, "--json").stdout)["results"]) == 1
 

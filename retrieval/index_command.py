@@ -1,0 +1,211 @@
+"""``flatcoat index``."""
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import FlatcoatError
+from ..indexing.engines import AUTO, EngineSettings
+from ..indexing.engines import Name as EngineName
+from .contract import Precision
+from .options import AsJson, IndexFolder, Model
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..indexing.rows import Columns
+    from ..indexing.store import Stats
+    from .adding import Added
+    from .retriever import Retriever
+
+Roots = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PATH]...",
+        help="Folders, files, rows (.jsonl, .csv, .parquet), BEIR folders, - for stdin, datasets:NAME. "
+        "Default: all that the index was made of.",
+    ),
+]
+PassageTokens = Annotated[
+    int | None, typer.Option(min=16, help="Tokens of a passage at most, for a new index.")
+]
+InPrecision = Annotated[
+    Precision | None,
+    typer.Option(help="What a ModernBERT computes in, for a new index; int8 on a CPU. Default there: fp32."),
+]
+Engine = Annotated[
+    EngineName | None,
+    typer.Option(help="What searches a new index. Default: auto, exact while that is as fast."),
+]
+Bits = Annotated[int, typer.Option(help="1, 2 or 4 a dimension, of a new index that PLAID searches.")]
+Factory = Annotated[
+    str, typer.Option(help="What faiss.index_factory takes, for a new index that FAISS searches.")
+]
+Include = Annotated[
+    list[str] | None, typer.Option(metavar="PATTERN", help="Files to read, as in .gitignore. Default: all.")
+]
+Exclude = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Files to leave out.")]
+ColumnNames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="text=BODY,id=KEY,…", help="Which columns of rows hold text (+ joins), id and title."
+    ),
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Stay, and follow what changes.")]
+
+
+def index(
+    index: IndexFolder,
+    paths: Roots = None,
+    model: Model = None,
+    passage_tokens: PassageTokens = None,
+    precision: InPrecision = None,
+    engine: Engine = None,
+    bits: Bits = 4,
+    factory: Factory = "HNSW32",
+    include: Include = None,
+    exclude: Exclude = None,
+    columns: ColumnNames = None,
+    watch: Watch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make an index of PATHs, or bring one up to date: only what changed is read and encoded."""
+    settings = None if engine is None else EngineSettings(engine, bits, factory=factory)
+    new = not (index / "index.sqlite").exists()
+    _check(paths or [], new)
+    retriever = _open_or_create(index, model, passage_tokens, precision, settings)
+
+    def sync(on_progress: "Callable[[Added], None]") -> "Added":
+        named = _columns(columns) if columns else None
+        return retriever.add_files(
+            *paths or (),
+            include=include or (),
+            exclude=exclude or (),
+            columns=named,
+            on_progress=on_progress,
+        )
+
+    try:
+        _run(sync, retriever, as_json)
+        if watch:
+            _follow(sync, retriever, as_json)
+    except FlatcoatError:
+        # An index that never held anything would only pin its model and be in the way.
+        if new and not retriever.info().documents:
+            retriever.close()
+            shutil.rmtree(index)
+        raise
+
+
+def _check(paths: list[str], new: bool) -> None:
+    from .sync import found
+
+    if new and not paths:
+        raise typer.BadParameter("name what a new index is to be made of", param_hint="PATH")
+    try:
+        for path in paths:
+            found(path)
+    except FlatcoatError as error:
+        raise typer.BadParameter(str(error), param_hint="PATH") from None
+
+
+def _run(sync: "Callable[[Callable[[Added], None]], Added]", retriever: "Retriever", as_json: bool) -> None:
+    from rich.console import Console
+
+    from .console import progress_bar
+
+    began = time.monotonic()
+    with progress_bar() as progress:
+        task = progress.add_task("comparing files", total=None)
+
+        def report(added: "Added") -> None:
+            rate = added.bytes / 1e6 / (time.monotonic() - began)
+            done = f"{added.documents:,} documents, {added.passages:,} passages, {rate:.2f} MB/s"
+            progress.update(task, description=f"indexed {done}")
+
+        try:
+            added = sync(report)
+        except KeyboardInterrupt:
+            typer.echo(
+                f"interrupted: {retriever.info().documents:,} documents are safe in {retriever.store.path}; "
+                "the same command goes on from there",
+                err=True,
+            )
+            raise typer.Exit(130) from None
+    _show(added, retriever.info(), retriever.store.path, time.monotonic() - began, as_json, Console())
+
+
+def _follow(
+    sync: "Callable[[Callable[[Added], None]], Added]", retriever: "Retriever", as_json: bool
+) -> None:
+    from .sync import all_places
+    from .watching import changes
+
+    roots = [root for root in all_places(retriever.store) if isinstance(root, Path)]
+    typer.echo(f"watching {', '.join(map(str, roots))}; Ctrl-C ends it", err=True)
+    for _ in changes(roots, retriever.store.path):
+        _run(sync, retriever, as_json)
+
+
+def _open_or_create(
+    index: Path,
+    model: str | None,
+    passage_tokens: int | None,
+    precision: Precision | None,
+    engine: EngineSettings | None,
+) -> "Retriever":
+    """What a new index was made with, the same command may say again: it goes on where it was cut off."""
+    from .retriever import Retriever
+
+    if not (index / "index.sqlite").exists():
+        return Retriever.create(index, model, passage_tokens, precision, engine or AUTO)
+    retriever = Retriever.open(index, model)
+    held: tuple[tuple[str, Any, Any], ...] = (
+        ("passage length", passage_tokens, retriever.passage_tokens),
+        ("engine", engine, retriever.store.engine),
+        ("precision", precision, retriever.contract.precision),
+    )
+    for what, wanted, holds in held:
+        if wanted not in (None, holds):
+            shown = holds.name if isinstance(holds, EngineSettings) else holds
+            raise typer.BadParameter(f"{index} exists: its {what} stays {shown}")
+    return retriever
+
+
+def _columns(text: str) -> "Columns":
+    from ..indexing.rows import Columns
+
+    named: dict[str, str] = {}
+    for pair in text.split(","):
+        key, _, column = pair.partition("=")
+        if key not in ("text", "id", "title") or not column:
+            raise typer.BadParameter(f"{pair}: write text=A+B,id=C,title=D", param_hint="--columns")
+        named[key] = column
+    return Columns(named.get("id"), tuple(named.get("text", "text").split("+")), named.get("title"))
+
+
+def _show(
+    added: "Added", stats: "Stats", index: Path, seconds: float, as_json: bool, console: "Console"
+) -> None:
+    counts = {name: getattr(added, name) for name in ("unchanged", "renamed", "removed")}
+    if as_json:
+        skips = [{"path": skip.path, "reason": skip.reason} for skip in added.skipped]
+        summary = {"added": added.documents, **counts, "skipped": skips}
+        typer.echo(json.dumps(summary | stats.to_json() | {"seconds": round(seconds, 2)}, indent=2))
+        return
+    done = [f"{added.documents:,} documents indexed ({added.passages:,} passages)"]
+    done += [f"{count:,} {name}" for name, count in counts.items() if count or name == "unchanged"]
+    done.append(f"{len(added.skipped):,} skipped, in {seconds:.1f} s")
+    console.print(f"{index}: {', '.join(done)}", highlight=False, soft_wrap=True)
+    for reason, count in Counter(skip.reason for skip in added.skipped).most_common():
+        example = next(skip.path for skip in added.skipped if skip.reason == reason)
+        console.print(
+            f"  skipped {count:,}: {reason}, as {example}", style="dim", highlight=False, markup=False
+        )
+    console.print(f"holds {stats.describe()}", highlight=False)
