@@ -1,136 +1,136 @@
-"""Documents cut into passages at their own structure: headings, definitions, paragraphs, lines.
+"""Documents cut into passages at their own structure: headings, definitions, paragraphs, sentences, lines."""
 
-Every line gets a rank as a place to break, lowest outermost. A stretch that is too long is cut at the
-lowest rank inside it, neighbours are merged while they fit, and what is still too long is cut again.
-"""
-
-import re
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
-
-import numpy as np
+from itertools import pairwise
+from typing import NamedTuple
 
 from .. import FlatcoatError
-from .documents import Document, Passage, Scalar
+from .code import code_structure
+from .cutting import CountTokens, Cutter, Stretch
+from .documents import Document, Passage
+from .prose import text_structure
+from .structure import Structure
 
-CountTokens: TypeAlias = Callable[[list[str]], list[int]]
-
-_HEADING = re.compile(r"(#{1,6})\s")
-_FENCE = re.compile(r"\s*(```|~~~)")
-_DEFINITION = re.compile(
-    r"\s*(?:(?:export|default|pub(?:\(\w+\))?|public|private|protected|static|async|abstract|final)\s+)*"
-    r"(?:def|class|function|func|fn|impl|interface|struct|enum|trait|module|namespace)\b"
-)
-_ATTACHED = re.compile(r"\s*(?:@|#|//|/\*|\*|--)")
-_CLOSING = re.compile(r"\s*[)\]}]")
-_PROSE = (None, "text", "markdown", "restructuredtext", "tex", "html")
-_PARAGRAPH, _LINE, _WORST = 10, 100, 1000
-_DEEPEST = 40  # indents beyond this rank alike, which bounds the recursion
+_CHARACTERS = 16  # a token has fewer, mostly: a longer text is not counted in one before its lines were
 
 
 class _Piece(NamedTuple):
-    """Lines ``first`` to ``last`` (0-based, inclusive), or a part of one line."""
+    """A stretch with its text, or one atom with a part of its."""
 
-    first: int
-    last: int
+    stretch: Stretch
     text: str
 
 
-def chunk(document: Document, count_tokens: CountTokens, max_tokens: int) -> list[Passage]:
-    """Cut ``document`` into passages of at most ``max_tokens``, title and special tokens counted.
+def chunk(document: Document, count_tokens: CountTokens, max_tokens: int, overlap: int = 0) -> list[Passage]:
+    """Cut ``document`` into passages of at most ``max_tokens``: title, section and special tokens counted.
 
     ``count_tokens`` gives the token counts of a list of texts, special tokens included; it is called a few
     times a document. Each passage is exactly the lines it names, without blank ones at its ends; only a
-    line that is too long alone is cut, at spaces where it has some. All text that is not blank is in
-    exactly one passage. Where the title of a long document fills more than half of ``max_tokens`` it is cut
-    to about that half. FlatcoatError if ``max_tokens`` is under 1.
+    line that is too long alone is cut, at the ends of sentences, then at spaces. All text that is not blank
+    is in exactly one passage, unless prose begins with up to ``overlap`` tokens of the passage before in
+    the same section. A document that fits is one passage, of no section. Where the title of a long document
+    fills more than half of ``max_tokens`` it is cut to about that half, and sections get what remains of
+    the half. FlatcoatError if ``max_tokens`` is under 1 or ``overlap`` over half of it.
     """
     if max_tokens < 1:
         raise FlatcoatError(f"passages of {max_tokens} tokens: at least 1 is needed")
+    if not 0 <= overlap <= max_tokens // 2:
+        raise FlatcoatError(f"an overlap of {overlap} tokens: at most half of the {max_tokens} of a passage")
     if not document.text.strip():
         return []
-    title, lines = document.title, document.text.split("\n")
-    whole, title_size, base = count_tokens([_searchable(title, document.text), title, ""])
-    if whole <= max_tokens:
-        pieces = [_trimmed(lines, 0, len(lines) - 1)]
-    else:
-        title_size, most = title_size - base, max_tokens // 2
+    whole = _whole(document)
+    likely = len(document.text) <= _CHARACTERS * max_tokens
+    if likely and count_tokens([whole.searchable])[0] <= max_tokens:
+        return [whole]
+    fitting = _Fitting(document, count_tokens, max_tokens)
+    if not likely and fitting.cutter.size <= 2 * max_tokens and fitting.fits(whole):
+        return [whole]
+    return fitting.passages(overlap)
+
+
+class _Fitting:
+    """Cuts one document and cuts on until every passage fits."""
+
+    def __init__(self, document: Document, count_tokens: CountTokens, max_tokens: int) -> None:
+        self.document, self.count_tokens, self.max_tokens = document, count_tokens, max_tokens
+        self.title, most = document.title, max_tokens // 2
+        title_size, base = count_tokens([self.title, ""])
+        title_size -= base
         if title_size > most:
-            title, title_size = title[: len(title) * most // title_size], most
-        cutter = _Cutter(lines, document.metadata.get("lang"), count_tokens, base)
-        stretches = cutter.cut(0, len(lines) - 1, room=max(1, max_tokens - base - title_size))
-        pieces = [_trimmed(lines, first, last) for first, last in stretches]
-        pieces = _fitted(pieces, cutter, lambda text: _searchable(title, text), max_tokens)
-    return [
-        Passage(document.id, piece.text, title, (piece.first + 1, piece.last + 1), document.metadata)
-        for piece in pieces
-    ]
+            self.title, title_size = self.title[: len(self.title) * most // title_size], most
+        self.structure = _structure(document)
+        self.cutter = Cutter(
+            document.text,
+            self.structure,
+            lambda texts: [max(0, count - base) for count in count_tokens(texts)],
+            room=max(1, max_tokens - base - title_size),
+            section_room=most - title_size,
+        )
 
+    def passages(self, overlap: int) -> list[Passage]:
+        spare = 0 if self.structure.is_code else overlap
+        pieces = [_Piece(stretch, self.cutter.text(stretch)) for stretch in self.cutter.stretches(spare)]
+        pieces = self._fitted(pieces)
+        return [self._passage(piece) for piece in (self._overlapped(pieces, spare) if spare else pieces)]
 
-def _searchable(title: str, text: str) -> str:
-    return Passage("", text, title).searchable
+    def fits(self, passage: Passage) -> bool:
+        return self.count_tokens([passage.searchable])[0] <= self.max_tokens
 
+    def _passage(self, piece: _Piece) -> Passage:
+        lines, section = self.cutter.lines(piece.stretch), self.cutter.section(piece.stretch)
+        return Passage(self.document.id, piece.text, self.title, lines, self.document.metadata, section)
 
-class _Cutter:
-    """The lines of one document with their token costs and ranks as places to break."""
+    def _sizes(self, pieces: list[_Piece]) -> list[int]:
+        return self.count_tokens([self._passage(piece).searchable for piece in pieces])
 
-    def __init__(self, lines: list[str], lang: Scalar | None, count_tokens: CountTokens, base: int) -> None:
-        self.lines = lines
-        self.count_tokens = count_tokens
-        self._ranks = np.array(_ranks(lines, lang == "markdown", code=lang not in _PROSE))
-        costs = np.array(count_tokens([f"{line}\n" for line in lines])) - base
-        self._cost_before = np.concatenate([[0], np.cumsum(costs)])
+    def _fitted(self, pieces: list[_Piece]) -> list[_Piece]:
+        """Cut further what is too long as one text: the costs of lines are estimates, this is the count."""
+        unsure = list(range(len(pieces)))
+        while unsure:
+            sizes = dict(zip(unsure, self._sizes([pieces[index] for index in unsure]), strict=True))
+            fitted: list[_Piece] = []
+            unsure = []
+            for index, piece in enumerate(pieces):
+                size = sizes.get(index, 0)
+                cut = self._parted(piece, -(-size // self.max_tokens)) if size > self.max_tokens else [piece]
+                if cut != [piece]:
+                    unsure += range(len(fitted), len(fitted) + len(cut))
+                fitted += cut
+            pieces = fitted
+        return pieces
 
-    def cut(self, first: int, last: int, room: int) -> Iterator[tuple[int, int]]:
-        """Cut lines ``first`` to ``last`` into stretches of about ``room`` tokens, blank ones left out."""
-        if not any(line.strip() for line in self.lines[first : last + 1]):
-            return
-        if first == last or self._cost(first, last) <= room:
-            yield first, last
-            return
-        inner = self._ranks[first + 1 : last + 1]
-        starts = [first, *(np.flatnonzero(inner == inner.min()) + first + 1).tolist()]
-        blocks = zip(starts, [start - 1 for start in starts[1:]] + [last], strict=True)
-        for start, end in self._merged(blocks, room):
-            yield from self.cut(start, end, room)
-
-    def halve(self, piece: _Piece, parts: int) -> list[_Piece]:
-        """Cut a piece that turned out too long: in two at a line, or a single line into ``parts``."""
-        if piece.first == piece.last:
+    def _parted(self, piece: _Piece, parts: int) -> list[_Piece]:
+        """In two at a line or sentence, or an atom into about ``parts``."""
+        if piece.stretch.first == piece.stretch.last:
             return [piece._replace(text=text) for text in _split_line(piece.text, parts)]
-        half = self._cost(piece.first, piece.last) // 2
-        return [_trimmed(self.lines, *lines) for lines in self.cut(piece.first, piece.last, max(1, half))]
+        return [_Piece(stretch, self.cutter.text(stretch)) for stretch in self.cutter.halve(piece.stretch)]
 
-    def _merged(self, blocks: Iterator[tuple[int, int]], room: int) -> Iterator[tuple[int, int]]:
-        first, last = next(blocks)
-        for start, end in blocks:
-            if self._cost(first, end) > room:
-                yield first, last
-                first = start
-            last = end
-        yield first, last
+    def _overlapped(self, pieces: list[_Piece], overlap: int) -> list[_Piece]:
+        longer = pieces[:1]
+        for before, piece in pairwise(pieces):
+            if piece.text == self.cutter.text(piece.stretch):
+                stretch = self.cutter.overlapped(before.stretch, piece.stretch, overlap)
+                piece = _Piece(stretch, self.cutter.text(stretch))
+            longer.append(piece)
+        sizes = self._sizes(longer)
+        return [
+            new if size <= self.max_tokens else old
+            for old, new, size in zip(pieces, longer, sizes, strict=True)
+        ]
 
-    def _cost(self, first: int, last: int) -> int:
-        return int(self._cost_before[last + 1] - self._cost_before[first])
+
+def _whole(document: Document) -> Passage:
+    lines = document.text.split("\n")
+    filled = [number for number, line in enumerate(lines) if line.strip()]
+    first, last = filled[0], filled[-1]
+    text = "\n".join(lines[first : last + 1])
+    return Passage(document.id, text, document.title, (first + 1, last + 1), document.metadata)
 
 
-def _fitted(
-    pieces: list[_Piece], cutter: _Cutter, searchable: Callable[[str], str], limit: int
-) -> list[_Piece]:
-    """Cut further whatever is over ``limit`` as one text: line costs are estimates, this is the count."""
-    unsure = list(range(len(pieces)))
-    while unsure:
-        counts = cutter.count_tokens([searchable(pieces[index].text) for index in unsure])
-        over = {index: count for index, count in zip(unsure, counts, strict=True) if count > limit}
-        fitted: list[_Piece] = []
-        unsure = []
-        for index, piece in enumerate(pieces):
-            cut = cutter.halve(piece, -(-over[index] // limit)) if index in over else [piece]
-            if cut != [piece]:
-                unsure += range(len(fitted), len(fitted) + len(cut))
-            fitted += cut
-        pieces = fitted
-    return pieces
+def _structure(document: Document) -> Structure:
+    """By syntax where the document is code of a known language, otherwise by its headings and lines."""
+    lang = document.metadata.get("lang")
+    by_syntax = None if document.outline else code_structure(document.text, lang)
+    return by_syntax or text_structure(document.text.split("\n"), lang, document.outline)
 
 
 def _split_line(text: str, parts: int) -> list[str]:
@@ -144,49 +144,3 @@ def _split_line(text: str, parts: int) -> list[str]:
         cut.append(text[start:end])
         start = end
     return [part for part in cut if part.strip()]
-
-
-def _trimmed(lines: list[str], first: int, last: int) -> _Piece:
-    while not lines[first].strip():
-        first += 1
-    while not lines[last].strip():
-        last -= 1
-    return _Piece(first, last, "\n".join(lines[first : last + 1]))
-
-
-def _ranks(lines: list[str], markdown: bool, code: bool) -> list[int]:
-    """The rank of a break before each line: the lower, the better a place."""
-    ranks, fenced, after_heading, blank = [], False, False, True
-    for number, line in enumerate(lines):
-        indent = min(len(line) - len(line.lstrip()), _DEEPEST)
-        heading = _HEADING.match(line) if markdown and not fenced else None
-        if heading:
-            ranks.append(len(heading[1]))
-        elif not line.strip() or _CLOSING.match(line) or after_heading:
-            ranks.append(_WORST)
-        else:
-            ranks.append((_PARAGRAPH if blank and not fenced else _LINE) + indent)
-        if code and _DEFINITION.match(line):
-            ranks[number] = _WORST
-            ranks[_start_of_definition(lines, number)] = _PARAGRAPH + indent
-        fenced ^= bool(markdown and _FENCE.match(line))
-        blank = not line.strip()
-        after_heading = bool(heading) or (blank and after_heading)
-    return ranks
-
-
-def _start_of_definition(lines: list[str], number: int) -> int:
-    """The line at which the decorators and comments directly above the definition at ``number`` begin."""
-    definition = lines[number]
-    indent = len(definition) - len(definition.lstrip())
-    start = number
-    for above in range(number - 1, -1, -1):
-        line = lines[above]
-        depth = len(line) - len(line.lstrip())
-        if not line.strip() or depth < indent:
-            break
-        if depth == indent and _ATTACHED.match(line):
-            start = above
-        elif depth == indent and not _CLOSING.match(line):
-            break
-    return start
