@@ -45,7 +45,7 @@ COMMANDS = ["index", "search", "info", "remove", "compact", "verify", "eval", "c
 COMMANDS += ["train", "mine", "score", "push"]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "bench encode", "bench search"])
+@pytest.mark.parametrize("command", [*COMMANDS, "bench encode", "bench search", "bench train"])
 def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"flatcoat {command}" in README
 
