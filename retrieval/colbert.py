@@ -4,8 +4,7 @@ On a ModernBERT checkpoint the texts run packed through flatcoat's backbone; oth
 PyLate. What ``save`` writes, plain PyLate loads with equal outputs. Axes: N texts, T tokens, D width.
 """
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from .encoding import (
     loading,
     most_tokens,
     packed_backbone,
-    token_counts,
+    token_counter,
     token_ids,
     unpad_backbone,
 )
@@ -101,14 +100,13 @@ class ColbertEncoder:
         )
 
     @cached_property
-    def _counter(self) -> Any:
-        # A tokenizer's settings change from call to call: another thread may count while this one encodes.
-        return copy.deepcopy(self.model.tokenizer)
+    def _count(self) -> Callable[[Sequence[str]], list[int]]:
+        return token_counter(self.model.tokenizer)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as a document, special tokens and prefix counted and nothing cut off."""
         prefix = self.model.document_prefix_id is not None
-        return [count + prefix for count in token_counts(self._counter, texts)]
+        return [count + prefix for count in self._count(texts)]
 
     def read_documents(self, length: int | None) -> None:
         """Cut documents at ``length`` tokens, or where the model ends; None: where the checkpoint says."""

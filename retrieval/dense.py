@@ -5,8 +5,7 @@ sentence-transformers. What ``save`` writes, plain sentence-transformers loads w
 Axes: N texts, D width.
 """
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from .encoding import (
     hidden_batches,
     loading,
     most_tokens,
-    token_counts,
+    token_counter,
     token_ids,
     unpad_backbone,
 )
@@ -94,14 +93,13 @@ class DenseEncoder:
         )
 
     @cached_property
-    def _counter(self) -> Any:
-        # A tokenizer's settings change from call to call: another thread may count while this one encodes.
-        return copy.deepcopy(self.model.tokenizer)
+    def _count(self) -> Callable[[Sequence[str]], list[int]]:
+        return token_counter(self.model.tokenizer)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as a document, special tokens and prompt counted and nothing cut off."""
         prompt = self._prompt(_DOCUMENT_PROMPTS)
-        return token_counts(self._counter, [prompt + text for text in texts])
+        return self._count([prompt + text for text in texts])
 
     def read_documents(self, length: int | None) -> None:
         """Cut texts at ``length`` tokens, or where the model ends; None: where the checkpoint says."""
