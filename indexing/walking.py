@@ -20,6 +20,8 @@ MAX_BYTES = 10_000_000
 MAX_DATA_BYTES = 100_000
 """For formats that machines mostly write: vocabularies and fixtures would drown what people wrote."""
 
+_MOST_STARS = 12  # the time that a pattern takes may double with each
+
 _DATA = frozenset(".json .jsonl .csv .tsv .xml .svg .lock .po".split())  # noqa: SIM905
 _IGNORE_FILES = (".git/info/exclude", ".gitignore", ".ignore", ".flatcoatignore")  # the last says most
 _INDEX = "index.sqlite"
@@ -169,6 +171,8 @@ def _read_rules(folder: _Entry, source: str, on_skip: OnSkip) -> _Rules:
             if len(data) > MAX_DATA_BYTES:
                 raise ValueError(f"over {MAX_DATA_BYTES:,} bytes")
             lines = data.decode("utf-8-sig", "replace").splitlines()
+            if wild := next((line for line in lines if line.count("*") > _MOST_STARS), None):
+                raise ValueError(f"over {_MOST_STARS} stars in {wild:.40}")
         spec = GitIgnoreSpec.from_lines(lines)
     except (OSError, ValueError) as error:
         on_skip(printable(folder.name + source), f"unreadable: {getattr(error, 'strerror', error)}")

@@ -244,3 +244,12 @@ def test_a_huge_or_malformed_ignore_file_is_said(tmp_path: Path) -> None:
     reasons = {name: reason for name, reason in skipped if reason != "hidden"}
     assert reasons[".gitignore"].startswith("unreadable: ")
     assert reasons["sub/.gitignore"] == "unreadable: over 100,000 bytes"
+
+
+def test_ignore_patterns_of_many_stars_are_refused(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("*a" * 40 + "b\n")
+    (tmp_path / ("a" * 100)).write_text("text")
+    skipped: list[tuple[str, str]] = []
+    documents = read_documents(tmp_path, on_skip=lambda path, reason: skipped.append((path, reason)))
+    assert [document.text for document in documents] == ["text"]
+    assert any(reason.startswith("unreadable: over 12 stars in *a*a") for _, reason in skipped)
