@@ -48,6 +48,17 @@ def spread(forward: Callable[[PackedBatch], Tensor], batch: PackedBatch) -> Tens
     return torch.cat([hidden_LD for _, hidden_LD in sorted(found, key=lambda pair: pair[0])])
 
 
+def share_rows(work: Callable[[slice], None], count: int) -> None:
+    """Call ``work`` with a run of rows for each of torch's threads; it must hold no lock of Python's."""
+    cores = torch.get_num_threads()
+    size = max(1, -(-count // cores))
+    runs = [slice(start, start + size) for start in range(0, count, size)]
+    if len(runs) < 2:
+        work(slice(0, count))
+    else:
+        list(_pool(cores).map(work, runs))
+
+
 def deal(lengths: Sequence[int], cores: int) -> list[list[int]]:
     """Positions of sequences in pieces of about equal tokens, as many for each core; none if that fails.
 

@@ -162,6 +162,25 @@ def turn(
 
 
 @njit(**_FAST)
+def turn_rows(states_TE: np.ndarray, parts: int, cos_TP: np.ndarray, sin_TP: np.ndarray) -> None:
+    """Turn the first ``parts`` heads of each row where they lie, half-split; float32."""
+    pairs = cos_TP.shape[1]
+    lower = np.empty(pairs, np.float32)
+    for token in range(len(states_TE)):
+        cos, sin = cos_TP[token], sin_TP[token]
+        for part in range(parts):
+            start = part * 2 * pairs
+            first = states_TE[token, start : start + pairs]
+            second = states_TE[token, start + pairs : start + 2 * pairs]
+            for pair in range(pairs):
+                lower[pair] = first[pair] * cos[pair] - second[pair] * sin[pair]
+            for pair in range(pairs):
+                second[pair] = second[pair] * cos[pair] + first[pair] * sin[pair]
+            for pair in range(pairs):
+                first[pair] = lower[pair]
+
+
+@njit(**_FAST)
 def gate(projected_T2I: np.ndarray, gated_TI: np.ndarray) -> None:  # any, any
     """gelu (erf) of the first half of each row times the second."""
     inner = gated_TI.shape[1]

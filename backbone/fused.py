@@ -1,6 +1,6 @@
 """Elementwise steps of a layer, each in one pass: Triton kernels on CUDA, numba's on a core of one's own.
 
-Elsewhere, and in training on a CPU, plain PyTorch computes the same.
+Elsewhere, and in training on a CPU but for rotations, plain PyTorch computes the same.
 FLATCOAT_TRITON=0 keeps to plain PyTorch; TRITON_INTERPRET=1 runs the kernels on any device, slowly.
 Axes: T tokens, H heads, W head width, D width, I inner width, E = 3 H W.
 """
@@ -48,6 +48,8 @@ def rotated_qkv(projected_TE: Tensor, heads: int, rotary: Rotary | None) -> Turn
         return Turned(*_Turn.apply(projected_TE.contiguous(), heads, *rotary))  # type: ignore[misc]
     if on_one_core(projected_TE):
         return Turned(*one_core.turned(projected_TE, None, heads, rotary, projected_TE.dtype))
+    if one_core.in_training(projected_TE):
+        return Turned(*_TurnRows.apply(projected_TE, heads, *rotary))  # type: ignore[misc]
     query, key, value = projected_TE.unflatten(-1, (3, heads, -1)).unbind(1)
     return Turned(rotate(query, rotary), rotate(key, rotary), value)
 
@@ -151,6 +153,27 @@ class _Turn(Function):
         from .triton_kernels import turn_back
 
         return turn_back(*grads, *ctx.saved_tensors), None, None, None
+
+
+class _TurnRows(Function):
+    """The same on a CPU's cores."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(cos_T1P, sin_T1P)
+        one_core.turn_rows(projected_TE, 2 * heads, Rotary(cos_T1P, sin_T1P))
+        torch.autograd.graph.increment_version(projected_TE)
+        return projected_TE.unflatten(-1, (3, heads, -1)).unbind(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        cos_T1P, sin_T1P = ctx.saved_tensors
+        d_projected_TE = torch.stack(grads, dim=1).flatten(1)
+        one_core.turn_rows(d_projected_TE, 2 * grads[0].shape[1], Rotary(cos_T1P, -sin_T1P))
+        return d_projected_TE, None, None, None
 
 
 class _Gated(Function):

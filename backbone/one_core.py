@@ -1,6 +1,6 @@
 """The elementwise steps of a layer for a thread that has a core of its own, by numba's kernels.
 
-For inference, in float32 and bfloat16; the residual stream is float32.
+For inference, in float32 and bfloat16; the residual stream is float32. Rotations in training take all cores.
 Axes: T tokens, H heads, W head width, D width, I inner width, E = 3 H W.
 """
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .cores import share_rows
 from .rotary import Rotary
 
 _MANY_ROWS = 256
@@ -43,6 +44,17 @@ def on_one_core(*states: Tensor) -> bool:
     )
 
 
+def in_training(states_TE: Tensor) -> bool:
+    """Whether ``turn_rows`` takes such states: many, with gradients."""
+    return (
+        torch.is_grad_enabled()
+        and states_TE.device.type == "cpu"
+        and states_TE.dtype == torch.float32
+        and len(states_TE) >= _MANY_ROWS
+        and states_TE.is_contiguous()
+    )
+
+
 def writes(dtype: torch.dtype) -> bool:
     """Whether the kernels have this number format."""
     return dtype in _DTYPES
@@ -61,6 +73,18 @@ def turned(
     turn(array(projected_TE), array(scales_T), cos_TP, sin_TP, array(turned_3HTW))
     query_THW, key_THW, value_THW = turned_3HTW.transpose(1, 2).unbind()
     return query_THW, key_THW, value_THW
+
+
+def turn_rows(states_TE: Tensor, parts: int, rotary: Rotary) -> None:
+    """Turn the first ``parts`` heads of each row where they lie, on all cores; float32."""
+    from .cpu_kernels import turn_rows as kernel
+
+    states, cos_TP, sin_TP = (
+        array(states_TE.detach()),
+        array(rotary.cos_T1P[:, 0]),
+        array(rotary.sin_T1P[:, 0]),
+    )
+    share_rows(lambda rows: kernel(states[rows], parts, cos_TP[rows], sin_TP[rows]), len(states))
 
 
 def gated(projected_T2I: Tensor) -> Tensor:

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flatcoat.backbone import fused
+from flatcoat.backbone import fused, one_core
 from flatcoat.backbone.fused import add_norm, gated, normed, rotated_qkv
 from flatcoat.backbone.one_core import on_one_core
 from flatcoat.backbone.quantization import quantize_rows
-from flatcoat.backbone.rotary import rotary_table
+from flatcoat.backbone.rotary import Rotary, rotary_table
 
 TOKENS = 300
 
 
 @pytest.fixture(autouse=True)
-def one_core(threads: Callable[[int], None]) -> Iterator[None]:
+def alone(threads: Callable[[int], None]) -> Iterator[None]:
     threads(1)
     with torch.inference_mode():
         yield
@@ -122,3 +122,24 @@ def test_a_format_without_a_kernel_is_left_to_torch() -> None:
     came = normed(random(32), norm, torch.float16)
     assert came.dtype == torch.float16
     torch.testing.assert_close(came.float(), norm.float()(random(32)), rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("heads, width", [(2, 64), (3, 6)])
+def test_turning_in_training_is_rotate_with_its_gradients(
+    heads: int, width: int, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(cores)
+    table = rotary_table(torch.arange(TOKENS) % 70, 70, width, 10_000.0, torch.float32)
+    found: list[list[Tensor]] = []
+    with torch.inference_mode(False), torch.enable_grad():
+        for kernels in (True, False):
+            monkeypatch.setattr(one_core, "in_training", lambda _, kernels=kernels: kernels)
+            states = random(3 * heads * width).clone().requires_grad_()
+            turned = rotated_qkv(states * 1, heads, Rotary(*(part.clone() for part in table)))
+            weights = [random(width, seed)[:, None].clone() for seed in range(3)]
+            sum((part * weight).sum() for part, weight in zip(turned, weights, strict=True)).backward()
+            assert states.grad is not None
+            found.append([part.detach() for part in turned] + [states.grad])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=4e-6)
