@@ -56,10 +56,13 @@ def compare(
     """
     recipe = _shortened(recipe, steps)
     found: dict[str, list[_Pass]] = {OURS: [], PADDED: []}
-    for number in range(passes):
-        for name, done in found.items():
-            on_progress(f"{name}, pass {number + 1} of {passes}")
-            done.append(_in_process(recipe, name == OURS))
+    with tempfile.TemporaryDirectory() as place:
+        # A model from scratch is made by the first pass, for all.
+        start = Path(place) / "start"
+        for number in range(passes):
+            for name, done in found.items():
+                on_progress(f"{name}, pass {number + 1} of {passes}")
+                done.append(_in_process(recipe, name == OURS, start))
     medians = {name: statistics.median(one.steps_per_second for one in done) for name, done in found.items()}
     return [
         TrainSpeed(
@@ -80,12 +83,12 @@ def _shortened(recipe: Recipe, steps: int) -> Recipe:
     return recipe.model_copy(update={"training": training, "dev": (), "evaluate": ()})
 
 
-def _in_process(recipe: Recipe, unpad: bool) -> _Pass:
+def _in_process(recipe: Recipe, unpad: bool, start: Path) -> _Pass:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measure, recipe, unpad).result()
+        return pool.submit(_measure, recipe, unpad, start).result()
 
 
-def _measure(recipe: Recipe, unpad: bool) -> _Pass:
+def _measure(recipe: Recipe, unpad: bool, start: Path) -> _Pass:
     import torch
 
     from .model import build_model
@@ -96,7 +99,7 @@ def _measure(recipe: Recipe, unpad: bool) -> _Pass:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         sources = read_sources(recipe, folder / "data")
-        model = build_model(recipe, sources, folder / "start", unpad)
+        model = build_model(recipe, sources, start, unpad)
         log = fit(recipe, model, sources, folder / "checkpoints", lambda *_: ends.append(time.perf_counter()))
     timed = ends[_WARM_UP - 1 :]
     peak = torch.cuda.max_memory_allocated() if model.device.type == "cuda" else _resident_peak()
