@@ -267,6 +267,7 @@ def documents_in(database: Path) -> int:
         connection.close()
 
 
+@pytest.mark.slow
 def test_a_killed_index_run_is_completed_by_the_same_command(model: Path, tmp_path: Path) -> None:
     count, index = 4_000, tmp_path / "i"
     rows = [{"_id": f"d{number}", "text": f"cat number {number} purrs"} for number in range(count)]

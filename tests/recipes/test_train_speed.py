@@ -12,6 +12,7 @@ from flatcoat.__main__ import app
 from flatcoat.recipes.train_speed import OURS, PADDED
 
 
+@pytest.mark.slow
 def test_both_backbones_train_on_the_same_batches(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(recipe().model_dump_json(exclude_unset=True))
