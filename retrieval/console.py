@@ -92,7 +92,7 @@ def _notes(result: "Result", query: str) -> Iterable[str]:
         more = f" and {others} more" if others > 0 else ""
         yield f"also in {', '.join(result.duplicates[:_SHOWN_DUPLICATES])}{more}"
     if result.more:
-        yield f"{result.more} more passages of it"
+        yield f"{result.more} more passage{'s' if result.more > 1 else ''} of it"
 
 
 def _met(result: "Result", query: str) -> Iterable[str]:

@@ -150,8 +150,11 @@ def test_duplicates_and_other_passages_are_named() -> None:
         "     also in b.md:1, c.md:1, d.md:1 and 2 more",
         "     2 more passages of it",
     ]
-    one = Result(1, 0.5, "a.md", "", (1, 1), "cats", {}, duplicates=places[:1])
-    assert show_result(one, "cats").plain.split("\n")[2:] == ["     also in b.md:1"]
+    one = Result(1, 0.5, "a.md", "", (1, 1), "cats", {}, duplicates=places[:1], more=1)
+    assert show_result(one, "cats").plain.split("\n")[2:] == [
+        "     also in b.md:1",
+        "     1 more passage of it",
+    ]
 
 
 def test_control_characters_neither_reach_the_terminal_nor_move_the_highlights() -> None:
