@@ -8,6 +8,7 @@ Axes: T tokens, H heads, W head width, D width, I inner width, E = 3 H W.
 import os
 from functools import cache, partial
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -45,11 +46,14 @@ def rotated_qkv(projected_TE: Tensor, heads: int, rotary: Rotary | None) -> Turn
     if rotary is None:
         return Turned(*projected_TE.unflatten(-1, (3, heads, -1)).unbind(1))
     if has_kernels(projected_TE):
-        return Turned(*_Turn.apply(projected_TE.contiguous(), heads, *rotary))  # type: ignore[misc]
+        from . import triton_kernels
+
+        states_TE = projected_TE.contiguous()
+        return Turned(*_Turn.apply(states_TE, heads, *rotary, triton_kernels))  # type: ignore[misc]
     if on_one_core(projected_TE):
         return Turned(*one_core.turned(projected_TE, None, heads, rotary, projected_TE.dtype))
     if one_core.in_training(projected_TE):
-        return Turned(*_TurnRows.apply(projected_TE, heads, *rotary))  # type: ignore[misc]
+        return Turned(*_Turn.apply(projected_TE, heads, *rotary, one_core))  # type: ignore[misc]
     query, key, value = projected_TE.unflatten(-1, (3, heads, -1)).unbind(1)
     return Turned(rotate(query, rotary), rotate(key, rotary), value)
 
@@ -137,43 +141,19 @@ class _Turn(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Tensor
+        ctx: Any, projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Tensor, kernels: ModuleType
     ) -> tuple[Tensor, ...]:
-        from .triton_kernels import turn_
-
         ctx.save_for_backward(cos_T1P, sin_T1P)
-        turn_(projected_TE, heads, cos_T1P, sin_T1P)
+        ctx.turn_back = kernels.turn_back
+        kernels.turn_(projected_TE, heads, cos_T1P, sin_T1P)
         # Whoever saved the unturned states for a backward is told so, rather than given wrong gradients.
         torch.autograd.graph.increment_version(projected_TE)
         return projected_TE.unflatten(-1, (3, heads, -1)).unbind(1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        from .triton_kernels import turn_back
-
-        return turn_back(*grads, *ctx.saved_tensors), None, None, None
-
-
-class _TurnRows(Function):
-    """The same on a CPU's cores."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(cos_T1P, sin_T1P)
-        one_core.turn_rows(projected_TE, 2 * heads, Rotary(cos_T1P, sin_T1P))
-        torch.autograd.graph.increment_version(projected_TE)
-        return projected_TE.unflatten(-1, (3, heads, -1)).unbind(1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        cos_T1P, sin_T1P = ctx.saved_tensors
-        d_projected_TE = torch.stack(grads, dim=1).flatten(1)
-        one_core.turn_rows(d_projected_TE, 2 * grads[0].shape[1], Rotary(cos_T1P, -sin_T1P))
-        return d_projected_TE, None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+        return ctx.turn_back(*grads, *ctx.saved_tensors), None, None, None, None
 
 
 class _Gated(Function):

@@ -45,7 +45,7 @@ def on_one_core(*states: Tensor) -> bool:
 
 
 def in_training(states_TE: Tensor) -> bool:
-    """Whether ``turn_rows`` takes such states: many, with gradients."""
+    """Whether ``turn_`` takes such states: many, with gradients."""
     return (
         torch.is_grad_enabled()
         and states_TE.device.type == "cpu"
@@ -75,16 +75,22 @@ def turned(
     return query_THW, key_THW, value_THW
 
 
-def turn_rows(states_TE: Tensor, parts: int, rotary: Rotary) -> None:
-    """Turn the first ``parts`` heads of each row where they lie, on all cores; float32."""
-    from .cpu_kernels import turn_rows as kernel
+def turn_(projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Tensor) -> None:
+    """Turn the queries and keys within queries | keys | values [T, E], in place, on all cores; float32."""
+    from .cpu_kernels import turn_rows
 
-    states, cos_TP, sin_TP = (
-        array(states_TE.detach()),
-        array(rotary.cos_T1P[:, 0]),
-        array(rotary.sin_T1P[:, 0]),
-    )
-    share_rows(lambda rows: kernel(states[rows], parts, cos_TP[rows], sin_TP[rows]), len(states))
+    states = array(projected_TE.detach())
+    cos_TP, sin_TP = array(cos_T1P.squeeze(1)), array(sin_T1P.squeeze(1))
+    share_rows(lambda rows: turn_rows(states[rows], 2 * heads, cos_TP[rows], sin_TP[rows]), len(states))
+
+
+def turn_back(
+    d_query_THW: Tensor, d_key_THW: Tensor, d_value_THW: Tensor, cos_T1P: Tensor, sin_T1P: Tensor
+) -> Tensor:
+    """Turn gradients the other way and lay them side by side with that of the values: [T, E]."""
+    d_projected_TE = torch.stack([d_query_THW, d_key_THW, d_value_THW], dim=1).flatten(1)
+    turn_(d_projected_TE, d_query_THW.shape[1], cos_T1P, -sin_T1P)
+    return d_projected_TE
 
 
 def gated(projected_T2I: Tensor) -> Tensor:
