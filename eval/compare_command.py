@@ -8,6 +8,8 @@ import typer
 
 
 class Format(str, Enum):  # noqa: UP042 - typer shows these values
+    """How a comparison is written."""
+
     markdown = "markdown"
     json = "json"
     html = "html"

@@ -72,7 +72,7 @@ class Meter:
             **self._seconds,
             queries=queries,
             index_bytes=self.index_bytes,
-            peak_bytes=_peak_bytes(),
+            peak_bytes=peak_bytes(),
             documents=documents,
             vectors=self.vectors,
         )
@@ -98,7 +98,8 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """The process's resident memory at its highest, mapped files counted."""
     if not sys.platform.startswith("linux"):
         # macOS counts in bytes: getrusage(2)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

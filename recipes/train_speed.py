@@ -5,9 +5,7 @@ Every pass is a process of its own, so that its peak of memory is its own. Both 
 
 import logging
 import multiprocessing
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..eval.costs import peak_bytes
 from .schema import Recipe
 
 OURS = "flatcoat"
@@ -102,10 +101,5 @@ def _measure(recipe: Recipe, unpad: bool, start: Path) -> _Pass:
         model = build_model(recipe, sources, start, unpad)
         log = fit(recipe, model, sources, folder / "checkpoints", lambda *_: ends.append(time.perf_counter()))
     timed = ends[_WARM_UP - 1 :]
-    peak = torch.cuda.max_memory_allocated() if model.device.type == "cuda" else _resident_peak()
+    peak = torch.cuda.max_memory_allocated() if model.device.type == "cuda" else peak_bytes()
     return _Pass((len(timed) - 1) / (timed[-1] - timed[0]), peak, log.losses[-1][1])
-
-
-def _resident_peak() -> int:
-    # Linux counts in KiB, macOS in bytes: getrusage(2)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

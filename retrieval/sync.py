@@ -79,7 +79,7 @@ class Sync:
             for file in list_files(root, self._reading.include, self._reading.exclude, self._skip)
         }
         gone = {name: state for name, state in states.items() if name not in files}
-        self._adder.carry_out(self._file_changes(source, states, files, dict(gone)), source.key)
+        self._adder.carry_out(self._file_changes(source, states, files, gone), source.key)
         removed = self._writer.remove(_id(source, name) for name in gone)
         self._writer.forget(source.key, gone)
         self._adder.added.removed += removed
