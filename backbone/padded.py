@@ -15,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from .config import ModernBertConfig
 from .model import ModernBert
 from .packing import repad, unpad
+from .weightless import weightless
 
 
 class PaddedModernBert(PreTrainedModel):
@@ -40,7 +41,7 @@ class PaddedModernBert(PreTrainedModel):
     @staticmethod
     def of(model: PreTrainedModel) -> "PaddedModernBert":
         """The same weights as a transformers ``ModernBertModel``, not copied, computed without padding."""
-        with torch.device("meta"):
+        with weightless():
             ours = PaddedModernBert(cast(HFConfig, model.config))
         ours.load_state_dict(model.state_dict(), assign=True)
         # transformers writes the name of the class that a checkpoint loads into.

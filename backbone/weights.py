@@ -13,6 +13,7 @@ from .classification import Classifier, SequenceClassifier, TokenClassifier, cla
 from .config import ModernBertConfig
 from .heads import MaskedLanguageModel, prediction_head
 from .model import ModernBert
+from .weightless import weightless
 
 Model = TypeVar("Model", bound=nn.Module)
 ClassifierKind = TypeVar("ClassifierKind", bound=Classifier)
@@ -36,7 +37,7 @@ def load_encoder(name_or_path: str | Path, dtype: torch.dtype | None = None) -> 
     """
     config, state = read_checkpoint(name_or_path)
     encoder = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items() if not _HEAD.match(name)}
-    with torch.device("meta"):
+    with weightless():
         model = ModernBert(config)
     return _fill(model, encoder, name_or_path, dtype)
 
@@ -45,7 +46,7 @@ def load_masked_lm(name_or_path: str | Path, dtype: torch.dtype | None = None) -
     """A checkpoint with its masked-language-model head. Raises as ``load_encoder`` does."""
     config, state = read_checkpoint(name_or_path)
     state = _prefixed(state)
-    with torch.device("meta"):
+    with weightless():
         model = MaskedLanguageModel(config)
     if config.tie_word_embeddings and _EMBEDDINGS in state:
         state["decoder.weight"] = state[_EMBEDDINGS]
@@ -72,7 +73,7 @@ def load_classifier(
     if num_labels is not None:
         config = with_labels(config, num_labels)
         state = _new_classifier(config, state)
-    with torch.device("meta"):
+    with weightless():
         model = kind(config)
     return _fill(model, state, name_or_path, dtype)
 

@@ -19,6 +19,7 @@ from ..backbone.config import ModernBertConfig
 from ..backbone.environment import DTYPES
 from ..backbone.model import ModernBert
 from ..backbone.packing import budget_batches
+from ..backbone.weightless import weightless
 from .encode_batches import (
     TOKEN_BUDGET,
     TRAINING_BUDGET,
@@ -106,7 +107,7 @@ def _models(source: ModernBert, precision: str, device: str) -> Iterator[tuple[s
         return
     dtype = DTYPES[precision]
     state = {name: tensor.to(dtype) for name, tensor in source.state_dict().items()}
-    with torch.device("meta"):
+    with weightless():
         ours = ModernBert(config)
     ours.load_state_dict(state, assign=True)
     yield OURS, ours.eval()
