@@ -1,7 +1,7 @@
 """Where an index's documents come from: folders and files, and what each file was when it was read.
 
-The ids of a folder's documents are paths below it, behind the folder's prefix where an index holds several.
-Rows and single files have no prefix: their ids are their own.
+The ids of a folder's documents are paths below it, those of rows their own, that of a single file its name. A
+source whose ids could be those of another puts a prefix before them.
 """
 
 import os
@@ -65,9 +65,7 @@ def enter(connection: sqlite3.Connection, index: Path, roots: Sequence[Root]) ->
             known[root] = _move(connection, index, known.pop(moved), root)
             continue
         _check_apart(known, root)
-        prefix = ""
-        if _is_folder(root) and not alone:
-            prefix = _free_prefix(Path(root).name, {source.prefix for source in known.values()})
+        prefix = "" if alone and _is_folder(root) else _prefix(root, known)
         insert = "INSERT INTO sources(path, prefix) VALUES (?, ?) RETURNING key, path, prefix"
         known[root] = Source(*connection.execute(insert, (_relative(root, index), prefix)).fetchone())
     return [known[root] for root in dict.fromkeys(wanted)]
@@ -126,6 +124,24 @@ def _relative(root: Root, index: Path) -> str:
 
 def _is_folder(root: Root) -> bool:
     return isinstance(root, Path) and root.is_dir() and not is_rows(root)
+
+
+def _is_file(root: Root) -> bool:
+    return isinstance(root, Path) and not root.is_dir() and not is_rows(root)
+
+
+def _prefix(root: Root, known: Mapping[Root, Source]) -> str:
+    """Of a new source: empty where no other can have the same ids."""
+    taken = {source.prefix for source in known.values()}
+    if _is_folder(root):
+        return _free_prefix(Path(root).name, taken)
+    if _is_file(root):
+        file = Path(root)
+        rivals = any(_is_file(other) and Path(other).name == file.name for other in known)
+        return _free_prefix(file.parent.name, taken) if rivals else ""
+    rivals = any(not _is_folder(other) and not _is_file(other) for other in known)
+    name = root.name if isinstance(root, Path) else "stdin" if root == "-" else root
+    return _free_prefix(name, taken) if rivals else ""
 
 
 def _free_prefix(name: str, taken: set[str]) -> str:

@@ -105,7 +105,7 @@ class Sync:
                 continue
             document, digest = _called(came, id), _digest(came)
             state = FileState(file.state, digest)
-            if known is not None and known.digest == digest:
+            if known is not None and known.digest == digest and not known.skipped:
                 self._adder.added.unchanged += 1
                 yield Change(id, file=name, state=state)
             elif known is None and (old := moved_from.pop(digest, None)) is not None:

@@ -34,12 +34,24 @@ def test_a_lone_folder_has_no_prefix_and_others_their_names(store: Store, folder
     assert [source.prefix for source in later] == ["", "docs/", "three/"]
     assert first == later[0]
     assert [place(store.path, source) for source in store.sources()] == [*folders, "-", "datasets:imdb"]
-    assert {source.prefix for source in named} == {""}
+    assert [source.prefix for source in named] == ["", "datasets:imdb/"]
 
 
 def test_folders_named_together_all_have_prefixes(store: Store, folders: list[Path]) -> None:
     with store.writer() as writer:
         assert [source.prefix for source in writer.enter_sources(folders)] == ["docs/", "docs-2/", "three/"]
+
+
+def test_rows_and_files_that_may_share_ids_have_prefixes(store: Store, folders: list[Path]) -> None:
+    roots = [folder / name for name in ("a.md", "rows.jsonl") for folder in folders]
+    other = folders[0] / "b.md"
+    for root in (*roots, other):
+        root.write_text("")
+    with store.writer() as writer:
+        found = [source.prefix for source in writer.enter_sources([*roots, other])]
+        again = [source.prefix for source in writer.enter_sources(roots)]
+    assert found == ["", "docs/", "three/", "", "rows.jsonl/", "rows.jsonl-2/", ""]
+    assert again == found[:-1]
 
 
 def test_paths_are_relative_to_the_index(store: Store, folders: list[Path]) -> None:

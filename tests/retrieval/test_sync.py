@@ -231,6 +231,28 @@ def test_rows_that_are_gone_go(retriever: Retriever, tmp_path: Path, encoder: Co
     assert retriever.add_files(tmp_path / "rows.jsonl").unchanged == 2
 
 
+def test_rows_of_two_files_may_have_the_same_ids(retriever: Retriever, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write(tmp_path / f"{name}.jsonl", json.dumps({"id": "7", "text": f"text {name}"}))
+    assert retriever.add_files(tmp_path / "one.jsonl", tmp_path / "two.jsonl").documents == 2
+    assert {"7", "two.jsonl/7"} <= held(retriever).keys()
+    (tmp_path / "one.jsonl").write_text(json.dumps({"id": "8", "text": "another text"}))
+    assert retriever.add_files().removed == 1
+    assert {"8", "two.jsonl/7"} <= held(retriever).keys()
+
+
+def test_a_file_that_gave_no_passage_is_still_skipped_when_it_is_touched(
+    retriever: Retriever, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root / "blank.md", "to be lost")
+    monkeypatch.setattr("flatcoat.retrieval.retriever.chunk", lambda *_, **__: [])
+    assert "blank.md" in {skip.path for skip in retriever.add_files().skipped}
+    monkeypatch.undo()
+    os.utime(root / "blank.md", (1, 1))
+    assert retriever.add_files().documents == 1
+    assert retriever.store.verify() == []
+
+
 names = st.sampled_from(["a.md", "b.md", "c/d.md", "c/e.py"])
 step = st.one_of(
     st.tuples(st.just("write"), names, st.sampled_from(["one text", "two texts", "three texts", "\0"])),
