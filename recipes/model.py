@@ -23,8 +23,8 @@ def build_model(
     """
     import torch
 
-    from ..retrieval.colbert import UnpaddedColBERT
     from ..retrieval.encoding import loading, unpad_backbone
+    from ..retrieval.unpadded import UnpaddedColBERT
 
     base = str(SHIPPED_MODEL) if recipe.base == SHIPPED_NAME else recipe.base
     if recipe.scratch is not None:

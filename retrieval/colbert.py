@@ -1,4 +1,4 @@
-"""Late-interaction encoders: one vector a token, over ``pylate.models.ColBERT``.
+"""Late-interaction encoders: one vector a token, over ``pylate.models.ColBERT``, or its files alone.
 
 On a ModernBERT checkpoint the texts run packed through flatcoat's backbone; other backbones run through
 PyLate. What ``save`` writes, plain PyLate loads with equal outputs. Axes: N texts, T tokens, D width.
@@ -7,15 +7,14 @@ PyLate. What ``save`` writes, plain PyLate loads with equal outputs. Axes: N tex
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pylate.models import ColBERT
-from torch import Tensor
 
 from ..indexing.types import TokenVectors
+from .checkpoint import LateCheckpoint
 from .contract import Contract, Precision, weights_hash
 from .encoding import (
     TOKEN_BUDGET,
@@ -28,35 +27,30 @@ from .encoding import (
     hidden_batches,
     loading,
     most_tokens,
-    packed_backbone,
     token_counter,
     token_ids,
     unpad_backbone,
 )
 
-
-class UnpaddedColBERT(ColBERT):
-    """PyLate's ColBERT whose features name the masked tokens that are query expansion, still computed."""
-
-    def tokenize(self, texts: Any, is_query: bool = True, *args: Any, **options: Any) -> dict[str, Tensor]:
-        features = super().tokenize(texts, is_query, *args, **options)
-        if is_query and self.do_query_expansion and packed_backbone(self) is not None:
-            features["keep_mask"] = torch.ones_like(features["attention_mask"])
-        return features
+if TYPE_CHECKING:
+    from pylate.models import ColBERT
 
 
 class ColbertEncoder:
     """Texts to token vectors of length 1, ready for MaxSim."""
 
-    def __init__(self, model: ColBERT, name: str, precision: Precision | None = None):
+    def __init__(
+        self, model: "ColBERT | LateCheckpoint", name: str, precision: Precision | None = None
+    ) -> None:
         # Any: PyLate declares its settings optional, and a loaded model has them all.
         self.model: Any = model
         self.name = name
-        unpad_backbone(model)
+        if not isinstance(model, LateCheckpoint):
+            unpad_backbone(model)
         model.eval()
         self._own_length = self.model.document_length
-        self.precision: Precision = precision or default_precision(model)
-        self._backbone = backbone_in(model, self.precision)
+        self.precision: Precision = precision or default_precision(self.model)
+        self._backbone = backbone_in(self.model, self.precision)
 
     @staticmethod
     def load(
@@ -68,13 +62,20 @@ class ColbertEncoder:
         that the weights were saved in. Raises FlatcoatError where there is no such model, or no such
         precision for it.
         """
+        from .unpadded import UnpaddedColBERT
+
         with loading(name_or_path):
             model = UnpaddedColBERT(str(name_or_path), **options)
         return ColbertEncoder(model, str(name_or_path), precision)
 
     def save(self, folder: str | Path) -> None:
         """Write a checkpoint that plain PyLate loads with equal outputs."""
-        self.model.save(str(folder), create_model_card=False)
+        model = self.model
+        if isinstance(model, LateCheckpoint):
+            from pylate.models import ColBERT
+
+            model = ColBERT(str(model.folder), device="cpu", document_length=model.document_length)
+        model.save(str(folder), create_model_card=False)
 
     @cached_property
     def _weights(self) -> str:

@@ -1,4 +1,4 @@
-"""Single-vector (DPR) encoders: one vector a text, over ``sentence_transformers.SentenceTransformer``.
+"""Single-vector (DPR) encoders: one vector a text, over sentence-transformers' models, or their files alone.
 
 On a ModernBERT checkpoint the texts run packed through flatcoat's backbone; other backbones run through
 sentence-transformers. What ``save`` writes, plain sentence-transformers loads with equal outputs.
@@ -8,13 +8,12 @@ Axes: N texts, D width.
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Pooling
 
+from .checkpoint import DenseCheckpoint
 from .contract import Contract, Precision, weights_hash
 from .encoding import (
     TOKEN_BUDGET,
@@ -31,6 +30,9 @@ from .encoding import (
 )
 from .pooling import pooled
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
 _QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
@@ -38,15 +40,18 @@ _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 class DenseEncoder:
     """Texts to vectors of length 1, so that inner products are cosines."""
 
-    def __init__(self, model: SentenceTransformer, name: str, precision: Precision | None = None):
-        self.model = model
+    def __init__(
+        self, model: "SentenceTransformer | DenseCheckpoint", name: str, precision: Precision | None = None
+    ) -> None:
+        # Any: the two have the same attributes, and no common type.
+        self.model: Any = model
         self.name = name
-        if any(isinstance(module, Pooling) for module in list(model)[1:2]):
+        if not isinstance(model, DenseCheckpoint) and any(map(_is_pooling, list(model)[1:2])):
             unpad_backbone(model)
         model.eval()
         self._own_length = model.max_seq_length
-        self.precision: Precision = precision or default_precision(model)
-        self._backbone = backbone_in(model, self.precision)
+        self.precision: Precision = precision or default_precision(self.model)
+        self._backbone = backbone_in(self.model, self.precision)
 
     @staticmethod
     def load(name_or_path: str | Path, precision: Precision | None = None, **options: Any) -> "DenseEncoder":
@@ -56,13 +61,21 @@ class DenseEncoder:
         that the weights were saved in. Raises FlatcoatError where there is no such model, or no such
         precision for it.
         """
+        from sentence_transformers import SentenceTransformer
+
         with loading(name_or_path):
             model = SentenceTransformer(str(name_or_path), **options)
         return DenseEncoder(model, str(name_or_path), precision)
 
     def save(self, folder: str | Path) -> None:
         """Write a checkpoint that plain sentence-transformers loads with equal outputs."""
-        self.model.save(str(folder), create_model_card=False)
+        model = self.model
+        if isinstance(model, DenseCheckpoint):
+            from sentence_transformers import SentenceTransformer
+
+            length, model = model.max_seq_length, SentenceTransformer(str(model.folder), device="cpu")
+            model.max_seq_length = length
+        model.save(str(folder), create_model_card=False)
 
     @property
     def _width(self) -> int:
@@ -78,7 +91,7 @@ class DenseEncoder:
         """Everything that decides which vectors a text gets."""
         model = self.model
         length = int(model.max_seq_length or model.tokenizer.model_max_length)
-        pooling = next((module for module in model if isinstance(module, Pooling)), None)
+        pooling = next(filter(_is_pooling, model), None)
         return Contract(
             kind="dense",
             model=self.name,
@@ -147,11 +160,14 @@ class DenseEncoder:
     def _finish(self, hidden: HiddenBatch, prompt_tokens: int) -> np.ndarray:
         """Pool and project one batch."""
         pooling, *projections = list(self.model)[1:]
-        assert isinstance(pooling, Pooling)
         with torch.inference_mode():
-            vectors_ND = pooled(hidden.hidden_TD, hidden.batch, pooling, prompt_tokens)
+            vectors_ND = pooled(hidden.hidden_TD, hidden.batch, pooling.get_pooling_mode_str(), prompt_tokens)
             features = {"sentence_embedding": vectors_ND.to(self.model.dtype)}
             for module in projections:
                 features = module(features)
             vectors_ND = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
         return vectors_ND.cpu().numpy()
+
+
+def _is_pooling(module: object) -> bool:
+    return hasattr(module, "get_pooling_mode_str")

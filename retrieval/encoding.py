@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import FlatcoatError
+from ..backbone.model import ModernBert
 from ..backbone.packing import PackedBatch, budget_batches
 from ..indexing.types import Vectors
 from .contract import Contract, Precision
@@ -21,8 +22,6 @@ from .contract import Contract, Precision
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerBase
-
-    from ..backbone.model import ModernBert
 
 TOKEN_BUDGET = 16_384
 """Tokens of one forward: enough for the cores of a CPU to share evenly."""
@@ -70,7 +69,7 @@ def most_tokens(model: "SentenceTransformer") -> int:
     """How long a text the model has positions for."""
     config: Any = cast(Any, model[0]).auto_model.config
     # RoBERTa's positions start behind the padding token's.
-    used = 1 + config.pad_token_id if "roberta" in config.model_type else 0
+    used = 1 + config.pad_token_id if "roberta" in getattr(config, "model_type", "") else 0
     return config.max_position_embeddings - used
 
 
@@ -123,10 +122,12 @@ def unpad_backbone(model: "SentenceTransformer") -> bool:
 
 
 def packed_backbone(model: "SentenceTransformer") -> "ModernBert | None":
-    """The packed encoder of a model that ``unpad_backbone`` has changed, None of another."""
+    """The packed encoder of a model that ``unpad_backbone`` has changed or that is one, None of another."""
+    backbone = getattr(model[0], "auto_model", None)
+    if isinstance(backbone, ModernBert):
+        return backbone
     from ..backbone.padded import PaddedModernBert
 
-    backbone = getattr(model[0], "auto_model", None)
     return backbone.packed if isinstance(backbone, PaddedModernBert) else None
 
 

@@ -31,18 +31,35 @@ def load_encoder(
     """
     name = str(name_or_path or SHIPPED_NAME)
     path = SHIPPED_MODEL if name == SHIPPED_NAME else name
-    from .colbert import ColbertEncoder
-    from .dense import DenseEncoder
-
     if not Path(path).is_dir() and not hub_resolves():
         options.setdefault("local_files_only", True)
     if precision == "int8":
         options.setdefault("device", "cpu")
-    late = is_late_interaction(path, options.get("local_files_only", False))
-    encoder = (ColbertEncoder if late else DenseEncoder).load(path, precision, **options)
+    local = options.get("local_files_only", False)
+    late = is_late_interaction(path, local)
+    kind = _kind(late)
+    checkpoint = None
+    if options.keys() <= {"device", "local_files_only"}:
+        from .checkpoint import read_checkpoint
+
+        checkpoint = read_checkpoint(lambda file: _file(path, file, local), late, options.get("device"))
+    encoder = (
+        kind.load(path, precision, **options) if checkpoint is None else kind(checkpoint, name, precision)
+    )
     # A folder is named in full, so that an index finds its model from anywhere.
     encoder.name = str(Path(name).resolve()) if path == name and Path(name).is_dir() else name
     return encoder
+
+
+def _kind(late: bool) -> Any:
+    """An encoder's class; the other one's libraries are not imported."""
+    if late:
+        from .colbert import ColbertEncoder
+
+        return ColbertEncoder
+    from .dense import DenseEncoder
+
+    return DenseEncoder
 
 
 def fast_here(precision: "Precision") -> "Precision | None":
@@ -81,22 +98,28 @@ def is_late_interaction(name_or_path: str | Path, local_files_only: bool = False
 
 
 def _json(name_or_path: str | Path, file: str, local_files_only: bool) -> dict[str, Any] | None:
-    path = Path(name_or_path) / file
-    if not Path(name_or_path).is_dir():
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HFValidationError
-
-        from .encoding import loading_error
-
-        try:
-            path = Path(hf_hub_download(str(name_or_path), file, local_files_only=local_files_only))
-        except EntryNotFoundError as error:
-            if "LocalEntryNotFound" in type(error).__name__:
-                raise loading_error(name_or_path, error) from error
-            return None
-        except (OSError, HFValidationError) as error:
-            raise loading_error(name_or_path, error) from error
+    path = _file(name_or_path, file, local_files_only)
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return None if path is None else json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise FlatcoatError(f"{path} is not JSON: {error}") from None
+
+
+def _file(name_or_path: str | Path, file: str, local_files_only: bool) -> Path | None:
+    """A file of a checkpoint, fetched from the hub where that has it; None where there is no such file."""
+    if Path(name_or_path).is_dir():
+        path = Path(name_or_path) / file
+        return path if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+
+    from .encoding import loading_error
+
+    try:
+        return Path(hf_hub_download(str(name_or_path), file, local_files_only=local_files_only))
+    except EntryNotFoundError as error:
+        if "LocalEntryNotFound" in type(error).__name__:
+            raise loading_error(name_or_path, error) from error
+        return None
+    except (OSError, HFValidationError) as error:
+        raise loading_error(name_or_path, error) from error

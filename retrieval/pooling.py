@@ -6,7 +6,6 @@ Axes: N texts, T tokens, D width.
 from collections.abc import Callable
 
 import torch
-from sentence_transformers.models import Pooling
 from torch import Tensor
 
 from ..backbone.packing import PackedBatch
@@ -15,8 +14,8 @@ _LOWEST = -1e9
 """A maximum over no token, as sentence-transformers has it."""
 
 
-def pooled(hidden_TD: Tensor, batch: PackedBatch, pooling: Pooling, prompt_tokens: int = 0) -> Tensor:
-    """One float32 vector a text, the module's modes side by side: [N, D x modes].
+def pooled(hidden_TD: Tensor, batch: PackedBatch, modes: str, prompt_tokens: int = 0) -> Tensor:
+    """One float32 vector a text, the ``modes`` ("cls", "mean+max") side by side: [N, D x modes].
 
     Means and maxima leave out the first ``prompt_tokens`` of every text.
     """
@@ -31,7 +30,7 @@ def pooled(hidden_TD: Tensor, batch: PackedBatch, pooling: Pooling, prompt_token
         return torch.segment_reduce(states_TD, "sum", lengths=lengths_N, unsafe=True)
 
     counts_N1 = lengths_N.clamp(min=1)[:, None]
-    modes: dict[str, Callable[[], Tensor]] = {
+    ways: dict[str, Callable[[], Tensor]] = {
         "cls": lambda: states_TD[starts_N],
         "max": lambda: torch.segment_reduce(kept_TD, "max", lengths=lengths_N, unsafe=True, initial=_LOWEST),
         "mean": lambda: total(kept_TD) / counts_N1,
@@ -39,5 +38,4 @@ def pooled(hidden_TD: Tensor, batch: PackedBatch, pooling: Pooling, prompt_token
         "weightedmean": lambda: total(kept_TD * weights_T1) / total(weights_T1).clamp(min=1),
         "lasttoken": lambda: states_TD[ends_N - 1],
     }
-    wanted = pooling.get_pooling_mode_str().split("+")
-    return torch.cat([pool() for mode, pool in modes.items() if mode in wanted], dim=1)
+    return torch.cat([pool() for mode, pool in ways.items() if mode in modes.split("+")], dim=1)

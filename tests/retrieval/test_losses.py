@@ -14,11 +14,11 @@ from sentence_transformers import losses as dense
 from sentence_transformers.util import pairwise_dot_score
 from torch import Tensor, nn
 
-from flatcoat.retrieval.colbert import UnpaddedColBERT
 from flatcoat.retrieval.collator import Collator
 from flatcoat.retrieval.encoding import unpad_backbone
 from flatcoat.retrieval.losses import LossSettings, make_loss
 from flatcoat.retrieval.mini_batches import mini_batches
+from flatcoat.retrieval.unpadded import UnpaddedColBERT
 
 MakeFolder = Callable[..., Path]
 

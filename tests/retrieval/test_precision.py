@@ -78,8 +78,8 @@ def test_the_weights_stay_what_they_were(
     assert np.array_equal(rows(again, texts[:4]), rows(loaded["fp32"], texts[:4]))
 
 
-def test_training_sees_the_weights(loaded: Loaded) -> None:
-    model = loaded["int8"].model
+def test_training_sees_the_weights(folder: Path, loaded: Loaded) -> None:
+    model = type(loaded["int8"]).load(folder, "int8", device="cpu").model
     kind = "token_embeddings" if isinstance(model, ColBERT) else "sentence_embedding"
     model(model.tokenize(["cats purr"]))[kind][..., 0].sum().backward()
     parts = ("Wqkv.weight", "Wi.weight", "Wo.weight")
@@ -92,9 +92,10 @@ def test_training_sees_the_weights(loaded: Loaded) -> None:
 
 
 def test_checkpoints_in_half_precision_compute_in_float32_on_a_processor(
-    folder: Path, texts: list[str], expected_TD: np.ndarray, tmp_path: Path
+    folder: Path, loaded: Loaded, texts: list[str], expected_TD: np.ndarray, tmp_path: Path
 ) -> None:
-    load_encoder(folder, device="cpu").model.half().save(str(tmp_path), create_model_card=False)
+    model = type(loaded["fp32"]).load(folder, device="cpu").model
+    model.half().save(str(tmp_path), create_model_card=False)
     wide, half = load_encoder(tmp_path, device="cpu"), load_encoder(tmp_path, "fp16", device="cpu")
     assert (wide.contract.precision, half.contract.precision) == ("fp32", "fp16")
     assert half.contract.weights == wide.contract.weights
@@ -119,8 +120,9 @@ def test_precisions_that_there_are_not(
 def test_bytes_are_for_the_processor(make_dense: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules["sentence_transformers.SentenceTransformer"]
     monkeypatch.setattr(module, "get_device_name", lambda: "meta")
-    assert load_encoder(make_dense()).model.device.type == "meta"
-    assert load_encoder(make_dense(), "int8").model.device.type == "cpu"
+    by_library = {"trust_remote_code": False}
+    assert load_encoder(make_dense(), **by_library).model.device.type == "meta"
+    assert load_encoder(make_dense(), "int8", **by_library).model.device.type == "cpu"
     with pytest.raises(FlatcoatError, match="8-bit inference is for CPUs, and the model is on meta"):
         load_encoder(make_dense(), "int8", device="meta")
 

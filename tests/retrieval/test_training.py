@@ -9,10 +9,11 @@ import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
-from flatcoat.retrieval.colbert import ColbertEncoder, UnpaddedColBERT
+from flatcoat.retrieval.colbert import ColbertEncoder
 from flatcoat.retrieval.encoding import unpad_backbone
 from flatcoat.retrieval.losses import LossSettings
 from flatcoat.retrieval.training import Hyperparameters, Watching, step_count, train
+from flatcoat.retrieval.unpadded import UnpaddedColBERT
 
 MakeFolder = Callable[..., Path]
 
