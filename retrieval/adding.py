@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..indexing.chunking import chunk
+from ..indexing.cutting import CountTokens
 from ..indexing.documents import Document, Passage
 from ..indexing.sources import FileState
 from .pipeline import ahead
@@ -45,6 +45,9 @@ class Added:
     skipped: list[Skip] = field(default_factory=list)
 
 
+Cut = Callable[[Document, CountTokens], list[Passage]]
+"""A document to its passages, ``indexing.chunking.chunk`` with its lengths chosen."""
+
 Progress = Callable[[Added], None]
 """Called after each batch with what was done so far."""
 
@@ -68,13 +71,13 @@ class Adder:
     """Carries out changes over one writer, counting in ``added``."""
 
     def __init__(
-        self, writer: "Writer", encoder: "Callable[[], Encoder]", passage_tokens: int, on_progress: Progress
+        self, writer: "Writer", encoder: "Callable[[], Encoder]", cut: Cut, on_progress: Progress
     ) -> None:
         """``encoder`` is called when there is something to encode, and not before."""
         self.added = Added()
         self._writer = writer
         self._encoder = encoder
-        self._passage_tokens = passage_tokens
+        self._cut = cut
         self._on_progress = on_progress
 
     def carry_out(self, changes: Iterable[Change], source: int | None = None) -> None:
@@ -95,7 +98,7 @@ class Adder:
     def _chunked(self, change: Change) -> "_Chunked":
         if change.document is None or change.renamed_from is not None:
             return _Chunked(change, [])
-        passages = chunk(change.document, self._encoder().token_counts, self._passage_tokens)
+        passages = self._cut(change.document, self._encoder().token_counts)
         if not passages:
             self.added.skipped.append(Skip(change.id, "empty"))
             change = change._replace(state=change.state and change.state._replace(skipped="empty"))

@@ -87,7 +87,8 @@ def info(
     for source in sources:
         typer.echo(f"made of: {source}")
     typer.echo(f"searched by: {stats.engine}")
-    typer.echo(f"passage length: {contract['passage_tokens']} tokens")
+    overlap = f", {retriever.overlap} of them of the passage before" if retriever.overlap else ""
+    typer.echo(f"passage length: {retriever.passage_tokens} tokens{overlap}")
     for name, value in contract["encoder"].items():
         shown = " ".join(value) if isinstance(value, list) else value
         typer.echo(

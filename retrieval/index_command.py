@@ -35,6 +35,10 @@ Roots = Annotated[
 PassageTokens = Annotated[
     int | None, typer.Option(min=16, help="Tokens of a passage at most, for a new index.")
 ]
+Overlap = Annotated[
+    int | None,
+    typer.Option(min=0, help="Tokens of the passage before that one of text begins with, for a new index."),
+]
 InPrecision = Annotated[
     Precision | None,
     typer.Option(help="What a ModernBERT computes in, for a new index; int8 on a CPU. Default there: fp32."),
@@ -65,6 +69,7 @@ def index(
     paths: Roots = None,
     model: Model = None,
     passage_tokens: PassageTokens = None,
+    overlap: Overlap = None,
     precision: InPrecision = None,
     engine: Engine = None,
     bits: Bits = 4,
@@ -79,7 +84,7 @@ def index(
     settings = None if engine is None else EngineSettings(engine, bits, factory=factory)
     new = not (index / "index.sqlite").exists()
     _check(paths or [], new)
-    retriever = _open_or_create(index, model, passage_tokens, precision, settings)
+    retriever = _open_or_create(index, model, passage_tokens, overlap, precision, settings)
 
     def sync(on_progress: "Callable[[Added], None]") -> "Added":
         named = _columns(columns) if columns else None
@@ -157,6 +162,7 @@ def _open_or_create(
     index: Path,
     model: str | None,
     passage_tokens: int | None,
+    overlap: int | None,
     precision: Precision | None,
     engine: EngineSettings | None,
 ) -> "Retriever":
@@ -164,10 +170,11 @@ def _open_or_create(
     from .retriever import Retriever
 
     if not (index / "index.sqlite").exists():
-        return Retriever.create(index, model, passage_tokens, precision, engine or AUTO)
+        return Retriever.create(index, model, passage_tokens, precision, engine or AUTO, overlap or 0)
     retriever = Retriever.open(index, model)
     held: tuple[tuple[str, Any, Any], ...] = (
         ("passage length", passage_tokens, retriever.passage_tokens),
+        ("overlap", overlap, retriever.overlap),
         ("engine", engine, retriever.store.engine),
         ("precision", precision, retriever.contract.precision),
     )

@@ -7,11 +7,13 @@ retriever.search("why is the sky blue?", k=5)
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from .. import FlatcoatError
+from ..indexing.chunking import chunk
 from ..indexing.documents import Document
 from ..indexing.engines import EngineSettings
 from ..indexing.engines import Name as Engine
@@ -36,6 +38,7 @@ class Retriever:
         self.store = store
         self.contract = Contract.from_json(store.contract["encoder"])
         self.passage_tokens = int(store.contract["passage_tokens"])
+        self.overlap = int(store.contract.get("overlap", 0))  # Earlier indexes do not name it.
         if encoder is not None:
             self.contract.require(encoder.contract)
         self._encoder = encoder
@@ -49,16 +52,20 @@ class Retriever:
         passage_tokens: int | None = None,
         precision: Precision | None = None,
         index: Engine | EngineSettings = "auto",
+        overlap: int = 0,
     ) -> "Retriever":
         """Make an empty index at ``path``.
 
         ``model`` is an encoder, a checkpoint's folder or its name on the hub (None: the one inside flatcoat).
         ``passage_tokens`` bounds a passage; by default it is what the model reads of a document, 512 at most.
-        ``precision`` is what a model given by name computes in, here and when the index is opened. ``index``
-        searches it: "exact", "plaid", "faiss", or "auto", which is exact as long as that is as fast.
-        Raises FlatcoatError where the path is taken, or the model or its precision is unknown.
+        A model given by name reads on to where its positions end, which may hold whole documents.
+        ``overlap`` is how many tokens of the passage before a passage of text may begin with, at most half of
+        it; code is cut without. ``precision`` is what a model given by name computes in, here and when the
+        index is opened. ``index`` searches it: "exact", "plaid", "faiss", or "auto", which is exact as long
+        as that is as fast. Raises FlatcoatError where the path is taken, or the model or its precision is
+        unknown.
         """
-        encoder = _load(model, precision)
+        encoder = _load(model, precision, passage_tokens)
         own = encoder.contract.precision
         if precision not in (None, own):
             raise FlatcoatError(
@@ -70,9 +77,11 @@ class Retriever:
             raise FlatcoatError(
                 f"passage_tokens {tokens}: from 16 to {limit}, what the model reads, is possible"
             )
+        if not 0 <= overlap <= tokens // 2:
+            raise FlatcoatError(f"overlap {overlap}: from 0 to {tokens // 2}, half of a passage, is possible")
         engine = EngineSettings(index) if isinstance(index, str) else index
         engine.validate_for(encoder.contract.shape)
-        contract = {"encoder": encoder.contract.to_json(), "passage_tokens": tokens}
+        contract = {"encoder": encoder.contract.to_json(), "passage_tokens": tokens, "overlap": overlap}
         store = Store.create(path, contract, engine)
         return Retriever(store, encoder)
 
@@ -99,7 +108,7 @@ class Retriever:
     def _checked(self, model: "str | Path | Encoder") -> "Encoder":
         from .load import fast_here
 
-        encoder = _load(model, fast_here(self.contract.precision))
+        encoder = _load(model, fast_here(self.contract.precision), self.contract.document_length)
         self.contract.require(encoder.contract)
         return encoder
 
@@ -147,7 +156,8 @@ class Retriever:
     @contextmanager
     def _adding(self, on_progress: Progress) -> "Iterator[tuple[Writer, Adder]]":
         with self.store.writer() as writer:
-            yield writer, Adder(writer, lambda: self.encoder, self.passage_tokens, on_progress)
+            cut = partial(chunk, max_tokens=self.passage_tokens, overlap=self.overlap)
+            yield writer, Adder(writer, lambda: self.encoder, cut, on_progress)
             writer.compact(full=False)
 
     def remove(self, document_ids: Iterable[str]) -> int:
@@ -199,9 +209,13 @@ def _nothing_in(places: "Sequence[Path | str]", added: Added) -> str:
     return f"nothing to index in {', '.join(map(str, places))}{why}"
 
 
-def _load(model: "str | Path | Encoder | None", precision: Precision | None) -> "Encoder":
-    if model is None or isinstance(model, str | Path):
-        from .load import load_encoder
+def _load(model: "str | Path | Encoder | None", precision: Precision | None, length: int | None) -> "Encoder":
+    """A model given by name reads documents of ``length`` tokens, where its own length is less."""
+    if model is not None and not isinstance(model, str | Path):
+        return model
+    from .load import load_encoder
 
-        return load_encoder(model, precision)
-    return model
+    encoder = load_encoder(model, precision)
+    if length is not None and length > encoder.contract.document_length:
+        encoder.read_documents(length)
+    return encoder

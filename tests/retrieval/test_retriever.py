@@ -1,6 +1,7 @@
 """Retriever end to end with a small random model: what is added is what is found."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +216,32 @@ def test_long_documents_become_passages_that_the_model_reads_whole(tmp_path: Pat
     lines = sorted(result.lines for result in results)
     assert [line for first, last in lines for line in range(first, last + 1)] == list(range(1, 61))
     assert Retriever.open(tmp_path / "index", encoder).add([Document("long", text, "Animals")]).unchanged == 1
+
+
+def test_passages_begin_with_the_end_of_the_one_before(tmp_path: Path, encoder: Encoder) -> None:
+    text = "\n".join(f"Line {number} says that cats purr and dogs bark." for number in range(60))
+    retriever = Retriever.create(tmp_path / "index", encoder, passage_tokens=64, overlap=24)
+    retriever.add([Document("long", text)])
+    lines = sorted(
+        result.lines for result in Retriever.open(tmp_path / "index", encoder).search("cats", k=100)
+    )
+    assert all(first < next_first <= last for (first, last), (next_first, _) in pairwise(lines))
+    assert (lines[0][0], lines[-1][1]) == (1, 60)
+    with pytest.raises(FlatcoatError, match="overlap 33: from 0 to 32, half of a passage"):
+        Retriever.create(tmp_path / "new", encoder, passage_tokens=64, overlap=33)
+
+
+def test_a_model_given_by_name_reads_as_far_as_it_can(tmp_path: Path, make_colbert: MakeFolder) -> None:
+    model = make_colbert()
+    text = "\n".join(f"Line {number} says that cats purr and dogs bark." for number in range(30))
+    retriever = Retriever.create(tmp_path / "index", model, passage_tokens=900)
+    assert retriever.contract.document_length == 900
+    assert retriever.add([Document("long", text)]).passages == 1
+    again = Retriever.open(tmp_path / "index")
+    assert again.encoder.contract.document_length == 900
+    assert again.search("cats purr")[0].lines == (1, 30)
+    with pytest.raises(FlatcoatError, match="passage_tokens 99999: from 16 to "):
+        Retriever.create(tmp_path / "new", model, passage_tokens=99_999)
 
 
 def many(count: int, stop_at: int | None = None) -> Iterator[Document]:
