@@ -10,8 +10,8 @@ from . import FlatcoatError, __version__
 from .backbone.memory import reuse_freed_memory
 from .eval import commands as evaluation
 from .recipes import commands as training
-from .recipes import data_commands as training_data
 from .retrieval import commands as retrieval
+from .retrieval import data_commands as training_data
 
 app = typer.Typer(
     no_args_is_help=True,

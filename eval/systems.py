@@ -137,7 +137,7 @@ class Bm25System:
 
     def describe(self) -> dict[str, Any]:
         """What BM25 is computed with."""
-        from .bm25 import SETTINGS, STEMMER, STOP_WORDS
+        from ..indexing.bm25 import SETTINGS, STEMMER, STOP_WORDS
 
         return {"kind": "bm25", **SETTINGS, "stop_words": STOP_WORDS, "stemmer": STEMMER}
 
@@ -145,7 +145,7 @@ class Bm25System:
         self, dataset: RetrievalDataset, k: int, folder: Path | None, on_progress: Progress
     ) -> Searched:
         """Nothing is kept in ``folder``."""
-        from .bm25 import Bm25
+        from ..indexing.bm25 import Bm25
 
         meter = Meter()
         with meter.stage("build"):

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from flatcoat import FlatcoatError
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.types import Hits
-from flatcoat.recipes.data_commands import app
 from flatcoat.retrieval.colbert import ColbertEncoder
 from flatcoat.retrieval.corpus_search import CorpusSearcher
+from flatcoat.retrieval.data_commands import app
 from flatcoat.retrieval.dense import DenseEncoder
 from flatcoat.retrieval.negatives import Collection, MiningCounts, MiningSettings, mine
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..retrieval.commands import AsJson
-from ..retrieval.examples import write_examples
+from .commands import AsJson
+from .examples import write_examples
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from ..retrieval.negatives import Collection, Searcher
+    from .negatives import Collection, Searcher
 
 app = typer.Typer()
 
@@ -43,9 +43,9 @@ def mine(
     as_json: AsJson = False,
 ) -> None:
     """Find documents that look like answers to the queries of DATA and are none."""
-    from ..retrieval.console import progress_bar
-    from ..retrieval.negatives import Collection, MiningCounts, MiningSettings
-    from ..retrieval.negatives import mine as mined
+    from .console import progress_bar
+    from .negatives import Collection, MiningCounts, MiningSettings
+    from .negatives import mine as mined
 
     began = time.monotonic()
     query, _, document = columns.partition(",")
@@ -79,8 +79,8 @@ def score(
     ] = None,
 ) -> None:
     """Add a teacher's scores to the rows of FILE; what was cut off goes on where it was."""
-    from ..retrieval.console import progress_bar
-    from ..retrieval.teacher import load_teacher, score_file
+    from .console import progress_bar
+    from .teacher import load_teacher, score_file
 
     with progress_bar() as progress:
         task = progress.add_task("loading the teacher", total=None)
@@ -106,12 +106,12 @@ def _searcher(
 ) -> "Searcher":
     documents = collection.documents
     if model == _BM25:
-        from ..eval.bm25 import Bm25
+        from ..indexing.bm25 import Bm25
 
         progress.update(task, description="indexing the words")
         return Bm25(documents.items())
-    from ..retrieval.corpus_search import CorpusSearcher
-    from ..retrieval.load import load_encoder
+    from .corpus_search import CorpusSearcher
+    from .load import load_encoder
 
     progress.update(task, description="encoding the corpus", total=len(documents))
     return CorpusSearcher(

@@ -12,7 +12,7 @@ import bm25s
 import numpy as np
 from bm25s.tokenization import Tokenized
 
-from ..indexing.types import Hits
+from .types import Hits
 
 SETTINGS = {"method": "lucene", "k1": 1.5, "b": 0.75}
 STOP_WORDS, STEMMER = "english", "porter"

@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from flatcoat.eval.bm25 import Bm25
 from flatcoat.eval.datasets import load_beir
 from flatcoat.eval.metrics import evaluate
 from flatcoat.eval.systems import Bm25System
+from flatcoat.indexing.bm25 import Bm25
 
 TEXTS = {"a": "cats sleep all day", "b": "the dog runs and runs", "c": "a cat watches the dog", "d": ""}
 
