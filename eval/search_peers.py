@@ -144,7 +144,7 @@ def _xtr_warp() -> list[Engine]:
 
 
 def _build_pylate(kind: str, vectors: TokenVectors, folder: Path, **settings: Any) -> None:
-    """From float32, as PyLate's models give them: xtr-warp-rs computes in what it gets, in float16 slowly."""
+    """In float32, as PyLate's models give them."""
     ids = [str(position) for position in range(len(vectors))]
     documents = [vectors_TD.astype(np.float32) for vectors_TD in vectors]
     _pylate(kind, folder, **settings).add_documents(ids, documents)

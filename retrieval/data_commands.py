@@ -80,11 +80,12 @@ def score(
 ) -> None:
     """Add a teacher's scores to the rows of FILE; what was cut off goes on where it was."""
     from .console import progress_bar
-    from .teacher import load_teacher, score_file
+    from .rerank import load_cross_encoder
+    from .teacher import score_file
 
     with progress_bar() as progress:
         task = progress.add_task("loading the teacher", total=None)
-        model = load_teacher(teacher, max_length)
+        model = load_cross_encoder(teacher, max_length=max_length)
         scored = score_file(
             file,
             output,

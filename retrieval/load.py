@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -93,8 +94,13 @@ def is_late_interaction(name_or_path: str | Path, local_files_only: bool = False
     values = _json(name_or_path, "config_sentence_transformers.json", local_files_only)
     if values is not None:
         return values.get("model_type") == "ColBERT" or values.get("similarity_fn_name") == "MaxSim"
+    return "HF_ColBERT" in architectures(name_or_path, local_files_only)
+
+
+def architectures(name_or_path: str | Path, local_files_only: bool = False) -> Sequence[str]:
+    """The classes that a checkpoint's config.json names."""
     config = _json(name_or_path, "config.json", local_files_only) or {}
-    return "HF_ColBERT" in (config.get("architectures") or ())
+    return config.get("architectures") or ()
 
 
 def _json(name_or_path: str | Path, file: str, local_files_only: bool) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ import numpy as np
 from .. import FlatcoatError
 from ..indexing.types import TokenVectors, Vectors
 from .encoding import loading
-from .load import load_encoder
+from .load import architectures, load_encoder
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -48,26 +48,32 @@ def load_reranker(name_or_path: str | Path, **options: Any) -> Reranker:
 
     Raises FlatcoatError where there is no such model, or a cross-encoder gives other than one score a pair.
     """
+    if not any(kind.endswith("ForSequenceClassification") for kind in architectures(name_or_path)):
+        return EncoderReranker(load_encoder(name_or_path, **options))
+    return CrossEncoderReranker(load_cross_encoder(name_or_path, **options), str(name_or_path))
+
+
+def load_cross_encoder(name_or_path: str | Path, **options: Any) -> "CrossEncoder":
+    """A model that reads query and document together; ``options`` go to sentence-transformers' CrossEncoder.
+
+    Raises FlatcoatError where there is no such model, or it gives other than one score a pair.
+    """
     from sentence_transformers import CrossEncoder
-    from transformers import AutoConfig
 
     with loading(name_or_path):
-        kinds = AutoConfig.from_pretrained(str(name_or_path)).architectures or []
-    if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
-        return EncoderReranker(load_encoder(name_or_path, **options))
-    with loading(name_or_path):
         model = CrossEncoder(str(name_or_path), **options)
-    return CrossEncoderReranker(model, str(name_or_path))
+    if model.num_labels != 1:
+        count = model.num_labels
+        raise FlatcoatError(
+            f"cross-encoder {name_or_path} gives {count} scores a pair: one that gives one is needed"
+        )
+    return model
 
 
 class CrossEncoderReranker:
     """Reads query and document together: a ``sentence_transformers.CrossEncoder`` of one score."""
 
     def __init__(self, model: "CrossEncoder", name: str) -> None:
-        if model.num_labels != 1:
-            raise FlatcoatError(
-                f"cross-encoder {name} gives {model.num_labels} scores a pair: one that gives one is needed"
-            )
         self.model, self.name = model, name
 
     def describe(self) -> dict[str, Any]:

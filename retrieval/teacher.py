@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from .. import FlatcoatError
 from ..backbone.packing import budget_batches
 from .data import jsonl_rows, parquet_rows
-from .encoding import loading
 from .examples import Row
 
 if TYPE_CHECKING:
@@ -20,22 +19,6 @@ _ROWS_AT_ONCE = 256
 
 _CHARACTERS = 65_536
 """Of the queries and documents of one forward: about TOKEN_BUDGET tokens of English."""
-
-
-def load_teacher(name: str, max_length: int | None = None) -> "CrossEncoder":
-    """A cross-encoder by folder or hub name, reading ``max_length`` tokens of a query with its document.
-
-    Raises FlatcoatError where there is no such model, or one that gives more than one score.
-    """
-    from sentence_transformers import CrossEncoder
-
-    with loading(name):
-        teacher = CrossEncoder(name, max_length=max_length)
-    if teacher.config.num_labels != 1:
-        raise FlatcoatError(
-            f"{name} gives {teacher.config.num_labels} scores a pair: a teacher with one is wanted"
-        )
-    return teacher
 
 
 def score_file(

@@ -9,7 +9,8 @@ from sentence_transformers import CrossEncoder
 
 from flatcoat import FlatcoatError
 from flatcoat.retrieval import teacher as teaching
-from flatcoat.retrieval.teacher import load_teacher, score_file
+from flatcoat.retrieval.rerank import load_cross_encoder
+from flatcoat.retrieval.teacher import score_file
 
 WORDS = ["the", "sky", "is", "blue", "because", "air", "scatters", "short", "waves", "of", "light"]
 
@@ -48,7 +49,7 @@ def test_scores_are_those_of_single_pairs(
 ) -> None:
     monkeypatch.setattr(teaching, "_ROWS_AT_ONCE", 4)
     monkeypatch.setattr(teaching, "_CHARACTERS", 200)
-    teacher, told = load_teacher(str(cross_encoder)), []
+    teacher, told = load_cross_encoder(str(cross_encoder)), []
     output = tmp_path / "scored.jsonl"
     assert score_file(mined, output, teacher, told.append) == len(WORDS)
     assert told == [4, 8, 11]
@@ -64,7 +65,11 @@ def test_a_run_that_was_cut_off_goes_on(
     cross_encoder: Path, mined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(teaching, "_ROWS_AT_ONCE", 3)
-    teacher, whole, cut = load_teacher(str(cross_encoder)), tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    teacher, whole, cut = (
+        load_cross_encoder(str(cross_encoder)),
+        tmp_path / "whole.jsonl",
+        tmp_path / "cut.jsonl",
+    )
     score_file(mined, whole, teacher)
     text = whole.read_bytes()
     # in the middle of the fifth line
@@ -82,13 +87,13 @@ def test_an_output_of_other_rows_is_left_alone(cross_encoder: Path, mined: Path,
     output.write_text(json.dumps({"query": "other", "document": "rows", "scores": [1.0]}) + "\n")
     before = output.read_text()
     with pytest.raises(FlatcoatError, match=r"scored\.jsonl:1 is not the same row as in the input"):
-        score_file(mined, output, load_teacher(str(cross_encoder)))
+        score_file(mined, output, load_cross_encoder(str(cross_encoder)))
     assert output.read_text() == before
 
 
 def test_what_is_no_teacher(bert_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FlatcoatError, match="neither a folder nor reachable"):
-        load_teacher("nobody/no-such-teacher")
+        load_cross_encoder("nobody/no-such-teacher")
     CrossEncoder(str(bert_folder), num_labels=3, device="cpu").save(str(tmp_path / "three"))
-    with pytest.raises(FlatcoatError, match="gives 3 scores a pair: a teacher with one is wanted"):
-        load_teacher(str(tmp_path / "three"))
+    with pytest.raises(FlatcoatError, match="gives 3 scores a pair: one that gives one is needed"):
+        load_cross_encoder(str(tmp_path / "three"))
