@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 Work = TypeVar("Work")
 Done = TypeVar("Done")
@@ -16,11 +16,30 @@ def cores() -> int:
 
 
 def spread(function: Callable[[Work], Done], work: Iterable[Work]) -> list[Done]:
-    """``[function(piece) for piece in work]``, the pieces taken by whichever core is free."""
+    """``[function(piece) for piece in work]``, the pieces taken by whichever core is free.
+
+    The caller takes pieces too, and waits for no helper that has not begun: waking a thread may take
+    milliseconds where its core is busy.
+    """
     pieces = list(work)
-    if len(pieces) < 2 or cores() < 2:
+    helpers = min(cores(), len(pieces)) - 1
+    if helpers < 1:
         return [function(piece) for piece in pieces]
-    return list(_pool().map(function, pieces))
+    done: list[Done | None] = [None] * len(pieces)
+    waiting = iter(range(len(pieces)))  # each number comes to one thread alone
+
+    def take() -> None:
+        for index in waiting:
+            done[index] = function(pieces[index])
+
+    helping = [_pool().submit(take) for _ in range(helpers)]
+    try:
+        take()
+    finally:
+        raised = [helper.exception() for helper in helping if not helper.cancel()]
+    for error in filter(None, raised):
+        raise error
+    return cast(list[Done], done)
 
 
 def pieces(size: int, step: int) -> Iterator[slice]:
@@ -30,7 +49,7 @@ def pieces(size: int, step: int) -> Iterator[slice]:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cores(), "flatcoat-index")
+    return ThreadPoolExecutor(max(1, cores() - 1), "flatcoat-index")
 
 
 if hasattr(os, "register_at_fork"):
