@@ -36,6 +36,9 @@ _SCANNED_TOKENS = 1 << 21
 _LISTED = 32
 """Passages taken from the lists for each candidate."""
 
+_SCORED_AT_LEAST, _MET_AT_LEAST = 16, 2_048
+"""Passages, by residuals and by centroids, that take longer than handing them to another core."""
+
 
 class Settings(NamedTuple):
     """How thoroughly to search."""
@@ -173,7 +176,7 @@ class PlaidIndex(Generic[Id]):
         with self._scorer.scored(query_UD, spread) as query:
             parts = self._candidates(query, parts, settings, spread)
             score = partial(_score, query=query, levels=self._levels, scales=self._codec.scales)
-            scores_N = np.concatenate(score_each(parts, np.float32, score, spread))
+            scores_N = np.concatenate(score_each(parts, np.float32, score, spread, _SCORED_AT_LEAST))
         at_N = np.concatenate([part.at for part in parts])
         order = np.lexsort((at_N, -scores_N))[:k]
         rows = self._snapshot.rows[at_N[order]].tolist()
@@ -189,7 +192,7 @@ class PlaidIndex(Generic[Id]):
             parts = others + (self._from_lists(listed, query, settings, spread) if listed else [])
         if sum(len(part.at) for part in parts) <= settings.n_candidates:
             return parts
-        totals = score_each(parts, np.int32, partial(_interact, query=query), spread)
+        totals = score_each(parts, np.int32, partial(_interact, query=query), spread, _MET_AT_LEAST)
         return best(parts, totals, settings.n_candidates)
 
     def _tokens(self, parts: list[Part]) -> int:

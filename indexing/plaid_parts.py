@@ -32,11 +32,15 @@ def in_turn(function: Callable[[Any], Any], work: Iterable[Any]) -> list[Any]:
 
 
 def score_each(
-    parts: list[Part], dtype: type, kernel: Callable[[Part, np.ndarray], None], spread: Spread
+    parts: list[Part],
+    dtype: type,
+    kernel: Callable[[Part, np.ndarray], None],
+    spread: Spread,
+    at_least: int,
 ) -> list[np.ndarray]:
-    """A score for each passage of each part, pieces of about equal size on every core."""
+    """A score for each passage of each part, on every core in pieces of a size, ``at_least`` so large."""
     scores = [np.empty(len(part.at), dtype) for part in parts]
-    step = max(16, -(-sum(map(len, scores)) // (4 * cores())))
+    step = max(at_least, -(-sum(map(len, scores)) // (4 * cores())))
     work = [
         (part.only(here), out[here])
         for part, out in zip(parts, scores, strict=True)

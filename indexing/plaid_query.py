@@ -15,7 +15,7 @@ from .plaid_kernels import centroid_scores, nearest_centroids, query_bytes
 from .plaid_parts import Spread
 from .residual import Codec
 
-_FLOOR_SAMPLE = 256  # centroids
+_AT_LEAST = 4_096  # centroids that take longer than handing them to another core
 
 
 @dataclass
@@ -61,7 +61,7 @@ class QueryScorer:
         self._rows_KP = as_rows(codec.centroids_KP)
         centroids_KD = codec.centroids_KP[:, : codec.width] * self._step
         self._longest = float(np.linalg.norm(centroids_KD, axis=1).max())
-        self._sample_KD = centroids_KD[:_FLOOR_SAMPLE]
+        self._mean_D = centroids_KD.mean(axis=0)
         self._room: dict[int, list[ScoredQuery]] = {}
 
     @contextmanager
@@ -80,9 +80,9 @@ class QueryScorer:
             array[:] = 0
         query_bytes(query_UD, *query.columns)
         panels = len(query.scores_HKC)
-        # No score is above |query token| x |longest centroid|; one below the middling cannot matter.
+        # No score is above |query token| x |longest centroid|; one below the average cannot matter.
         high_U = np.linalg.norm(query_UD, axis=1) * self._longest
-        reach = max(float((high_U - (self._sample_KD @ query_UD.T).mean(axis=0)).max()), 1e-6)
+        reach = max(float((high_U - query_UD @ self._mean_D).max()), 1e-6)
         lows, steps = np.zeros((2, panels * COLUMNS), np.float32)
         lows[: query.tokens], steps[: query.tokens] = high_U - reach, 255 / reach
         units = query.columns[2] * self._step
@@ -94,4 +94,4 @@ class QueryScorer:
             centroid_scores(self._rows_KP, *bounds, query.columns, places, *scores)
 
         count = len(self._rows_KP)
-        spread(some, pieces(count, -(-count // (cores() * ROWS)) * ROWS))
+        spread(some, pieces(count, max(_AT_LEAST, -(-count // (cores() * ROWS)) * ROWS)))
