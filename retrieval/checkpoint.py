@@ -83,6 +83,7 @@ class LateCheckpoint(Checkpoint):
         super().__init__(find)
         _require(len(self) > 1 and all(isinstance(module, _Dense) for module in list(self)[1:]))
         said = _json(find, "config_sentence_transformers.json")
+        _require(all(isinstance(said[name], str) for name in ("query_prefix", "document_prefix")))
         self.query_prefix: str = said["query_prefix"]
         self.document_prefix: str = said["document_prefix"]
         self.query_length = int(said["query_length"])
@@ -122,7 +123,7 @@ class _Backbone(nn.Module):
     def __init__(self, find: Find) -> None:
         super().__init__()
         said = _json(find, "sentence_bert_config.json")
-        _require(not said.get("do_lower_case"))
+        _require(said.keys() <= {"max_seq_length", "do_lower_case"} and not said.get("do_lower_case"))
         config = _json(find, "config.json")
         dtype = config.get("dtype", config.get("torch_dtype"))
         _require(dtype in (None, "float32") and config["model_type"] == "modernbert")

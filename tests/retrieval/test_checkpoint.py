@@ -114,10 +114,12 @@ def changed(folder: Path, copy: Path, file: str, **values: Any) -> Path:
         ("tokenizer_config.json", {"add_prefix_space": True}),
         ("tokenizer_config.json", {"truncation_side": "left"}),
         ("sentence_bert_config.json", {"do_lower_case": True}),
+        ("sentence_bert_config.json", {"model_args": {}}),
         ("config.json", {"dtype": "float16"}),
         ("1_Dense/config.json", {"activation_function": "torch.nn.modules.activation.GELU"}),
         ("1_Dense/config.json", {"module_input_name": "cls"}),
         ("config_sentence_transformers.json", {"query_prefix": "a token that is not there "}),
+        ("config_sentence_transformers.json", {"query_prefix": None}),
         ("config_sentence_transformers.json", {"query_length": None}),
     ],
 )
