@@ -104,7 +104,8 @@ def _tidy(axes: "Axes", times: "Axis") -> None:
     times.set_major_formatter("{x:g}")
     low, high = times.get_view_interval()
     if high < 100 * low:
-        times.set_minor_formatter(lambda time, _: f"{time:g}" if f"{time:.0e}"[0] in "25" else "")
+        labelled = "25" if high > 10 * low else "23456789"
+        times.set_minor_formatter(lambda time, _: f"{time:g}" if f"{time:.0e}"[0] in labelled else "")
 
 
 def _label_around(axes: "Axes", points: Sequence[_Point]) -> None:
