@@ -194,6 +194,7 @@ def write_recipe(folder: Path, text: str) -> Path:
         (["search", "x", "--index", "{index}", "--where", "lang"], "has no operator"),
         (["search", "x", "--index", "{index}", "--where", "=python"], "names no field"),
         (["index", "{tree}", "--index", "{index}", "--passage-tokens", "20"], "its passage length stays"),
+        (["index", "{tree}", "--index", "{index}", "--overlap", "20"], "its overlap stays 0"),
         (["index", "{tree}", "--index", "{index}", "--engine", "plaid"], "its engine stays auto"),
         (["search", "x", "--index", "{index}", "--recall", "2"], "Invalid value for '--recall'"),
         (["train", "{recipe}"], "unknown key training.batchsize; did you mean batch_size?"),

@@ -209,3 +209,10 @@ def test_only_candidates_are_reranked(encoder, dataset):
         query: set(run) for query, run in candidates.items()
     }
     assert any(list(found[query]) != list(candidates[query]) for query in found)
+
+
+def test_bm25_on_nfcorpus_comes_out_as_published(real_data):
+    """bm25s reports 32.1."""
+    dataset = load_beir(real_data / "nfcorpus", "test")
+    run = search(Bm25System(), dataset, 100).run
+    assert evaluate(run, dataset.qrels).mean["ndcg@10"] == pytest.approx(0.321, abs=0.002)
