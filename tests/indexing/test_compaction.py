@@ -351,7 +351,7 @@ def test_readers_never_see_a_compaction(make, engine: EngineSettings) -> None:
 
 
 BIG = """
-import resource, sys
+import sys, threading, time
 from pathlib import Path
 import numpy as np
 from flatcoat.indexing.documents import Passage
@@ -359,6 +359,15 @@ from flatcoat.indexing.engines import EngineSettings
 from flatcoat.indexing.store import Store
 from flatcoat.indexing.types import TokenVectors
 
+peak = 0
+
+def watch():
+    global peak
+    while True:
+        peak = max(peak, int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]))
+        time.sleep(0.01)
+
+threading.Thread(target=watch, daemon=True).start()
 random = np.random.default_rng(0)
 store = Store.create(Path(sys.argv[1]), {}, EngineSettings("plaid", centroids=1024))
 with store.writer() as writer:
@@ -370,13 +379,16 @@ with store.writer() as writer:
     del values_TD
     writer.compact(budget=1 << 27)
 assert store.stats().engine == "plaid" and store.verify() == []
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+print(peak >> 10)
 """
 
 
 @pytest.mark.slow
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    """3 million tokens, 768 MB of float16, are coded in a process that holds less than half of them."""
+    """3 million tokens, 768 MB of float16, are coded in a process that holds less than half of them.
+
+    Mapped pages are not counted: they go when memory is short, and kernels map as many at once as they like.
+    """
     script = [sys.executable, "-c", BIG, str(tmp_path / "index")]
     printed = subprocess.run(script, capture_output=True, check=True, text=True).stdout
     assert int(printed) < 384
