@@ -58,14 +58,16 @@ class Checkpoint(nn.Sequential):
         modules = _json(find, "modules.json")
         kinds = [module["type"].rpartition(".")[2] for module in modules]
         _require(kinds[0] == "Transformer" and modules[0]["path"] == "")
+        # Before the weights: where it is another library's, they would be read twice.
+        tokenizer = FastTokenizer(_present(find, "tokenizer.json"), _json(find, "tokenizer_config.json"))
         first = _Backbone(find)
         super().__init__(first)
+        self.tokenizer = tokenizer
         self.rows = first.auto_model.config.vocab_size
         self.folder = _present(find, "config.json").parent
         for kind, module in zip(kinds[1:], modules[1:], strict=True):
             self.append(_module(kind, find, module["path"]))
         _require({parameter.dtype for parameter in self.parameters()} == {torch.float32})
-        self.tokenizer = FastTokenizer(_present(find, "tokenizer.json"), _json(find, "tokenizer_config.json"))
 
     @property
     def device(self) -> torch.device:

@@ -13,9 +13,19 @@ _UNUSED = {
     "clean_up_tokenization_spaces",
     "extra_special_tokens",
     "is_local",
+    "max_length",
+    "model_input_names",
+    "model_max_length",
+    "pad_to_multiple_of",
+    "pad_token_type_id",
+    "padding_side",
+    "stride",
+    "tokenizer_class",
+    "truncation_side",
+    "truncation_strategy",
 }
-_UNUSED |= {"max_length", "model_input_names", "pad_to_multiple_of", "pad_token_type_id", "padding_side"}
-_UNUSED |= {"stride", "tokenizer_class", "truncation_side", "truncation_strategy", "model_max_length"}
+"""Settings that are read elsewhere, or change no ids."""
+
 _NAMED = ("bos_token", "cls_token", "eos_token", "mask_token", "pad_token", "sep_token", "unk_token")
 
 
