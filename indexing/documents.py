@@ -1,5 +1,6 @@
 """What goes into an index: documents as they were read, passages as they are searched."""
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -47,3 +48,11 @@ class Passage:
     def searchable(self) -> str:
         """The text that is encoded: title and section, where there are any, then the passage."""
         return " ".join(part for part in (self.title, self.section, self.text) if part)
+
+
+def normalized(text: str) -> str:
+    """How all text is stored and compared: in Unicode's form NFC, half a surrogate pair as U+FFFD."""
+    if text.isascii():
+        return text
+    paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return unicodedata.normalize("NFC", paired.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))

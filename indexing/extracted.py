@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from .. import FlatcoatError
-from .documents import Heading
+from .documents import Heading, normalized
 
 
 class Unreadable(FlatcoatError):
@@ -20,6 +20,5 @@ class Extracted(NamedTuple):
 
 
 def cleaned(text: str) -> str:
-    r"""``text`` with \n as its only line end, and without what no database holds: NUL and half surrogates."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
-    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    r"""``normalized`` with \n as its only line end, and without NUL, at which some databases end a text."""
+    return normalized(text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd"))
