@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .array_files import WrittenFile
+from .checksums import row_checksum
 from .schema import integers
 
 
@@ -72,7 +73,9 @@ def new_segment(connection: sqlite3.Connection, rows: np.ndarray, vectors: int) 
     insert = "INSERT INTO segments(passages, vectors, live, live_vectors) VALUES (?1, ?2, ?1, ?2)"
     number = connection.execute(insert, [len(rows), vectors]).lastrowid
     assert number is not None
-    connection.execute("INSERT INTO segment_rows VALUES (?, ?)", [number, rows.astype("<i8").tobytes()])
+    written = rows.astype("<i8").tobytes()
+    row = number, written, row_checksum(number, written)
+    connection.execute("INSERT INTO segment_rows VALUES (?, ?, ?)", row)
     return number
 
 
@@ -85,8 +88,8 @@ def new_file_number(connection: sqlite3.Connection) -> int:
 
 def enter_files(connection: sqlite3.Connection, number: int, files: Iterable[WrittenFile]) -> None:
     """Name the files of a segment."""
-    rows = ((file.name, number, file.name.split(".")[1], file.bytes, file.sha256) for file in files)
-    connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", rows)
+    for file in files:
+        _enter_file(connection, number, file.name.split(".")[1], file)
 
 
 def derived_file(connection: sqlite3.Connection, kind: str) -> tuple[str, int] | None:
@@ -99,5 +102,9 @@ def replace_derived_file(connection: sqlite3.Connection, kind: str, file: Writte
     """Let ``file`` be the one of its kind (None: let there be none)."""
     connection.execute("DELETE FROM files WHERE segment IS NULL AND kind = ?", [kind])
     if file:
-        row = file.name, None, kind, file.bytes, file.sha256
-        connection.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", row)
+        _enter_file(connection, None, kind, file)
+
+
+def _enter_file(connection: sqlite3.Connection, segment: int | None, kind: str, file: WrittenFile) -> None:
+    row = file.name, segment, kind, file.bytes, file.sha256
+    connection.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?)", (*row, row_checksum(*row)))

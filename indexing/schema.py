@@ -13,12 +13,14 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
 from .. import FlatcoatError
+from .checksums import row_checksum
 
-FORMAT = 3
+FORMAT = 4
 DATABASE = "index.sqlite"
 SEGMENTS = "segments"
 LOCK = "writer.lock"
@@ -26,38 +28,52 @@ _UNFINISHED = "index.sqlite.new"
 
 # AUTOINCREMENT: a passage row or segment number is never used twice, so that what an old snapshot found
 # is either still that passage or gone. Title, section and text live in the FTS5 table alone, beside the parts
-# of their camelCase words. A source is a folder or file that documents were read from, its path relative to
-# the index; ``file_states`` remembers what each of its files was when it was read, or why it was not. A state
-# goes with its document, so that a file whose state is known is in the index or was skipped.
+# of their camelCase words.
+#
+# A source is a folder or file that documents were read from, its path relative to the index; ``reading`` says
+# how it is read. A document of a source is that of one of its files or rows, called ``name`` there: ``state``
+# is what the file was when it was read and ``digest`` its content. They stand in the document's own row, so
+# that no cut can leave a file known whose document is lost. ``skipped_files`` are those without a document.
 #
 # Opening must not list every passage: ``segment_rows`` holds the passage row of each position (int64), and a
 # trigger keeps count of what lives, ``passages`` and ``vectors`` being what was written. Files without a
 # segment are derived from all of them: the codec and FAISS's.
+#
+# ``checksum`` is ``checksums.row_checksum`` of the other columns of its row, a document's that of its passages
+# too. What has none can be told from the rest: ``verify`` does.
 _TABLES = """
 BEGIN;
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE sources(
     key INTEGER PRIMARY KEY,
     path TEXT NOT NULL UNIQUE,
-    prefix TEXT NOT NULL
-);
-CREATE TABLE file_states(
-    source INTEGER NOT NULL REFERENCES sources(key) ON DELETE CASCADE,
-    name TEXT NOT NULL,
+    prefix TEXT NOT NULL,
+    reading TEXT NOT NULL,
     state TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    skipped TEXT NOT NULL,
-    PRIMARY KEY (source, name)
-) WITHOUT ROWID;
+    seal TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+);
 CREATE TABLE documents(
     key INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     title TEXT NOT NULL,
     hash TEXT NOT NULL,
     metadata TEXT NOT NULL,
-    source INTEGER REFERENCES sources(key)
+    source INTEGER REFERENCES sources(key) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 );
-CREATE INDEX documents_by_source ON documents(source);
+CREATE UNIQUE INDEX documents_by_source ON documents(source, name) WHERE source IS NOT NULL;
+CREATE TABLE skipped_files(
+    source INTEGER NOT NULL REFERENCES sources(key) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (source, name)
+) WITHOUT ROWID;
 CREATE TABLE segments(
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     passages INTEGER NOT NULL,
@@ -67,14 +83,16 @@ CREATE TABLE segments(
 );
 CREATE TABLE segment_rows(
     segment INTEGER PRIMARY KEY REFERENCES segments(number) ON DELETE CASCADE,
-    rows BLOB NOT NULL
+    rows BLOB NOT NULL,
+    checksum INTEGER NOT NULL
 );
 CREATE TABLE files(
     name TEXT PRIMARY KEY,
     segment INTEGER REFERENCES segments(number) ON DELETE CASCADE,
     kind TEXT NOT NULL,
     bytes INTEGER NOT NULL,
-    sha256 TEXT NOT NULL
+    sha256 TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX files_by_segment ON files(segment);
 CREATE UNIQUE INDEX one_of_a_kind ON files(kind) WHERE segment IS NULL;
@@ -89,16 +107,12 @@ CREATE TABLE passages(
 CREATE INDEX passages_by_document ON passages(document);
 CREATE INDEX passages_by_segment ON passages(segment);
 CREATE VIRTUAL TABLE texts USING fts5(
-    title, section, text, parts, tokenize = 'porter unicode61 remove_diacritics 2'
+    title, section, text, parts,
+    tokenize = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
 );
 CREATE TRIGGER passages_delete AFTER DELETE ON passages BEGIN
     DELETE FROM texts WHERE rowid = old.row;
     UPDATE segments SET live = live - 1, live_vectors = live_vectors - old.vectors WHERE number = old.segment;
-END;
-CREATE TRIGGER documents_delete AFTER DELETE ON documents WHEN old.source IS NOT NULL BEGIN
-    DELETE FROM file_states WHERE source = old.source AND name = substr(
-        old.id, 1 + (SELECT length(prefix) FROM sources WHERE key = old.source)
-    );
 END;
 """
 
@@ -126,8 +140,8 @@ def create(path: Path, contract: dict[str, Any], engine: dict[str, Any]) -> None
     try:
         connection.executescript(_TABLES)
         values = {"format": FORMAT, "contract": contract, "engine": engine, "generation": 0}
-        rows = [(key, json.dumps(value, allow_nan=False)) for key, value in values.items()]
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+        for key, value in {**values, "uuid": uuid4().hex}.items():
+            write_meta(connection, key, value)
         connection.execute("COMMIT")
     except (TypeError, ValueError) as error:
         raise FlatcoatError(f"the contract of {path} cannot be written as JSON: {error}") from error
@@ -151,8 +165,10 @@ def read_meta(connection: sqlite3.Connection, key: str) -> Any:
 
 
 def write_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:
-    """Set ``key`` in the meta table."""
-    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+    """Set ``key`` in the meta table; ValueError where ``value`` is no JSON."""
+    text = json.dumps(value, allow_nan=False)
+    row = key, text, row_checksum(key, text)
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", row)
 
 
 def integers(cursor: Iterable[tuple[int, ...]]) -> np.ndarray:

@@ -147,7 +147,30 @@ class Store:
     def documents_of(self, source: int) -> list[str]:
         """The ids of the documents that were read from a source."""
         with self._reading() as connection:
-            return [id for (id,) in connection.execute("SELECT id FROM documents WHERE source = ?", [source])]
+            query = "SELECT id FROM documents WHERE source = ? ORDER BY key"
+            return [id for (id,) in connection.execute(query, [source])]
+
+    def names_of(self, source: int, after: str = "", limit: int = 10_000) -> list[str]:
+        """What a source calls its documents: the next ``limit`` names behind ``after``, in their order."""
+        query = "SELECT name FROM documents WHERE source = ? AND name > ? ORDER BY name LIMIT ?"
+        with self._reading() as connection:
+            return [name for (name,) in connection.execute(query, (source, after, limit))]
+
+    def held(self, source: int | None, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Id and content hash of documents, by name within their source (None: by id, of those without)."""
+        column = "id" if source is None else "name"
+        query = (
+            f"SELECT {column}, id, hash FROM documents"
+            f" WHERE source IS ? AND {column} IN (SELECT value FROM json_each(?))"
+        )
+        with self._reading() as connection:
+            rows = connection.execute(query, (source, json.dumps(names))).fetchall()
+        return {name: (id, hash) for name, id, hash in rows}
+
+    def holds(self, id: str) -> bool:
+        """Whether there is a document of this id."""
+        with self._reading() as connection:
+            return connection.execute("SELECT 1 FROM documents WHERE id = ?", [id]).fetchone() is not None
 
     def sources(self) -> list[tables.Source]:
         """The folders and files that documents were read from."""

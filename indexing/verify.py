@@ -35,10 +35,6 @@ _CROSS_REFERENCES = {
         "SELECT count(*) FROM files WHERE kind = 'values'"
         " AND EXISTS (SELECT 1 FROM files WHERE kind = 'codec')"
     ),
-    "files that were read and have no document": (
-        "SELECT count(*) FROM file_states JOIN sources ON key = source"
-        " WHERE skipped = '' AND name != '' AND prefix || name NOT IN (SELECT id FROM documents)"
-    ),
     "documents with unreadable metadata": "SELECT count(*) FROM documents WHERE NOT json_valid(metadata)",
 }
 

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import FlatcoatError
 from . import catalog, compaction, schema, sources
+from .checksums import document_checksum, row_checksum
 from .documents import Document, Metadata, Passage
 from .engines import EngineSettings
 from .lexical import camel_parts
@@ -19,7 +20,7 @@ from .segments import MOST_PASSAGES, Stored, as_stored, sweep, take, write_segme
 from .snapshots import Snapshots
 from .types import Shape, TokenVectors, Vectors
 
-_NO_HASHES: Mapping[str, str] = MappingProxyType({})
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Writer:
@@ -29,6 +30,7 @@ class Writer:
         self._path = path
         self._segments = path / schema.SEGMENTS
         self._snapshots = Snapshots(self._segments)
+        self._changed: set[int] = set()  # keys of documents, or of such as are gone by now
         try:
             self._connection = schema.connect(path / schema.DATABASE)
             # EXTRA also fsyncs the folder when the journal goes: a commit survives a power cut. Without
@@ -43,15 +45,17 @@ class Writer:
         self,
         passages: Sequence[Passage],
         vectors: Vectors,
-        hashes: Mapping[str, str] = _NO_HASHES,
+        hashes: Mapping[str, str] = _NOTHING,
         source: int | None = None,
+        names: Mapping[str, str] = _NOTHING,
     ) -> None:
         """Add documents, each with all its passages; a document that is there already is replaced.
 
-        ``vectors`` holds one text a passage, in the same order, and becomes one segment, or several beyond
+        ``vectors`` holds one text per passage, in the same order, and becomes one segment, or several beyond
         65,536 passages. ``hashes`` gives the content hash of these documents by id; those of others are
-        passed over. ``source`` is the key of what they were read from. Raises FlatcoatError, and adds
-        nothing, where passages, vectors and index do not fit.
+        passed over. ``source`` is the key of what they were read from, ``names`` what they are called there,
+        by id (by default the id less the source's prefix). Raises FlatcoatError, and adds nothing, where
+        passages, vectors and index do not fit, or an id is that of a document of another source.
         """
         documents = _by_document(passages)
         if len(vectors) != len(passages):
@@ -61,9 +65,13 @@ class Writer:
         if not passages:
             return
         with self._all_or_nothing():
+            self._require_unclaimed(documents, source)
             self._delete(documents)
+            prefix = self._prefix(source)
             keys = {
-                id: self._insert_document(passage, hashes.get(id, ""), source)
+                id: self._insert_document(
+                    passage, hashes.get(id, ""), source, names.get(id, id.removeprefix(prefix))
+                )
                 for id, passage in documents.items()
             }
             self._require_shape(vectors)
@@ -78,40 +86,84 @@ class Writer:
         with self._all_or_nothing():
             return self._delete(document_ids)
 
-    def rename(self, old_id: str, document: Document, hash: str) -> None:
+    def rename(self, old_id: str, document: Document, hash: str, name: str | None = None) -> None:
         """Give a document another id, title and metadata; its passages keep their vectors.
 
-        The vectors still speak of the old title, full-text search of the new.
+        ``name`` is what it is called in its source now (by default the id less the source's prefix). The
+        vectors still speak of the old title, full-text search of the new. FlatcoatError where there is no
+        such document, or the new id is that of a document of another source.
         """
         with self._all_or_nothing():
-            self._delete([document.id])
-            update = (
-                "UPDATE documents SET id = ?, title = ?, hash = ?, metadata = ? WHERE id = ? RETURNING key"
+            held = self._connection.execute("SELECT key, source FROM documents WHERE id = ?", [old_id])
+            key, source = held.fetchone() or (None, None)
+            if key is None:
+                raise FlatcoatError(f"document {old_id!r} is not in the index: add it instead")
+            if document.id != old_id:
+                self._require_unclaimed([document.id], source)
+                self._delete([document.id])
+            called = document.id.removeprefix(self._prefix(source)) if name is None else name
+            metadata = _metadata_json(document.id, document.metadata)
+            self._connection.execute(
+                "UPDATE documents SET id = ?, title = ?, hash = ?, metadata = ?, name = ? WHERE key = ?",
+                (document.id, document.title, hash, metadata, called, key),
             )
-            values = (
-                document.id,
-                document.title,
-                hash,
-                _metadata_json(document.id, document.metadata),
-                old_id,
-            )
-            ((key,),) = self._connection.execute(update, values).fetchall()
             self._retitle(key, document.title)
+            self._changed.add(key)
 
-    def enter_sources(self, roots: Sequence[sources.Root]) -> list[sources.Source]:
+    def enter_sources(
+        self, roots: Sequence[sources.Root], reading: sources.Reading | None = None
+    ) -> list[sources.Source]:
         """The sources at these places, new ones made: ``sources.enter``."""
         with self._all_or_nothing():
-            return sources.enter(self._connection, self._path, roots)
+            return sources.enter(self._connection, self._path, roots, reading)
+
+    def forget_source(self, source: int) -> int:
+        """Drop a source and its documents; returns how many there were."""
+        with self._all_or_nothing():
+            count = "SELECT count(*) FROM documents WHERE source = ?"
+            (documents,) = self._connection.execute(count, [source]).fetchone()
+            self._connection.execute("DELETE FROM sources WHERE key = ?", [source])
+            return documents
+
+    def finish_source(self, source: sources.Source, state: str) -> None:
+        """Remember what a file of rows was when all of it had been read."""
+        with self._all_or_nothing():
+            sources.set_state(self._connection, source, state)
 
     def remember(self, source: int, states: Iterable[tuple[str, sources.FileState]]) -> None:
-        """Set what the files of a source were when they were read."""
-        with self._all_or_nothing():
-            sources.remember(self._connection, source, states)
+        """Set what the files of a source were when they were read, by name.
 
-    def forget(self, source: int, names: Iterable[str]) -> None:
-        """Drop what is known of files that are gone; their documents are removed by ``remove``."""
+        A file that was skipped has no document any more; FlatcoatError where one that was read has none.
+        """
         with self._all_or_nothing():
-            sources.forget(self._connection, source, names)
+            for name, state in states:
+                self._forget(source, name)
+                if state.skipped:
+                    self._connection.execute(
+                        "DELETE FROM documents WHERE source = ? AND name = ?", (source, name)
+                    )
+                    row = source, name, state.state, state.skipped
+                    insert = "INSERT INTO skipped_files VALUES (?, ?, ?, ?, ?)"
+                    self._connection.execute(insert, (*row, row_checksum(*row)))
+                    continue
+                update = (
+                    "UPDATE documents SET state = ?, digest = ? WHERE source = ? AND name = ? RETURNING key"
+                )
+                values = state.state, state.digest, source, name
+                document = self._connection.execute(update, values).fetchone()
+                if document is None:
+                    raise FlatcoatError(f"{name!r} has no document in the index: add that first")
+                self._changed.add(document[0])
+
+    def remove_named(self, source: int, names: Iterable[str]) -> int:
+        """Remove what a source calls so, documents and skipped files; returns how many documents."""
+        delete = "DELETE FROM documents WHERE source = ? AND name = ?"
+        removed = 0
+        with self._all_or_nothing():
+            for name in names:
+                self._forget(source, name)
+                removed += self._connection.execute(delete, (source, name)).rowcount
+        return removed
 
     def compact(self, full: bool = True, budget: int = 1 << 30) -> None:
         """Commit, then merge segments, train and index anew as ``compaction`` says, and commit that.
@@ -130,6 +182,7 @@ class Writer:
         self._require_transaction()
         try:
             self._connection.execute("DELETE FROM segments WHERE live = 0")
+            self._write_checksums()
             if self._connection.total_changes > self._changes_at_begin:
                 schema.write_meta(
                     self._connection, "generation", schema.read_meta(self._connection, "generation") + 1
@@ -151,6 +204,7 @@ class Writer:
         self._connection.execute("BEGIN IMMEDIATE")
         self._sweep()
         self._changes_at_begin = self._connection.total_changes
+        self._changed.clear()
 
     def _sweep(self) -> None:
         sweep(self._segments, {name for (name,) in self._connection.execute("SELECT name FROM files")})
@@ -219,12 +273,38 @@ class Writer:
                 "UPDATE texts SET title = ?, parts = ? WHERE rowid = ?", (title, parts, row)
             )
 
-    def _insert_document(self, passage: Passage, hash: str, source: int | None) -> int:
-        insert = "INSERT INTO documents(id, title, hash, metadata, source) VALUES (?, ?, ?, ?, ?)"
+    def _forget(self, source: int, name: str) -> None:
+        self._connection.execute("DELETE FROM skipped_files WHERE source = ? AND name = ?", (source, name))
+
+    def _prefix(self, source: int | None) -> str:
+        found = self._connection.execute("SELECT prefix FROM sources WHERE key = ?", [source]).fetchone()
+        return found[0] if found else ""
+
+    def _require_unclaimed(self, ids: Iterable[str], source: int | None) -> None:
+        query = (
+            "SELECT coalesce(path, 'add()') FROM documents LEFT JOIN sources ON sources.key = source"
+            " WHERE id = ? AND source IS NOT ?"
+        )
+        for id in ids:
+            if other := self._connection.execute(query, (id, source)).fetchone():
+                raise FlatcoatError(
+                    f"document {id!r} is in index {self._path} already, from {other[0]}: "
+                    "give the new one another id, or remove that one first"
+                )
+
+    def _write_checksums(self) -> None:
+        update = "UPDATE documents SET checksum = ? WHERE key = ?"
+        for key in self._changed:
+            with suppress(KeyError):  # It has been removed since.
+                self._connection.execute(update, (document_checksum(self._connection, key), key))
+
+    def _insert_document(self, passage: Passage, hash: str, source: int | None, name: str) -> int:
+        insert = "INSERT INTO documents VALUES (NULL, ?, ?, ?, ?, ?, ?, '', '', 0)"
         id = passage.document_id
-        row = (id, passage.title, hash, _metadata_json(id, passage.metadata), source)
+        row = (id, passage.title, hash, _metadata_json(id, passage.metadata), source, name)
         key = self._connection.execute(insert, row).lastrowid
         assert key is not None
+        self._changed.add(key)
         return key
 
     def _insert_passage(self, passage: Passage, place: tuple[int, int, int, int]) -> None:

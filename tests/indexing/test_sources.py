@@ -103,8 +103,45 @@ def test_a_renamed_document_keeps_its_vectors(store: Store, folders: list[Path])
     assert store.verify() == []
 
 
-def test_verify_finds_a_file_whose_document_is_lost(store: Store, folders: list[Path]) -> None:
+def test_a_file_is_not_remembered_without_its_document(store: Store, folders: list[Path]) -> None:
     with store.writer() as writer:
         (source,) = writer.enter_sources(folders[2:])
-        writer.remember(source.key, [("a", FileState("1:1", "digest"))])
-    assert store.verify() == ["database: 1 files that were read and have no document"]
+        with pytest.raises(FlatcoatError, match="'a' has no document in the index"):
+            writer.remember(source.key, [("b", FileState("2:2", skipped="binary")), ("a", FileState("1:1"))])
+    assert store.file_states(source.key) == {}
+
+
+def test_a_source_replaces_no_document_of_another(store: Store, folders: list[Path]) -> None:
+    with store.writer() as writer:
+        one, two = writer.enter_sources(folders[1:])
+        writer.add([Passage("a", "text of one")], VECTORS[:1], source=one.key)
+        writer.add([Passage("mine", "text of my own")], VECTORS[:1])
+        for id, source in (("a", two.key), ("a", None), ("mine", one.key)):
+            with pytest.raises(FlatcoatError, match=f"document '{id}' is in index .* already, from "):
+                writer.add([Passage(id, "another text")], VECTORS[:1], source=source)
+        with pytest.raises(FlatcoatError, match=r"'mine' .* from add\(\): give the new one another id"):
+            writer.rename("a", Document("mine", "text of one"), "hash")
+        writer.add([Passage("a", "changed")], VECTORS[:1], source=one.key)
+    assert sorted(store.document_hashes()) == ["a", "mine"]
+    assert store.bm25("changed", 5).ids
+
+
+def test_a_source_is_forgotten_with_its_documents(store: Store, folders: list[Path]) -> None:
+    with store.writer() as writer:
+        one, two = writer.enter_sources(folders[1:])
+        for source in (one, two):
+            writer.add([Passage(f"{source.prefix}a", "text")], VECTORS[:1], source=source.key)
+            writer.remember(source.key, [("b", FileState("2:2", skipped="binary"))])
+        assert writer.forget_source(one.key) == 1
+    assert store.sources() == [two]
+    assert list(store.document_hashes()) == [f"{two.prefix}a"]
+    assert store.file_states(one.key) == {}
+    assert store.verify() == []
+
+
+def test_a_prefix_is_not_one_that_ids_have(store: Store, folders: list[Path]) -> None:
+    with store.writer() as writer:
+        (three,) = writer.enter_sources(folders[2:])
+        writer.add([Passage("docs/a", "a folder below three")], VECTORS[:1], source=three.key)
+        (docs,) = writer.enter_sources(folders[:1])
+    assert docs.prefix == "docs-2/"
