@@ -39,8 +39,8 @@ _UNFINISHED = "index.sqlite.new"
 # trigger keeps count of what lives, ``passages`` and ``vectors`` being what was written. Files without a
 # segment are derived from all of them: the codec and FAISS's.
 #
-# ``checksum`` is ``checksums.row_checksum`` of the other columns of its row, a document's that of its passages
-# too. What has none can be told from the rest: ``verify`` does.
+# ``checksum`` is ``checksums.row_checksum`` of the other columns of its row; a document's is that of its
+# passages too. What has none can be told from the rest: ``verify`` does.
 _TABLES = """
 BEGIN;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;

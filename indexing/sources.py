@@ -58,11 +58,10 @@ class Reading:
         """What ``to_json`` gave; FlatcoatError where it is anything else."""
         try:
             columns = values.get("columns")
-            texts = columns and columns["text"]
             return Reading(
-                _patterns(values.get("include")),
-                _patterns(values.get("exclude")),
-                columns and Columns(**columns | {"text": texts if isinstance(texts, str) else tuple(texts)}),
+                _texts(values.get("include")),
+                _texts(values.get("exclude")),
+                columns and _columns(columns),
                 values.get("encoding"),
             )
         except (AttributeError, KeyError, TypeError) as error:
@@ -202,8 +201,14 @@ def _seal(connection: sqlite3.Connection, path: str) -> str:
     return hmac.new(secret, content, hashlib.sha256).hexdigest() if secret else ""
 
 
-def _patterns(came: Any) -> tuple[str, ...] | None:
-    return None if came is None else tuple(str(pattern) for pattern in came)
+def _columns(values: dict[str, Any]) -> Columns:
+    text = values["text"]
+    text = text if isinstance(text, str) else _texts(text)
+    return Columns(**values | {"text": text, "metadata": _texts(values["metadata"])})
+
+
+def _texts(came: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if came is None else tuple(map(str, came))
 
 
 def _without_dots(path: Path) -> Path:
