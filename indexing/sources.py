@@ -4,6 +4,7 @@ The ids of a folder's documents are paths below it, those of rows their own, tha
 source whose ids could be those of another puts a prefix before them.
 """
 
+import codecs
 import hashlib
 import hmac
 import json
@@ -17,12 +18,17 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .. import FlatcoatError
 from .checksums import row_checksum
+from .documents import normalized
 from .rows import Columns, is_rows
 from .schema import read_meta
 from .user_secret import user_secret
+from .walking import patterns_spec, printable
 
 Root: TypeAlias = Path | str
 """A folder or file, or the name of what is none."""
+
+_BYTES = "bytes:"
+"""Before the hexadecimal bytes of a path that no text can hold."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,18 @@ class Reading:
     columns: Columns | None = None
     encoding: str | None = None
 
+    def validate(self) -> None:
+        """FlatcoatError where a pattern is malformed or a charset unknown."""
+        for patterns in (self.include, self.exclude):
+            patterns_spec(patterns or ())
+        if self.encoding is not None:
+            try:
+                codecs.lookup(self.encoding)
+            except (LookupError, ValueError) as error:
+                raise FlatcoatError(
+                    f"encoding {self.encoding!r} is unknown: name a charset, such as cp1252"
+                ) from error
+
     def over(self, remembered: "Reading") -> "Reading":
         """``remembered``, but for what is given here."""
         given = {name: value for name, value in vars(self).items() if value is not None}
@@ -52,6 +70,15 @@ class Reading:
     def to_json(self) -> dict[str, Any]:
         """JSON values of what is given."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def describe(self) -> str:
+        """What is given, in words behind the source's path."""
+        words = []
+        for name, value in self.to_json().items():
+            if isinstance(value, dict):
+                value = [f"{part}={_joined(columns, '+')}" for part, columns in value.items() if columns]
+            words.append(f"{name} {_joined(value, ', ')}")
+        return f" ({'; '.join(words)})" if words else ""
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "Reading":
@@ -111,7 +138,12 @@ def place(index: Path, source: Source) -> Root:
     """Where a source's files are now."""
     if is_name(source.path):
         return source.path
-    return Path(os.path.normpath(index.resolve() / source.path))
+    path = (
+        os.fsdecode(bytes.fromhex(source.path[len(_BYTES) :]))
+        if source.path.startswith(_BYTES)
+        else source.path
+    )
+    return Path(os.path.normpath(index.resolve() / path))
 
 
 def canonical(root: Root, index: Path) -> Root:
@@ -138,6 +170,8 @@ def enter(
     What ``reading`` gives they remember from now on. FlatcoatError where a root is inside another or holds
     one.
     """
+    if reading:
+        reading.validate()
     wanted = list(dict.fromkeys(canonical(root, index) for root in roots))
     known = {place(index, source): source for source in sources(connection)}
     alone = sum(isinstance(root, Path) for root in {*known, *wanted}) == 1
@@ -177,9 +211,11 @@ def is_name(path: str) -> bool:
     return path == "-" or path.startswith("datasets:")
 
 
-def label(path: str) -> str:
-    """A short name of a source's path."""
-    return "stdin" if path == "-" else path if is_name(path) else Path(path).name
+def label(root: Root) -> str:
+    """A short name of a root, as it may stand before ids."""
+    if isinstance(root, str):
+        return "stdin" if root == "-" else root
+    return normalized(printable(root.name)) or "root"
 
 
 def _write(connection: sqlite3.Connection, source: Source) -> None:
@@ -205,6 +241,10 @@ def _columns(values: dict[str, Any]) -> Columns:
     text = values["text"]
     text = text if isinstance(text, str) else _texts(text)
     return Columns(**values | {"text": text, "metadata": _texts(values["metadata"])})
+
+
+def _joined(value: object, separator: str) -> str:
+    return value if isinstance(value, str) else separator.join(value)  # type: ignore[arg-type]
 
 
 def _texts(came: Iterable[str] | None) -> tuple[str, ...] | None:
@@ -248,7 +288,10 @@ def _one_holds_the_other(root: Path, other: Path) -> bool:
 
 
 def _relative(root: Root, index: Path) -> str:
-    return root if isinstance(root, str) else os.path.relpath(root, index.resolve())
+    if isinstance(root, str):
+        return root
+    path = os.path.relpath(root, index.resolve())
+    return path if path == printable(path) else _BYTES + os.fsencode(path).hex()
 
 
 def _is_folder(root: Root) -> bool:
@@ -262,14 +305,13 @@ def _is_file(root: Root) -> bool:
 def _prefix(connection: sqlite3.Connection, root: Root, known: Mapping[Root, Source]) -> str:
     """Of a new source: empty where no other can have the same ids."""
     if _is_folder(root):
-        return _free_prefix(connection, Path(root).name, known)
+        return _free_prefix(connection, label(root), known)
     if _is_file(root):
         file = Path(root)
         rivals = any(_is_file(other) and Path(other).name == file.name for other in known)
-        return _free_prefix(connection, file.parent.name, known) if rivals else ""
+        return _free_prefix(connection, label(file.parent), known) if rivals else ""
     rivals = any(not _is_folder(other) and not _is_file(other) for other in known)
-    name = root.name if isinstance(root, Path) else label(root)
-    return _free_prefix(connection, name, known) if rivals else ""
+    return _free_prefix(connection, label(root), known) if rivals else ""
 
 
 def _free_prefix(connection: sqlite3.Connection, name: str, known: Mapping[Root, Source]) -> str:

@@ -156,16 +156,18 @@ class Store:
         with self._reading() as connection:
             return [name for (name,) in connection.execute(query, (source, after, limit))]
 
-    def held(self, source: int | None, names: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Id and content hash of documents, by name within their source (None: by id, of those without)."""
+    def document(self, source: int | None, name: str) -> tuple[str, str] | None:
+        """Id and content hash of what a source calls so (None: of a document without one, by its id)."""
         column = "id" if source is None else "name"
-        query = (
-            f"SELECT {column}, id, hash FROM documents"
-            f" WHERE source IS ? AND {column} IN (SELECT value FROM json_each(?))"
-        )
+        query = f"SELECT id, hash FROM documents WHERE source IS ? AND {column} = ?"
         with self._reading() as connection:
-            rows = connection.execute(query, (source, json.dumps(names))).fetchall()
-        return {name: (id, hash) for name, id, hash in rows}
+            return connection.execute(query, (source, name)).fetchone()
+
+    def count_of(self, source: int) -> int:
+        """How many documents were read from a source."""
+        with self._reading() as connection:
+            query = "SELECT count(*) FROM documents WHERE source = ?"
+            return connection.execute(query, [source]).fetchone()[0]
 
     def holds(self, id: str) -> bool:
         """Whether there is a document of this id."""
@@ -176,6 +178,17 @@ class Store:
         """The folders and files that documents were read from."""
         with self._reading() as connection:
             return tables.sources(connection)
+
+    def source_at(self, root: tables.Root) -> tables.Source:
+        """The source that was read from ``root``; FlatcoatError where there is none."""
+        held = self.sources()
+        root = root if isinstance(root, str) and tables.is_name(root) else Path(root)
+        wanted = tables.canonical(root, self.path)
+        for source in held:
+            if tables.place(self.path, source) == wanted:
+                return source
+        known = ", ".join(str(tables.place(self.path, source)) for source in held) or "none"
+        raise FlatcoatError(f"{root} is no source of index {self.path}; its sources: {known}")
 
     def file_states(self, source: int) -> dict[str, tables.FileState]:
         """What the files of a source were when they were read, by name."""

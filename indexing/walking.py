@@ -34,7 +34,7 @@ class File(NamedTuple):
 
     ``name`` is its posix path relative to the folder, or its own name where it was named itself: printable,
     with backslashes doubled and other escapes behind a single one, so that no two files share a name.
-    ``state`` is "size:mtime_ns", or "" where the clock is too coarse to tell yet.
+    ``state`` is what ``file_state`` says.
     """
 
     name: str
@@ -62,7 +62,7 @@ def list_files(
     as in .gitignore. What is left out goes to ``on_skip``, a folder once. FlatcoatError where a pattern is
     malformed.
     """
-    chosen = _Chosen(_spec(include) if include else None, _spec(exclude))
+    chosen = _Chosen(patterns_spec(include) if include else None, patterns_spec(exclude))
     return _listed(root, chosen, on_skip, max_bytes)
 
 
@@ -192,13 +192,22 @@ def _file(entry: _Entry, chosen: _Chosen, max_bytes: int) -> File | str:
         return "not a regular file"
     if status.st_size > max_bytes:
         return f"over {max_bytes:,} bytes"
-    is_fresh = time.time_ns() - status.st_mtime_ns < _FRESH_NS
-    return File(
-        printable(entry.name), entry.path, "" if is_fresh else f"{status.st_size}:{status.st_mtime_ns}"
-    )
+    return File(printable(entry.name), entry.path, file_state(status))
 
 
-def _spec(patterns: Sequence[str]) -> GitIgnoreSpec:
+def file_state(status: os.stat_result) -> str:
+    """Size, inode, times of change and of writing in ns; "" where the clock is too coarse to tell yet.
+
+    As in git: a file that replaces one of equal size and time has another inode, one that was overwritten or
+    renamed another time of change.
+    """
+    if time.time_ns() - status.st_mtime_ns < _FRESH_NS:
+        return ""
+    return f"{status.st_size}:{status.st_ino}:{status.st_ctime_ns}:{status.st_mtime_ns}"
+
+
+def patterns_spec(patterns: Sequence[str]) -> GitIgnoreSpec:
+    """What matches patterns as in .gitignore; FlatcoatError where one is malformed."""
     try:
         return GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:

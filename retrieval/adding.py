@@ -2,24 +2,30 @@
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..indexing.cutting import CountTokens
-from ..indexing.documents import Document, Passage
-from ..indexing.sources import FileState
+from ..indexing.documents import Document, Passage, checked, normalized
+from ..indexing.sources import FileState, Source, label, place
 from .pipeline import ahead
 
 if TYPE_CHECKING:
+    from ..indexing.store import Store
     from ..indexing.types import Vectors
     from ..indexing.writer import Writer
     from .encoding import Encoder
 
 BATCH = 1_000
 """Passages encoded and committed together: what a cut-off run loses at most."""
+
+_IN_FLIGHT = 10
+"""More batches than are ever between their making and their commit."""
 
 
 class Skip(NamedTuple):
@@ -33,9 +39,11 @@ class Skip(NamedTuple):
 class Added:
     """What a call did; documents whose content the index held already are ``unchanged``.
 
-    ``bytes`` are of the texts that were encoded.
+    All that was ``found`` is indexed (``documents``), unchanged, renamed or skipped. ``bytes`` are of the
+    texts that were encoded.
     """
 
+    found: int = 0
     documents: int = 0
     passages: int = 0
     unchanged: int = 0
@@ -53,16 +61,17 @@ Progress = Callable[[Added], None]
 
 
 class Change(NamedTuple):
-    """What is to become of a document, and what is to be remembered of its ``file`` in the same commit.
+    """A pending change to one document, with what is to be remembered of its file in the same commit.
 
-    A document is stored, under ``renamed_from`` without being encoded. Without one, the document of that id
-    stays as it is, or is taken out where ``state`` says why its file was skipped.
+    A document is stored, under ``renamed_from`` (an id) without being encoded. Without one, the document of
+    that id stays as it is, or is taken out where ``state`` says why its file was skipped. ``name`` is what
+    its source calls it.
     """
 
     id: str
     document: Document | None = None
     hash: str = ""
-    file: str = ""
+    name: str = ""
     state: FileState | None = None
     renamed_from: str | None = None
 
@@ -112,17 +121,18 @@ class Adder:
         self._take_out(batch)
         for change, _ in batch:
             if change.renamed_from is not None and change.document is not None:
-                self._writer.rename(change.renamed_from, change.document, change.hash)
+                self._writer.rename(change.renamed_from, change.document, change.hash, change.name)
                 self.added.renamed += 1
         if vectors is not None:
             passages = [passage for chunked in batch for passage in chunked.passages]
             hashes = {change.id: change.hash for change, _ in batch}
-            self._writer.add(passages, vectors, hashes, source)
+            names = {change.id: change.name for change, _ in batch}
+            self._writer.add(passages, vectors, hashes, source, names)
             self.added.passages += len(passages)
             self.added.documents += sum(bool(chunked.passages) for chunked in batch)
             self.added.bytes += sum(len(passage.text.encode()) for passage in passages)
         if source is not None:
-            states = ((change.file, change.state) for change, _ in batch if change.state is not None)
+            states = ((change.name, change.state) for change, _ in batch if change.state is not None)
             self._writer.remember(source, states)
         self._writer.commit()
 
@@ -164,12 +174,52 @@ def content_hash(document: Document) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def new_or_changed(documents: Iterable[Document], hashes: dict[str, str], added: Added) -> Iterator[Change]:
-    """Changes for the documents that an index with these ``hashes`` by id does not hold as they are."""
-    for document in documents:
+class Ids:
+    """The ids under which an index holds, or is to hold, what a source calls by names of its own.
+
+    An id is the name behind the source's prefix, and where another document has that the name behind the
+    source's: both are kept.
+    """
+
+    def __init__(self, store: "Store", source: Source) -> None:
+        self._store, self._source = store, source
+        self._given: set[str] = set()
+
+    def of(self, name: str) -> str:
+        """The id of a document; of a new one, one that no other has."""
+        held = self._store.document(self._source.key, name)
+        return held[0] if held else self.new(name)
+
+    def new(self, name: str) -> str:
+        """An id that no document has, nor one to which it was given here."""
+        plain = normalized(name)
+        usual = self._source.prefix + plain
+        mine = label(place(self._store.path, self._source))
+        others = (f"{mine}{f'-{number}' if number > 1 else ''}/{plain}" for number in count(1))
+        id = next(id for id in chain([usual], others) if id not in self._given and not self._store.holds(id))
+        self._given.add(id)
+        return id
+
+
+def new_or_changed(
+    documents: Iterable[Document], store: "Store", added: Added, source: Source | None = None
+) -> Iterator[Change]:
+    """Changes for the documents that the index does not hold as they are.
+
+    Those of a ``source`` of rows are called by their ids there. FlatcoatError where one is malformed.
+    """
+    ids = Ids(store, source) if source else None
+    pending: OrderedDict[str, str] = OrderedDict()  # hashes of what may not have been committed yet
+    for document in map(checked, documents):
+        name = document.id
+        id, held = store.document(source.key if source else None, name) or ("", "")
+        if ids:
+            document = replace(document, id=id or ids.new(name))
         digest = content_hash(document)
-        if hashes.get(document.id) == digest:
+        if pending.get(name, held) == digest:
             added.unchanged += 1
-        else:
-            hashes[document.id] = digest
-            yield Change(document.id, document, digest)
+            continue
+        pending[name] = digest
+        if len(pending) > _IN_FLIGHT * BATCH:
+            pending.popitem(last=False)
+        yield Change(document.id, document, digest, name)

@@ -28,6 +28,18 @@ def remove(
 
 
 @app.command()
+def forget(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder or file as info names it.")],
+    index: Existing,
+) -> None:
+    """Forget a folder or file that was indexed, and remove its documents; it need not be there any more."""
+    from .retriever import Retriever
+
+    removed = Retriever.open(index).forget(source)
+    typer.echo(f"{source} forgotten, {removed:,} documents removed")
+
+
+@app.command()
 def compact(index: Existing) -> None:
     """Merge what additions and removals left behind, and train the index anew where it has grown."""
     from .console import progress_bar
@@ -79,13 +91,16 @@ def info(
 
     retriever = Retriever.open(index)
     stats, contract = retriever.info(), retriever.store.contract
-    sources = [str(place(retriever.store.path, source)) for source in retriever.store.sources()]
+    held = [(str(place(retriever.store.path, source)), source) for source in retriever.store.sources()]
     if as_json:
-        typer.echo(json.dumps(stats.to_json() | {"sources": sources, "contract": contract}, indent=2))
+        sources = [path for path, _ in held]
+        reading = {path: source.reading.to_json() for path, source in held}
+        values = {"sources": sources, "reading": reading, "contract": contract}
+        typer.echo(json.dumps(stats.to_json() | values, indent=2))
         return
     typer.echo(f"{index}: {stats.describe()}")
-    for source in sources:
-        typer.echo(f"made of: {source}")
+    for path, source in held:
+        typer.echo(f"made of: {path}{source.reading.describe()}")
     typer.echo(f"searched by: {stats.engine}")
     overlap = f", {retriever.overlap} of them of the passage before" if retriever.overlap else ""
     typer.echo(f"passage length: {retriever.passage_tokens} tokens{overlap}")

@@ -61,6 +61,10 @@ ColumnNames = Annotated[
         metavar="text=BODY,id=KEY,…", help="Which columns of rows hold text (+ joins), id and title."
     ),
 ]
+Encoding = Annotated[
+    str | None,
+    typer.Option(metavar="CHARSET", help="Charset of the texts, such as cp1252. Default: detected."),
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay, and follow what changes.")]
 
 
@@ -77,6 +81,7 @@ def index(
     include: Include = None,
     exclude: Exclude = None,
     columns: ColumnNames = None,
+    encoding: Encoding = None,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
@@ -90,9 +95,10 @@ def index(
         named = _columns(columns) if columns else None
         return retriever.add_files(
             *paths or (),
-            include=include or (),
-            exclude=exclude or (),
+            include=include,
+            exclude=exclude,
             columns=named,
+            encoding=encoding,
             on_progress=on_progress,
         )
 
@@ -149,10 +155,10 @@ def _run(sync: "Callable[[Callable[[Added], None]], Added]", retriever: "Retriev
 def _follow(
     sync: "Callable[[Callable[[Added], None]], Added]", retriever: "Retriever", as_json: bool
 ) -> None:
-    from .sync import all_places
+    from .sync import watched_places
     from .watching import changes
 
-    roots = [root for root in all_places(retriever.store) if isinstance(root, Path)]
+    roots = watched_places(retriever.store)
     typer.echo(f"watching {', '.join(map(str, roots))}; Ctrl-C ends it", err=True)
     for _ in changes(roots, retriever.store.path):
         _run(sync, retriever, as_json)
@@ -203,13 +209,16 @@ def _show(
     counts = {name: getattr(added, name) for name in ("unchanged", "renamed", "removed")}
     if as_json:
         skips = [{"path": skip.path, "reason": skip.reason} for skip in added.skipped]
-        summary = {"added": added.documents, **counts, "skipped": skips}
+        summary = {"found": added.found, "added": added.documents, **counts, "skipped": skips}
         typer.echo(json.dumps(summary | stats.to_json() | {"seconds": round(seconds, 2)}, indent=2))
         return
     done = [f"{added.documents:,} documents indexed ({added.passages:,} passages)"]
-    done += [f"{count:,} {name}" for name, count in counts.items() if count or name == "unchanged"]
-    done.append(f"{len(added.skipped):,} skipped, in {seconds:.1f} s")
-    console.print(f"{index}: {', '.join(done)}", highlight=False, soft_wrap=True)
+    done.append(f"{added.unchanged:,} unchanged")
+    done += [f"{added.renamed:,} renamed"] if added.renamed else []
+    done.append(f"{len(added.skipped):,} skipped")
+    removed = f"; {added.removed:,} removed" if added.removed else ""
+    text = f"{index}: {added.found:,} found: {', '.join(done)}{removed}, in {seconds:.1f} s"
+    console.print(text, highlight=False, soft_wrap=True)
     for reason, count in Counter(skip.reason for skip in added.skipped).most_common():
         example = next(skip.path for skip in added.skipped if skip.reason == reason)
         console.print(

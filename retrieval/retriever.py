@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from .. import FlatcoatError
 from ..indexing.chunking import chunk
-from ..indexing.documents import Document
+from ..indexing.documents import Document, checked_id
 from ..indexing.engines import EngineSettings
 from ..indexing.engines import Name as Engine
 from ..indexing.filters import Condition
+from ..indexing.sources import Reading
 from ..indexing.store import Stats, Store
 from .adding import Added, Adder, Progress, new_or_changed
 from .contract import Contract, Precision
@@ -118,16 +119,20 @@ class Retriever:
         Each batch is committed by itself: what a cut-off run had committed stays, and the same call again
         goes on from there, since documents with unchanged content are passed over.
         """
+        documents = [documents] if isinstance(documents, Document) else documents
+        if not isinstance(documents, Iterable):
+            raise FlatcoatError(f"{type(documents).__name__} came: a Document or several are needed")
         with self._adding(on_progress) as (_, adder):
-            adder.carry_out(new_or_changed(documents, self.store.document_hashes(), adder.added))
+            adder.carry_out(new_or_changed(_counted(documents, adder.added), self.store, adder.added))
         return adder.added
 
     def add_files(
         self,
         *roots: str | Path,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
         columns: "Columns | None" = None,
+        encoding: str | None = None,
         on_progress: Progress = lambda added: None,
     ) -> Added:
         """Add folders and files, and from then on bring them up to date; without any, all that were added.
@@ -135,23 +140,34 @@ class Retriever:
         A root is a folder (less what .gitignore excludes), a file, rows (.jsonl, .csv, .parquet), a BEIR
         folder, "-" for stdin or "datasets:NAME" of the hub. Only what changed is read, and encoded; a renamed
         file keeps its vectors; documents whose file is gone are removed. ``include`` and ``exclude`` are
-        patterns as in .gitignore, ``columns`` names those of rows.
+        patterns as in .gitignore, ``columns`` names those of rows, ``encoding`` the charset of texts (by
+        default it is detected). A source remembers these; without them it is read as before.
 
-        What cannot be read is in ``skipped`` with its reason. Raises FlatcoatError where a root is missing
-        or nothing in all of them could be read.
+        What cannot be read is in ``skipped`` with its reason, a source that is gone too: its documents stay
+        until ``forget``. Raises FlatcoatError where a root that is named is missing, or nothing in all of
+        them could be read.
         """
-        from .sync import Reading, Sync, all_places, found
+        from .sync import Sync, found
 
-        reading = Reading(tuple(include), tuple(exclude), columns)
-        places = list(dict.fromkeys(found(root) for root in roots)) or all_places(self.store)
+        reading = Reading(_patterns(include), _patterns(exclude), columns, encoding)
+        reading.validate()
+        named = [found(root) for root in roots]
         with self._adding(on_progress) as (writer, adder):
-            sync = Sync(self.store, writer, adder, reading)
-            for source, root in zip(writer.enter_sources(places), places, strict=True):
-                sync.bring_up_to_date(source, root)
+            sync = Sync(self.store, writer, adder)
+            for source in writer.enter_sources(named, reading) if named else sync.all_sources(reading):
+                sync.bring_up_to_date(source)
             added = adder.added
             if not (added.documents or added.unchanged or added.renamed or added.removed):
-                raise FlatcoatError(_nothing_in(places, added))
+                raise FlatcoatError(_nothing_in(roots or [self.store.path], added))
         return added
+
+    def forget(self, root: str | Path) -> int:
+        """Forget a folder, file or other source, and remove its documents; returns how many there were.
+
+        It need not be there any more. FlatcoatError where the index has no such source.
+        """
+        with self.store.writer() as writer:
+            return writer.forget_source(self.store.source_at(root).key)
 
     @contextmanager
     def _adding(self, on_progress: Progress) -> "Iterator[tuple[Writer, Adder]]":
@@ -162,8 +178,9 @@ class Retriever:
 
     def remove(self, document_ids: Iterable[str]) -> int:
         """Remove documents; returns how many of them were there."""
+        ids = [document_ids] if isinstance(document_ids, str) else document_ids
         with self.store.writer() as writer:
-            return writer.remove([document_ids] if isinstance(document_ids, str) else document_ids)
+            return writer.remove(map(checked_id, ids))
 
     def compact(self) -> None:
         """Merge what many additions and removals left behind, and train the index anew where it has grown."""
@@ -201,6 +218,16 @@ class Retriever:
     def close(self) -> None:
         """Close the index's database."""
         self.store.close()
+
+
+def _counted(documents: Iterable[Document], added: Added) -> Iterator[Document]:
+    for document in documents:
+        added.found += 1
+        yield document
+
+
+def _patterns(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
 def _nothing_in(places: "Sequence[Path | str]", added: Added) -> str:

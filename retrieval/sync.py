@@ -1,88 +1,114 @@
 """An index kept in step with folders and files: what did not change is not read, what moved is not encoded.
 
-A file is known by its size and time, then by a digest of its content. What cannot be compared so (stdin, data
-sets of the hub) is read again, and only what changed in it is encoded.
+A file is known by its state (size, times, inode), then by a digest of its content. What cannot be compared so
+(stdin, data sets of the hub) is read again, and only what changed in it is encoded.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import FlatcoatError
 from ..indexing.documents import Document
 from ..indexing.readers import read_documents, read_file
-from ..indexing.rows import Columns, is_rows
-from ..indexing.sources import FileState, Root, Source, is_name, place
-from ..indexing.walking import File, list_files
-from .adding import Adder, Change, Skip, content_hash, new_or_changed
+from ..indexing.rows import USUAL, is_rows
+from ..indexing.seen import SeenIds
+from ..indexing.sources import FileState, Reading, Root, Source, is_name, place
+from ..indexing.walking import File, file_state, list_files
+from .adding import Adder, Change, Ids, Skip, content_hash, new_or_changed
 
 if TYPE_CHECKING:
     from ..indexing.store import Store
     from ..indexing.writer import Writer
 
-_WHOLE = ""
-"""The name of a file whose rows are the documents, in its own states."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Which files of a folder count, as patterns like those of .gitignore, and which columns of rows."""
-
-    include: Sequence[str] = ()
-    exclude: Sequence[str] = ()
-    columns: Columns | None = None
-
 
 class Sync:
-    """Brings the documents of one source up to date."""
+    """Brings the documents of sources up to date. A source that cannot be read is skipped, and stays."""
 
-    def __init__(self, store: "Store", writer: "Writer", adder: Adder, reading: Reading) -> None:
+    def __init__(self, store: "Store", writer: "Writer", adder: Adder) -> None:
         self._store = store
         self._writer = writer
         self._adder = adder
-        self._reading = reading
 
-    def bring_up_to_date(self, source: Source, root: Root) -> None:
-        """Read what changed below ``root``, encode what is new, remove what is gone."""
-        if isinstance(root, str) or is_rows(root):
+    def all_sources(self, reading: Reading) -> Iterator[Source]:
+        """The sources that can be read again, as ``reading`` says from now on.
+
+        Standard input cannot. What another user named, or this one on another machine, is not read unasked:
+        an index that came from elsewhere may name any file. FlatcoatError where there is no source.
+        """
+        held = [source for source in self._store.sources() if source.path != "-"]
+        if not held:
+            raise FlatcoatError(
+                f"index {self._store.path} has no folder or file to bring up to date: name one"
+            )
+        for source in held:
+            root = place(self._store.path, source)
+            if not source.is_own:
+                self._leave_out(
+                    str(root), "named by another user or on another machine: name it to have it read"
+                )
+            elif reading.for_root(root).over(source.reading) == source.reading:
+                yield source
+            else:
+                yield from self._writer.enter_sources([root], reading)
+
+    def bring_up_to_date(self, source: Source) -> None:
+        """Read what changed in a source, encode what is new, remove what is gone."""
+        root = place(self._store.path, source)
+        if isinstance(root, Path) and not root.exists():
+            self._leave_out(str(root), "does not exist any more; its documents stay until flatcoat forget")
+        elif isinstance(root, str) or is_rows(root):
             self._sync_rows(source, root)
         else:
             self._sync_files(source, root)
 
     def _sync_rows(self, source: Source, root: Root) -> None:
-        state = "" if isinstance(root, str) else _state(_rows_file(root))
-        known = self._store.file_states(source.key).get(_WHOLE)
-        held = set(self._store.documents_of(source.key))
-        if state and known is not None and known.state == state:
-            self._adder.added.unchanged += len(held)
+        state = _rows_state(root)
+        if state and source.state == state:
+            held = self._store.count_of(source.key)
+            self._adder.added.unchanged += held
+            self._adder.added.found += held
             return
-        seen: set[str] = set()
-        self._adder.carry_out(self._row_changes(source, root, seen), source.key)
-        self._adder.added.removed += self._writer.remove(held - seen)
-        self._writer.remember(source.key, [(_WHOLE, FileState(state))])
+        seen, errors = SeenIds(), list[str]()
+        documents = self._row_documents(source, root, seen, errors)
+        changes = new_or_changed(documents, self._store, self._adder.added, source)
+        self._adder.carry_out(changes, source.key)
+        if not errors:  # Or what was not reached would count as gone.
+            self._adder.added.removed += self._remove_all_but(seen, source)
+            self._writer.finish_source(source, state)
 
-    def _row_changes(self, source: Source, root: Root, seen: set[str]) -> Iterator[Change]:
-        def named() -> Iterator[Document]:
-            columns = self._reading.columns or Columns()
-            for document in read_documents(root, columns=columns, on_skip=self._skip):
-                id = source.prefix + document.id
-                seen.add(id)
-                yield replace(document, id=id)
+    def _row_documents(
+        self, source: Source, root: Root, seen: SeenIds, errors: list[str]
+    ) -> Iterator[Document]:
+        """The rows as far as they can be read; what breaks off reading goes to ``errors``."""
+        reading = source.reading
+        try:
+            for document in read_documents(root, columns=reading.columns or USUAL, on_skip=self._leave_out):
+                self._adder.added.found += 1
+                seen.add(document.id)
+                yield document
+        except FlatcoatError as error:
+            errors.append(str(error))
+            self._leave_out(str(root), str(error).removeprefix(f"{root}: "))
 
-        return new_or_changed(named(), self._store.document_hashes(), self._adder.added)
+    def _remove_all_but(self, seen: SeenIds, source: Source) -> int:
+        removed, last = 0, ""
+        while names := self._store.names_of(source.key, after=last):
+            removed += self._writer.remove_named(source.key, [name for name in names if name not in seen])
+            last = names[-1]
+        return removed
 
     def _sync_files(self, source: Source, root: Path) -> None:
         states = self._store.file_states(source.key)
-        files = {
-            file.name: file
-            for file in list_files(root, self._reading.include, self._reading.exclude, self._skip)
-        }
+        reading = source.reading
+        listed = list_files(root, reading.include or (), reading.exclude or (), self._leave_out)
+        files = {file.name: file for file in listed}
+        self._adder.added.found += len(files)
         gone = {name: state for name, state in states.items() if name not in files}
         self._adder.carry_out(self._file_changes(source, states, files, gone), source.key)
-        removed = self._writer.remove(_id(source, name) for name in gone)
-        self._writer.forget(source.key, gone)
-        self._adder.added.removed += removed
+        self._adder.added.removed += self._writer.remove_named(source.key, gone)
 
     def _file_changes(
         self,
@@ -91,67 +117,78 @@ class Sync:
         files: dict[str, File],
         gone: dict[str, FileState],
     ) -> Iterator[Change]:
-        moved_from = {state.digest: name for name, state in gone.items() if not state.skipped}
+        moved_from: dict[str, list[str]] = defaultdict(list)
+        for name, state in gone.items():
+            if not state.skipped:
+                moved_from[state.digest].append(name)
+        ids = Ids(self._store, source)
+        encoding = source.reading.encoding
         for name, file in files.items():
             known = states.get(name)
-            if known is not None and file.state and known.state == file.state:
+            # What another charset made of a file is not what this one does.
+            state = f"{file.state}:{encoding}" if file.state and encoding else file.state
+            if known is not None and state and known.state == state:
                 self._count(name, known)
                 continue
             came = read_file(file)
-            id = _id(source, name)
             if isinstance(came, str):
                 self._skip(name, came)
-                yield Change(id, file=name, state=FileState(file.state, skipped=came))
+                yield Change(ids.of(name), name=name, state=FileState(state, skipped=came))
                 continue
-            document, digest = _called(came, id), _digest(came)
-            state = FileState(file.state, digest)
+            digest, id = _digest(came), ids.of(name)
+            document = _called(came, id)
+            change = Change(id, document, content_hash(document), name, FileState(state, digest))
             if known is not None and known.digest == digest and not known.skipped:
                 self._adder.added.unchanged += 1
-                yield Change(id, file=name, state=state)
-            elif known is None and (old := moved_from.pop(digest, None)) is not None:
-                yield Change(id, document, content_hash(document), name, state, _id(source, old))
+                yield change._replace(document=None)
+            elif known is None and moved_from[digest]:
+                yield change._replace(renamed_from=ids.of(moved_from[digest].pop()))
             else:
-                yield Change(id, document, content_hash(document), name, state)
+                yield change
 
     def _count(self, name: str, known: FileState) -> None:
         if known.skipped:
-            self._skip(name, known.skipped)
+            self._adder.added.skipped.append(Skip(name, known.skipped))
         else:
             self._adder.added.unchanged += 1
 
     def _skip(self, path: str, reason: str) -> None:
         self._adder.added.skipped.append(Skip(path, reason))
 
+    def _leave_out(self, path: str, reason: str) -> None:
+        self._adder.added.found += 1
+        self._skip(path, reason)
+
 
 def found(root: str | Path) -> Root:
     """What a user means by ``root``; FlatcoatError where there is nothing."""
     if isinstance(root, str) and is_name(root):
         return root
-    path = Path(root)
-    if not path.exists():
+    try:
+        path = Path(root)
+        exists = path.exists()
+    except (OSError, TypeError, ValueError) as error:
+        raise FlatcoatError(f"{str(root)[:80]!r} names no folder or file: {error}") from error
+    if not exists:
         raise FlatcoatError(f"{path} does not exist: give a folder, a file, rows or a BEIR folder")
-    return path.resolve()
+    return path
 
 
-def all_places(store: "Store") -> list[Root]:
-    """Where the sources of an index are; FlatcoatError where it has none."""
-    places = [place(store.path, source) for source in store.sources()]
-    if not places:
-        raise FlatcoatError(f"index {store.path} has no folder or file to bring up to date: name one")
-    return [found(root) for root in places]
+def watched_places(store: "Store") -> list[Path]:
+    """Where the files are that an index is to follow: those of sources of one's own that are there."""
+    places = (place(store.path, source) for source in store.sources() if source.is_own)
+    return [root for root in places if isinstance(root, Path) and root.exists()]
 
 
-def _rows_file(root: Path) -> Path:
-    return root / "corpus.jsonl" if root.is_dir() else root
-
-
-def _state(file: Path) -> str:
-    (found,) = list_files(file)
-    return found.state
-
-
-def _id(source: Source, name: str) -> str:
-    return source.prefix + name
+def _rows_state(root: Root) -> str:
+    """That of the file of rows; "" for what has none."""
+    if isinstance(root, str):
+        return ""
+    file = root / "corpus.jsonl" if root.is_dir() else root
+    try:
+        return file_state(file.stat())
+    except OSError:  # Reading it says what is wrong.
+        return ""
 
 
 def _called(document: Document, id: str) -> Document:

@@ -1,6 +1,7 @@
 """Small random checkpoints that every folder's tests share: made once a session, no network, no training."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pytest
 # Read when huggingface_hub is imported: an unknown name fails at once, here and in child processes.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="flatcoat-state-")
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -94,7 +94,8 @@ def test_index_says_what_it_did_as_json(tree: Path, model: Path, tmp_path: Path)
     arguments = ("index", tree, "--index", tmp_path / "i", "--model", model, "--json")
     report = json.loads(invoke(*arguments).stdout)
     sizes = ("documents", "passages", "vectors", "segments", "bytes", "engine")
-    assert list(report) == ["added", "unchanged", "renamed", "removed", "skipped", *sizes, "seconds"]
+    counts = ("found", "added", "unchanged", "renamed", "removed", "skipped")
+    assert list(report) == [*counts, *sizes, "seconds"]
     assert (report["added"], report["unchanged"], report["documents"], report["passages"]) == (2, 0, 2, 2)
     assert report["skipped"] == [{"path": "image.png", "reason": "binary"}]
     assert report["vectors"] > 10
@@ -104,7 +105,7 @@ def test_index_says_what_it_did_as_json(tree: Path, model: Path, tmp_path: Path)
 
 def test_index_says_what_it_did_to_people(tree: Path, model: Path, tmp_path: Path) -> None:
     text = unbox(invoke("index", tree, "--index", tmp_path / "i", "--model", model).stdout)
-    assert "2 documents indexed (2 passages), 0 unchanged, 1 skipped" in text
+    assert "3 found: 2 documents indexed (2 passages), 0 unchanged, 1 skipped" in text
     assert "skipped 1: binary, as image.png" in text
     assert "holds 2 documents, 2 passages" in text
 

@@ -1,5 +1,6 @@
 """An index kept in step with folders and files: what is read, what is encoded, what is left."""
 
+import io
 import json
 import os
 import shutil
@@ -13,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatcoat import Document, FlatcoatError, Retriever
+from flatcoat.indexing.rows import Columns
 from flatcoat.indexing.types import Vectors
+from flatcoat.indexing.user_secret import user_secret
 from flatcoat.retrieval import adding, sync
 from flatcoat.retrieval.encoding import Encoder
 from flatcoat.retrieval.load import load_encoder
@@ -253,6 +256,237 @@ def test_a_file_that_gave_no_passage_is_still_skipped_when_it_is_touched(
     assert retriever.store.verify() == []
 
 
+def adds_up(added: adding.Added) -> bool:
+    return added.found == added.documents + added.unchanged + added.renamed + len(added.skipped)
+
+
+@pytest.fixture
+def empty(tmp_path: Path, encoder: Counting) -> Retriever:
+    return Retriever.create(tmp_path / "empty.index", encoder)  # type: ignore[arg-type]
+
+
+def test_files_of_one_name_are_all_kept(empty: Retriever, tmp_path: Path) -> None:
+    write(tmp_path / "docs" / "README.md", "how to groom an otter")
+    write(tmp_path / "README.md", "clocks from quartz")
+    for _ in range(2):
+        added = empty.add_files(tmp_path / "docs", tmp_path / "README.md")
+        assert adds_up(added)
+        assert sorted(held(empty).values()) == ["clocks from quartz", "how to groom an otter"]
+    assert added.unchanged == 2
+    assert empty.search("otter", k=1, mode="bm25")[0].document_id == "docs/README.md"
+
+
+def test_folders_of_one_name_in_turns_are_all_kept(empty: Retriever, tmp_path: Path) -> None:
+    write(tmp_path / "p" / "docs" / "guide.md", "guide of p")
+    write(tmp_path / "q" / "docs" / "guide.md", "guide of q")
+    write(tmp_path / "r" / "docs" / "guide.md", "guide of r")
+    empty.add_files(tmp_path / "p")
+    empty.add_files(tmp_path / "q" / "docs")
+    empty.add_files(tmp_path / "r" / "docs" / "guide.md")
+    assert sorted(held(empty).values()) == ["guide of p", "guide of q", "guide of r"]
+    assert empty.add_files().unchanged == 3
+    write(tmp_path / "p" / "docs-2" / "guide.md", "a later guide of p")  # as a document of q is called
+    assert empty.add_files().documents == 1
+    assert len(held(empty)) == 4
+    assert empty.add_files().unchanged == 4
+
+
+def test_rows_documents_of_ones_own_and_files_share_an_id(empty: Retriever, tmp_path: Path) -> None:
+    write(tmp_path / "docs" / "README.md", "from the folder")
+    write(tmp_path / "rows.jsonl", json.dumps({"id": "README.md", "text": "from the rows"}))
+    empty.add([Document("README.md", "of my own")])
+    empty.add_files(tmp_path / "rows.jsonl")
+    empty.add_files(tmp_path / "docs")
+    assert sorted(held(empty).values()) == ["from the folder", "from the rows", "of my own"]
+    assert held(empty)["README.md"] == "of my own"
+    assert empty.add_files().unchanged == 2
+    (taken,) = (id for id, text in held(empty).items() if text == "from the rows")
+    with pytest.raises(FlatcoatError, match=f"'{taken}' is in index .* already, from .*rows.jsonl"):
+        empty.add([Document(taken, "would replace a row")])
+    assert held(empty)[taken] == "from the rows"
+
+
+def test_names_that_differ_in_unicode_form_alone_are_two_documents(empty: Retriever, tmp_path: Path) -> None:
+    write(tmp_path / "docs" / "re\u0301sume\u0301.md", "decomposed walrus")
+    write(tmp_path / "docs" / "r\u00e9sum\u00e9.md", "composed walrus")
+    assert empty.add_files(tmp_path / "docs").documents == 2
+    assert len(held(empty)) == 2
+    assert empty.add_files().unchanged == 2
+    (tmp_path / "docs" / "r\u00e9sum\u00e9.md").unlink()
+    assert empty.add_files().removed == 1
+    assert held(empty) == {"r\u00e9sum\u00e9.md": "decomposed walrus"}
+
+
+def test_a_source_that_is_gone_does_not_block_the_others(
+    empty: Retriever, tmp_path: Path, encoder: Counting
+) -> None:
+    write(tmp_path / "docs" / "a.md", "walrus")
+    write(tmp_path / "notes.md", "zebra")
+    write(tmp_path / "rows.jsonl", json.dumps({"id": "1", "text": "yak"}))
+    empty.add_files(tmp_path / "docs", tmp_path / "notes.md", tmp_path / "rows.jsonl")
+    (tmp_path / "notes.md").unlink()
+    (tmp_path / "rows.jsonl").write_bytes(b"no rows")
+    write(tmp_path / "docs" / "b.md", "otter")
+    added = empty.add_files()
+    assert (added.documents, added.removed) == (1, 0)
+    assert {Path(skip.path).name for skip in added.skipped} >= {"notes.md"}
+    assert any("does not exist any more" in skip.reason for skip in added.skipped)
+    assert adds_up(added)
+    assert empty.forget(tmp_path / "notes.md") == 1
+    assert "zebra" not in held(empty).values()
+    assert all("notes.md" not in skip.path for skip in empty.add_files().skipped)
+    with pytest.raises(FlatcoatError, match=r"is no source of index .*; its sources: .*docs"):
+        empty.forget(tmp_path / "notes.md")
+
+
+def test_standard_input_is_not_read_again(
+    empty: Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def piped(text: bytes) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+
+    write(tmp_path / "docs" / "a.md", "walrus")
+    piped(b"piped text")
+    empty.add_files("-", tmp_path / "docs")
+    piped(b"")
+    assert empty.add_files().removed == 0
+    assert "piped text" in held(empty).values()
+    piped(b"another text")
+    assert empty.add_files("-").documents == 1
+    assert "another text" in held(empty).values()
+    empty.forget(tmp_path / "docs")
+    with pytest.raises(FlatcoatError, match="no folder or file to bring up to date"):
+        empty.add_files()
+    assert list(held(empty).values()) == ["another text"]
+
+
+def test_a_source_remembers_how_it_is_read(empty: Retriever, tmp_path: Path) -> None:
+    write(tmp_path / "docs" / "a.md", "walrus")
+    write(tmp_path / "docs" / "secret.txt", "password")
+    write(tmp_path / "docs" / "old" / "b.md", "yak")
+    write(tmp_path / "t.csv", "key,body,cat\n1,hello,x\n2,world,y\n")
+    columns = Columns(id="key", text=("body", "cat"))
+    empty.add_files(
+        tmp_path / "docs", tmp_path / "t.csv", include=["*.md"], exclude=["old/"], columns=columns
+    )
+    before = held(empty)
+    assert sorted(before.values()) == ["hello\nx", "walrus", "world\ny"]
+    write(tmp_path / "t.csv", "key,body,cat\n1,hello,x\n2,world,y\n3,otter,z\n")
+    again = Retriever.open(empty.store.path, empty.encoder)
+    assert again.add_files().documents == 1
+    assert again.add_files(tmp_path / "docs").unchanged == 1
+    assert sorted(held(again).values()) == ["hello\nx", "otter\nz", "walrus", "world\ny"]
+    docs, rows = again.store.sources()
+    assert docs.reading.describe() == " (include *.md; exclude old/)"
+    assert rows.reading.describe() == " (columns id=key, text=body+cat)"
+    assert again.add_files(tmp_path / "docs", include=()).documents == 1
+    assert "password" in held(again).values()
+    with pytest.raises(FlatcoatError, match="encoding 'utf-99' is unknown"):
+        again.add_files(encoding="utf-99")
+
+
+@pytest.mark.parametrize("how", ["replaced", "overwritten", "swapped"])
+def test_a_change_of_equal_size_and_time_is_seen(empty: Retriever, tmp_path: Path, how: str) -> None:
+    root = tmp_path / "docs"
+    for name in ("one", "two"):
+        write(root / f"{name}.md", f"text {name}")
+        os.utime(root / f"{name}.md", (LONG_AGO, LONG_AGO))
+    empty.add_files(root)
+    if how == "replaced":
+        write(tmp_path / "new.md", "text six")
+        os.utime(tmp_path / "new.md", (LONG_AGO, LONG_AGO))
+        (tmp_path / "new.md").replace(root / "one.md")
+    elif how == "overwritten":
+        (root / "one.md").write_text("text six")
+        os.utime(root / "one.md", (LONG_AGO, LONG_AGO))
+    else:
+        (root / "one.md").rename(tmp_path / "aside")
+        (root / "two.md").rename(root / "one.md")
+        (tmp_path / "aside").rename(root / "two.md")
+    empty.add_files()
+    assert held(empty) == {file.name: file.read_text() for file in root.iterdir()}
+
+
+def test_a_root_that_is_a_link_is_followed_as_a_link(empty: Retriever, tmp_path: Path) -> None:
+    for version in ("v1", "v2"):
+        write(tmp_path / version / "a.md", f"text of {version}")
+    (tmp_path / "current").symlink_to("v1")
+    empty.add_files(tmp_path / "current")
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").symlink_to("v2")
+    assert empty.add_files().documents == 1
+    assert held(empty) == {"a.md": "text of v2"}
+    with pytest.raises(FlatcoatError, match="hold the same files"):
+        empty.add_files(tmp_path)
+
+
+def test_links_above_index_and_root_do_not_keep_them_from_moving(encoder: Counting, tmp_path: Path) -> None:
+    write(tmp_path / "disk" / "project" / "docs" / "a.md", "walrus")
+    (tmp_path / "home").symlink_to("disk")
+    project = tmp_path / "home" / "project"
+    Retriever.create(project / "i.index", encoder).add_files(project / "docs")  # type: ignore[arg-type]
+    (tmp_path / "disk" / "project").rename(tmp_path / "moved")
+    moved = Retriever.open(tmp_path / "moved" / "i.index", encoder)  # type: ignore[arg-type]
+    assert moved.add_files().unchanged == 1
+    assert moved.add_files(tmp_path / "moved" / "docs" / ".." / "docs").unchanged == 1
+
+
+def test_an_index_from_elsewhere_is_not_brought_up_to_date_unasked(
+    empty: Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "docs" / "a.md", "walrus")
+    empty.add_files(tmp_path / "docs")
+    write(tmp_path / "docs" / "private.md", "my password")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "of another user"))
+    user_secret.cache_clear()
+    try:
+        with pytest.raises(FlatcoatError, match="another user or on another machine: name it"):
+            empty.add_files()
+        assert list(held(empty)) == ["a.md"]
+        assert empty.add_files(tmp_path / "docs").documents == 1
+        assert empty.add_files().unchanged == 2
+    finally:
+        monkeypatch.undo()
+        user_secret.cache_clear()
+
+
+def test_roots_that_cannot_be_are_refused_in_a_line(empty: Retriever) -> None:
+    for root in ("x" * 5_000, "a\0b", Path("/dev/null/x")):
+        with pytest.raises(FlatcoatError, match=r"^[^\n]*(names no folder|does not exist)[^\n]*$"):
+            empty.add_files(root)
+
+
+def test_a_root_whose_name_is_no_text_is_read(empty: Retriever, tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"caf\xe9")
+    write(root / "a.md", "walrus")
+    empty.add_files(root)
+    write(root / "b.md", "otter")
+    added = empty.add_files()
+    assert (added.documents, added.unchanged) == (1, 1)
+    assert empty.forget(root) == 2
+
+
+def test_a_rename_that_is_taken_back_after_a_cut_loses_nothing(
+    empty: Retriever, tmp_path: Path, encoder: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding, "BATCH", 1)
+    write(tmp_path / "docs" / "a.md", "walrus")
+    empty.add_files(tmp_path / "docs")
+    (tmp_path / "docs" / "a.md").rename(tmp_path / "docs" / "b.md")
+    for number in range(4):
+        write(tmp_path / "docs" / f"new{number}.md", f"new {number}")
+    encoder.fails_at = "new 1"
+    with pytest.raises(RuntimeError, match="killed"):
+        empty.add_files()
+    assert "b.md" in held(empty)
+    encoder.fails_at = None
+    (tmp_path / "docs" / "b.md").rename(tmp_path / "docs" / "a.md")
+    shutil.copy2(tmp_path / "docs" / "a.md", tmp_path / "docs" / "c.md")
+    empty.add_files()
+    assert held(empty) == {file.name: file.read_text() for file in (tmp_path / "docs").iterdir()}
+    assert empty.store.verify() == []
+
+
 names = st.sampled_from(["a.md", "b.md", "c/d.md", "c/e.py"])
 step = st.one_of(
     st.tuples(st.just("write"), names, st.sampled_from(["one text", "two texts", "three texts", "\0"])),
@@ -281,7 +515,7 @@ def test_after_any_changes_the_index_holds_the_files(
             (root / other).parent.mkdir(exist_ok=True)
             path.rename(root / other)
         elif what == "sync":
-            with_index.add_files(root)
+            assert adds_up(with_index.add_files(root))
             files = [file for file in root.rglob("*") if file.is_file() and file.read_bytes() != b"\0"]
             assert held(with_index) == {file.relative_to(root).as_posix(): file.read_text() for file in files}
     assert with_index.store.verify() == []
