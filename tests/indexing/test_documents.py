@@ -13,7 +13,7 @@ from flatcoat import Document, FlatcoatError
 from flatcoat.indexing.documents import checked, normalized
 
 
-class Colour(str, Enum):  # noqa: UP042: its str() is another text than its value
+class Colour(str, Enum):  # noqa: UP042, its str() is another text
     RED = "red"
 
 
