@@ -51,6 +51,12 @@ def main() -> None:
     except FlatcoatError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except BrokenPipeError:  # Whoever read the output has read enough, as "head" does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # A full disk, a folder that may not be read: the machine's, and no bug of ours.
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

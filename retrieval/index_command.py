@@ -87,7 +87,7 @@ def index(
 ) -> None:
     """Make an index of PATHs, or bring one up to date: only what changed is read and encoded."""
     settings = None if engine is None else EngineSettings(engine, bits, factory=factory)
-    new = not (index / "index.sqlite").exists()
+    new = not _is_index(index)
     _check(paths or [], new)
     retriever = _open_or_create(index, model, passage_tokens, overlap, precision, settings)
 
@@ -110,8 +110,15 @@ def index(
         # An index that never held anything would only pin its model and be in the way.
         if new and not retriever.info().documents:
             retriever.close()
-            shutil.rmtree(index)
+            shutil.rmtree(index, ignore_errors=True)
         raise
+
+
+def _is_index(path: Path) -> bool:
+    try:
+        return (path / "index.sqlite").exists()
+    except OSError as error:
+        raise typer.BadParameter(f"{str(path)[:80]!r}: {error.strerror}", param_hint="--index") from None
 
 
 def _check(paths: list[str], new: bool) -> None:
@@ -175,7 +182,7 @@ def _open_or_create(
     """What a new index was made with, the same command may say again: it goes on where it was cut off."""
     from .retriever import Retriever
 
-    if not (index / "index.sqlite").exists():
+    if not _is_index(index):
         return Retriever.create(index, model, passage_tokens, precision, engine or AUTO, overlap or 0)
     retriever = Retriever.open(index, model)
     held: tuple[tuple[str, Any, Any], ...] = (
@@ -222,6 +229,10 @@ def _show(
     for reason, count in Counter(skip.reason for skip in added.skipped).most_common():
         example = next(skip.path for skip in added.skipped if skip.reason == reason)
         console.print(
-            f"  skipped {count:,}: {reason}, as {example}", style="dim", highlight=False, markup=False
+            f"  skipped {count:,}: {reason}, as {example}",
+            style="dim",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
     console.print(f"holds {stats.describe()}", highlight=False)

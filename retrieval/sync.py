@@ -168,7 +168,8 @@ def found(root: str | Path) -> Root:
         path = Path(root)
         exists = path.exists()
     except (OSError, TypeError, ValueError) as error:
-        raise FlatcoatError(f"{str(root)[:80]!r} names no folder or file: {error}") from error
+        reason = getattr(error, "strerror", error)  # An OSError's own words repeat the name.
+        raise FlatcoatError(f"{str(root)[:80]!r} names no folder or file: {reason}") from error
     if not exists:
         raise FlatcoatError(f"{path} does not exist: give a folder, a file, rows or a BEIR folder")
     return path
