@@ -8,9 +8,10 @@ retriever.search("why is the sky blue?", k=5)
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from .. import FlatcoatError
 from ..indexing.chunking import chunk
@@ -66,6 +67,8 @@ class Retriever:
         as that is as fast. Raises FlatcoatError where the path is taken, or the model or its precision is
         unknown.
         """
+        if precision not in (None, *get_args(Precision)):
+            raise FlatcoatError(f"precision {precision!r}: {', '.join(get_args(Precision))} are possible")
         encoder = _load(model, precision, passage_tokens)
         own = encoder.contract.precision
         if precision not in (None, own):
@@ -74,15 +77,21 @@ class Retriever:
             )
         limit = encoder.contract.document_length
         tokens = min(limit, 512) if passage_tokens is None else passage_tokens
-        if not 16 <= tokens <= limit:
+        if not (_is_integer(tokens) and 16 <= tokens <= limit):
             raise FlatcoatError(
-                f"passage_tokens {tokens}: from 16 to {limit}, what the model reads, is possible"
+                f"passage_tokens {tokens!r}: from 16 to {limit}, what the model reads, is possible"
             )
-        if not 0 <= overlap <= tokens // 2:
-            raise FlatcoatError(f"overlap {overlap}: from 0 to {tokens // 2}, half of a passage, is possible")
-        engine = EngineSettings(index) if isinstance(index, str) else index
+        if not (_is_integer(overlap) and 0 <= overlap <= tokens // 2):
+            raise FlatcoatError(
+                f"overlap {overlap!r}: from 0 to {tokens // 2}, half of a passage, is possible"
+            )
+        engine = index if isinstance(index, EngineSettings) else EngineSettings(index)
         engine.validate_for(encoder.contract.shape)
-        contract = {"encoder": encoder.contract.to_json(), "passage_tokens": tokens, "overlap": overlap}
+        contract = {
+            "encoder": encoder.contract.to_json(),
+            "passage_tokens": int(tokens),
+            "overlap": int(overlap),
+        }
         store = Store.create(path, contract, engine)
         return Retriever(store, encoder)
 
@@ -179,6 +188,8 @@ class Retriever:
     def remove(self, document_ids: Iterable[str]) -> int:
         """Remove documents; returns how many of them were there."""
         ids = [document_ids] if isinstance(document_ids, str) else document_ids
+        if not isinstance(ids, Iterable):
+            raise FlatcoatError(f"{type(ids).__name__} came: the ids of documents are needed")
         with self.store.writer() as writer:
             return writer.remove(map(checked_id, ids))
 
@@ -218,6 +229,10 @@ class Retriever:
     def close(self) -> None:
         """Close the index's database."""
         self.store.close()
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _counted(documents: Iterable[Document], added: Added) -> Iterator[Document]:
