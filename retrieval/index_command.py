@@ -168,7 +168,10 @@ def _follow(
     roots = watched_places(retriever.store)
     typer.echo(f"watching {', '.join(map(str, roots))}; Ctrl-C ends it", err=True)
     for _ in changes(roots, retriever.store.path):
-        _run(sync, retriever, as_json)
+        try:
+            _run(sync, retriever, as_json)
+        except FlatcoatError as error:  # A folder may be empty for a moment, another process may write.
+            typer.echo(f"error: {error}", err=True)
 
 
 def _open_or_create(
