@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple
 import numpy as np
 
 from .. import FlatcoatError
-from .calibration import CALIBRATED_K, THOROUGH, cheapest
+from .calibration import CALIBRATED_K, THOROUGH, Work, cheapest
 from .inverted_lists import inverted_lists
 from .parallel import cores, pieces, spread
 from .plaid_kernels import interact, list_scores, residual_scores
@@ -24,7 +24,7 @@ from .plaid_parts import Part, Spread, best, in_turn, parts_of, score_each
 from .plaid_query import QueryScorer, ScoredQuery
 from .residual import Codec, CodedTokens, sample_size
 from .segments import LISTS_FROM_TOKENS, MOST_PASSAGES, CodedSegment, Snapshot
-from .types import Hits, Id, Shape, TokenVectors, Vectors
+from .types import Hits, Id, Shape, TokenVectors, Vectors, require_count, require_finite, require_queries
 
 N_PROBE = 16
 """Centroids of each query token whose lists are read."""
@@ -35,6 +35,9 @@ _SCANNED_TOKENS = 1 << 21
 
 _LISTED = 32
 """Passages taken from the lists for each candidate."""
+
+_TOKENS_EACH = 8
+"""Of a query, whose lists one core adds up: sums depend on it in their last bits, so not on the cores."""
 
 _SCORED_AT_LEAST, _MET_AT_LEAST = 16, 2_048
 """Passages, by residuals and by centroids, that take longer than handing them to another core."""
@@ -57,7 +60,7 @@ class PlaidIndex(Generic[Id]):
         self._codec = snapshot.codec
         self._snapshot = snapshot
         self._ids = ids
-        self._parts = list(parts_of(snapshot, len(snapshot.codec.centroids_KP)))
+        self._parts = list(parts_of(snapshot, snapshot.codec))
         self._sizes_N = np.concatenate(
             [np.diff(part.coded[3])[part.passages] for part in self._parts] or [np.zeros(0, np.int64)]
         )
@@ -132,10 +135,8 @@ class PlaidIndex(Generic[Id]):
         passage or query without tokens never meets. Raises FlatcoatError where the queries do not fit the
         index, or ``recall`` is out of reach.
         """
-        Shape("token", self.width).require(Shape.of(queries), "query")
+        require_queries(queries, k, Shape("token", self.width))
         assert isinstance(queries, TokenVectors)
-        if not np.isfinite(queries.values_TD).all():
-            raise FlatcoatError("a query vector holds NaN or infinity")
         settings = self._settings(k, recall, n_probe, n_candidates)
         parts = self._eligible(allowed)
         # Many queries: each on one core. Few: each on all.
@@ -148,9 +149,9 @@ class PlaidIndex(Generic[Id]):
     def _settings(
         self, k: int, recall: float | None, n_probe: int | None, n_candidates: int | None
     ) -> Settings:
-        for name, value in (("k", k), ("n_probe", n_probe), ("n_candidates", n_candidates)):
-            if value is not None and value < 1:
-                raise FlatcoatError(f"{name} is {value}: at least 1 is needed")
+        for name, value in (("n_probe", n_probe), ("n_candidates", n_candidates)):
+            if value is not None:
+                require_count(name, value)
         probes, candidates = N_PROBE, _CANDIDATES + _CANDIDATES_EACH * k
         if recall is not None:
             candidates = len(self)
@@ -168,28 +169,50 @@ class PlaidIndex(Generic[Id]):
             keep_N &= np.isin(self._snapshot.rows, allowed)
         return [part.only(np.flatnonzero(keep_N[part.at])) for part in self._parts if keep_N[part.at].any()]
 
+    def work(self, query_UD: np.ndarray, n_probe: int, n_candidates: int) -> Work:
+        """What a search as thorough reads for one query: counted, so the same on any machine."""
+        parts, settings = self._eligible(None), Settings(n_probe, n_candidates)
+        if not parts or not len(query_UD):
+            return Work(0, 0, 0)
+        with self._scorer.scored(query_UD, spread) as query:
+            listed, met = 0, self._met(query, parts, settings, spread)
+            if self.reads_lists:
+                found, _ = query.nearest(n_probe, len(self._codec.centroids_KP))
+                ends = [part.lists[1].astype(np.int64) for part in parts if part.lists]
+                listed = sum(int((each[found + 1] - each[found]).sum()) for each in ends)
+            scored = self._candidates(query, met, settings, spread)
+            panels = len(query.scores_HKC)
+        looked_at = 0 if scored is met else self._tokens(met)
+        return Work(listed, looked_at * panels, self._tokens(scored) * panels)
+
     def _find(
         self, query_UD: np.ndarray, k: int, parts: list[Part], settings: Settings, spread: Spread
     ) -> Hits[Id]:
         if not parts or not len(query_UD):
             return Hits([], np.zeros(0, np.float32))
         with self._scorer.scored(query_UD, spread) as query:
+            parts = self._met(query, parts, settings, spread)
             parts = self._candidates(query, parts, settings, spread)
             score = partial(_score, query=query, levels=self._levels, scales=self._codec.scales)
             scores_N = np.concatenate(score_each(parts, np.float32, score, spread, _SCORED_AT_LEAST))
-        at_N = np.concatenate([part.at for part in parts])
-        order = np.lexsort((at_N, -scores_N))[:k]
-        rows = self._snapshot.rows[at_N[order]].tolist()
+        require_finite(scores_N)
+        rows_N = np.concatenate([part.rows for part in parts])
+        order = np.lexsort((rows_N, -scores_N))[:k]
+        rows = rows_N[order].tolist()
         return Hits(rows if self._ids is None else [self._ids[row] for row in rows], scores_N[order])
+
+    def _met(self, query: ScoredQuery, parts: list[Part], settings: Settings, spread: Spread) -> list[Part]:
+        """The passages that are worth scoring by their centroids: of a large collection, some."""
+        if self._tokens(parts) <= _SCANNED_TOKENS:
+            return parts
+        listed = [part for part in parts if part.lists]
+        others = [part for part in parts if not part.lists]
+        return others + (self._from_lists(listed, query, settings, spread) if listed else [])
 
     def _candidates(
         self, query: ScoredQuery, parts: list[Part], settings: Settings, spread: Spread
     ) -> list[Part]:
         """The passages that are worth scoring by their residuals."""
-        if self._tokens(parts) > _SCANNED_TOKENS:
-            listed = [part for part in parts if part.lists]
-            others = [part for part in parts if not part.lists]
-            parts = others + (self._from_lists(listed, query, settings, spread) if listed else [])
         if sum(len(part.at) for part in parts) <= settings.n_candidates:
             return parts
         totals = score_each(parts, np.int32, partial(_interact, query=query), spread, _MET_AT_LEAST)
@@ -203,7 +226,7 @@ class PlaidIndex(Generic[Id]):
     ) -> list[Part]:
         """The passages that the inverted lists of the nearest centroids rank first."""
         found, values = query.nearest(settings.n_probe, len(self._codec.centroids_KP))
-        shares = list(pieces(query.tokens, -(-query.tokens // cores())))
+        shares = list(pieces(query.tokens, _TOKENS_EACH))
 
         def totals(work: tuple[Part, slice]) -> np.ndarray:
             part, some = work

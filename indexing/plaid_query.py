@@ -69,7 +69,10 @@ class QueryScorer:
         """A query's scores, in memory that the next query takes over: fresh pages would cost as much."""
         panels = -(-len(query_UD) // COLUMNS)
         room = self._room.setdefault(panels, [])
-        query = room.pop() if room else ScoredQuery.empty(panels, *self._rows_KP.shape)
+        try:
+            query = room.pop()
+        except IndexError:
+            query = ScoredQuery.empty(panels, *self._rows_KP.shape)
         query.tokens = len(query_UD)
         self._score(query_UD.astype(np.float32, copy=False), query, spread)
         yield query

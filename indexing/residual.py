@@ -13,11 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED
 
 import numpy as np
 
 from .. import FlatcoatError
+from .array_checks import damaged, require_array, require_below, require_offsets
 from .byte_products import Columns, as_rows, nearest
 from .kmeans import POINTS_EACH, kmeans
 from .parallel import pieces, spread
@@ -32,6 +33,7 @@ _TOKENS_AT_ONCE = 8_192
 _FITTED_ON = 1 << 16  # tokens of the sample
 _SMALLEST = 1e-6
 _SCALES = 4.0  # natural logarithm of the largest over the smallest scale
+_LARGEST, _LARGEST_LOGARITHM = 65_504.0, 40.0  # of float16, and of scales that float32 can multiply
 _NORMS = 0.1  # how far logarithms of norms go from 0 at least
 
 
@@ -84,6 +86,27 @@ class Codec:
     largest_scale: float = 0.0
     norm_range: tuple[float, float] = (-_NORMS, _NORMS)
 
+    def __post_init__(self) -> None:
+        """Raise FlatcoatError where the parts do not fit together or a number is none that training gives."""
+        if not all(isinstance(number, int) and number > 0 for number in (self.width, self.tokens)):
+            raise damaged("codec", f"has width {self.width!r}, for {self.tokens!r} tokens")
+        require_array("centroids", self.centroids_KP, np.int8, (None, -(-self.width // 8) * 8))
+        require_array("levels", self.levels, np.int8, (None,))
+        possible = len(self.levels) in [1 << bits for bits in BITS]
+        if not 1 <= len(self.centroids_KP) <= MOST_CENTROIDS or not possible:
+            raise damaged("codec", f"has {len(self.centroids_KP)} centroids and {len(self.levels)} levels")
+        steps, (low, high) = (self.step, self.row_step), self.norm_range
+        logarithms = self.largest_scale, low, high
+        sound = all(isinstance(number, float) for number in (*steps, self.unit, *logarithms))
+        if not (
+            sound
+            and all(0 < step < _LARGEST for step in steps)
+            and 0 <= self.unit < _LARGEST
+            and all(abs(number) < _LARGEST_LOGARITHM for number in logarithms)
+            and low < high
+        ):
+            raise damaged("codec", f"has the scales {(*steps, self.unit, *logarithms)}")
+
     @staticmethod
     def train(
         sample_TD: np.ndarray, tokens: int, bits: int = 4, centroids: int | None = None, seed: int = 0
@@ -112,6 +135,10 @@ class Codec:
         """Bits a dimension of the residual: 1, 2 or 4."""
         return len(self.levels).bit_length() - 1
 
+    @property
+    def _bytes_each(self) -> int:
+        return self.centroids_KP.shape[1] * self.bits // 8
+
     @cached_property
     def scales(self) -> np.ndarray:
         """float32 [2, 256]: the scales, then the norms, that ``CodedTokens.scales_T2`` names."""
@@ -122,8 +149,19 @@ class Codec:
         """Code the vectors of N texts, ``width`` components each."""
         return self._encode(vectors)[0]
 
+    def require(self, coded: CodedTokens) -> None:
+        """Raise FlatcoatError unless ``coded`` is of this codec's types, shapes and bounds."""
+        require_array("codes", coded.codes_T, np.uint16, (None,))
+        tokens = len(coded.codes_T)
+        require_array("residuals", coded.residuals_TB, np.uint8, (tokens, self._bytes_each))
+        require_array("scales", coded.scales_T2, np.uint8, (tokens, 2))
+        require_array("offsets", coded.offsets, np.int64, (None,))
+        require_offsets("offsets", coded.offsets, tokens)
+        require_below("codes", coded.codes_T, len(self.centroids_KP))
+
     def decode(self, coded: CodedTokens) -> TokenVectors:
-        """What the bytes keep of the vectors (float32)."""
+        """What the bytes keep of the vectors (float32); FlatcoatError where another codec wrote them."""
+        self.require(coded)
         values_TD = np.empty((len(coded.codes_T), self.width), np.float32)
         centroids = self.centroids_KP, np.float32(self.step)
 
@@ -145,10 +183,12 @@ class Codec:
         """Read what ``save`` wrote; FlatcoatError where the file is missing, cut or no codec."""
         try:
             with np.load(path) as arrays:
+                if any(member.compress_type != ZIP_STORED for member in arrays.zip.infolist()):
+                    raise ValueError("it is compressed")
                 values = {name: array if array.ndim else array.item() for name, array in arrays.items()}
             low, high = values.pop("norm_range").tolist()
             return Codec(**values, norm_range=(low, high))
-        except (OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile) as error:
+        except Exception as error:  # Damaged bytes make numpy and zipfile raise almost anything.
             raise FlatcoatError(f"codec {path} cannot be read ({error}): restore it from a backup") from error
 
     @cached_property
@@ -156,9 +196,8 @@ class Codec:
         columns = Columns(self.centroids_KP)
         # The largest of these products is the smallest Euclidean distance.
         squares_K = (self.centroids_KP.astype(np.float32) ** 2).sum(axis=1)
-        columns.starts[: columns.count] -= np.round(squares_K * self.step / (2 * self.row_step)).astype(
-            np.int32
-        )
+        halves_K = np.round(squares_K * self.step / (2 * self.row_step))
+        columns.starts[: columns.count] -= np.minimum(halves_K, 1 << 30).astype(np.int32)
         return columns
 
     @cached_property
@@ -174,7 +213,7 @@ class Codec:
         """The coded vectors, and their norms [T] before these became bytes."""
         tokens = len(vectors.values_TD)
         codes_T, scales_T2 = np.empty(tokens, np.uint16), np.empty((tokens, 2), np.uint8)
-        residuals_TB = np.empty((tokens, self.centroids_KP.shape[1] * self.bits // 8), np.uint8)
+        residuals_TB = np.empty((tokens, self._bytes_each), np.uint8)
         norms_T = np.empty(tokens, np.float32)
         levels = self.levels, self._thresholds, np.float32(self.unit), np.log(self.scales)
 

@@ -5,6 +5,7 @@ Axes: N texts, T tokens of all texts together, D width.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -85,7 +86,9 @@ class Shape(NamedTuple):
     @staticmethod
     def of(vectors: Vectors) -> "Shape":
         """The shape of ``vectors``; FlatcoatError unless they are floating-point vectors [N, D] or [T, D]."""
-        values = vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
+        values = values_of(vectors)
+        if not isinstance(values, np.ndarray):
+            raise FlatcoatError(f"vectors are a {type(values).__name__}: a numpy array [N, D] is needed")
         if values.ndim != 2:
             raise FlatcoatError(f"vectors have shape {values.shape}: two axes [N, D] are needed")
         if not np.issubdtype(values.dtype, np.floating):
@@ -99,6 +102,38 @@ class Shape(NamedTuple):
             raise FlatcoatError(f"{what} vectors are {came.kind}, index vectors are {self.kind}: {advice}")
         if came.width != self.width:
             raise FlatcoatError(f"{what} width {came.width} != index width {self.width}: {advice}")
+
+
+def values_of(vectors: Vectors) -> np.ndarray:
+    """The vectors of all texts, one after another [N or T, D]."""
+    return vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
+
+
+def require_queries(queries: Vectors, k: int, shape: Shape | None) -> None:
+    """Raise FlatcoatError unless an index of this ``shape`` (None: an empty one) can look for ``k`` of each.
+
+    A component beyond float16 is refused as one of a passage is: products of larger ones leave float32.
+    """
+    require_count("k", k)
+    came = Shape.of(queries)
+    if shape:
+        shape.require(came, "query")
+    if not (np.abs(values_of(queries)) <= np.finfo(np.float16).max).all():
+        raise FlatcoatError("a query vector holds NaN, infinity or a number beyond float16 (65504)")
+
+
+def require_count(name: str, value: int, least: int = 1) -> None:
+    """Raise FlatcoatError unless ``value`` is a whole number from ``least`` up."""
+    if not isinstance(value, Integral):
+        raise FlatcoatError(f"{name} is {value!r}: a whole number is needed")
+    if value < least:
+        raise FlatcoatError(f"{name} is {value}: at least {least} is needed")
+
+
+def require_finite(scores: np.ndarray) -> None:
+    """Raise FlatcoatError where stored vectors gave a score of NaN or infinity, as damaged ones do."""
+    if not np.isfinite(scores).all():
+        raise FlatcoatError("a vector of this index is damaged: verify it, restore it or index again")
 
 
 class VectorIndex(Protocol[Id]):
@@ -116,6 +151,7 @@ class VectorIndex(Protocol[Id]):
     ) -> list[Hits[Id]]:
         """The best ``k`` of the ``allowed`` rows (int64; None: all), best first, for each query.
 
+        Of equals the one added first, which has the lowest row, comes first.
         ``recall`` is the share of the truly best ten that is to be found; FlatcoatError where it cannot be.
         """
         ...

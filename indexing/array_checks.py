@@ -1,0 +1,38 @@
+"""Whether arrays that were read are what was written: kernels check no bounds, a wrong number would lead them
+to memory that is not theirs.
+"""
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .. import FlatcoatError
+
+
+def damaged(what: str, problem: str) -> FlatcoatError:
+    """The error to raise."""
+    return FlatcoatError(
+        f"this index is damaged: verify it, restore it from a backup or index again ({what} {problem})"
+    )
+
+
+def require_array(what: str, array: np.ndarray, dtype: DTypeLike, shape: tuple[int | None, ...]) -> None:
+    """Raise FlatcoatError unless ``array`` lies in a row in memory with this type and shape (None: any)."""
+    fits = len(shape) == array.ndim and all(
+        wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != dtype or not fits or not array.flags.c_contiguous:
+        wanted = f"{np.dtype(dtype)} [{', '.join('any' if size is None else str(size) for size in shape)}]"
+        raise damaged(what, f"{array.dtype} {list(array.shape)} came, {wanted} is needed")
+
+
+def require_offsets(what: str, offsets_N: np.ndarray, end: int) -> None:
+    """Raise FlatcoatError unless the numbers never fall and run from 0 to ``end``."""
+    rising = len(offsets_N) and offsets_N[0] == 0 and offsets_N[-1] == end
+    if not rising or (offsets_N[1:] < offsets_N[:-1]).any():
+        raise damaged(what, f"do not rise from 0 to {end}")
+
+
+def require_below(what: str, numbers: np.ndarray, bound: int) -> None:
+    """Raise FlatcoatError where one of these unsigned numbers is not below ``bound``."""
+    if len(numbers) and int(numbers.max()) >= bound:
+        raise damaged(what, f"name {numbers.max()}, there are {bound}")
