@@ -16,7 +16,7 @@ NOTHING: Hits[int] = Hits([], np.zeros(0, np.float32))
 
 
 class DenseRows:
-    """Vectors by their positions in a snapshot, whichever segments hold them."""
+    """Vectors by their positions in a snapshot, in whatever order its passages stand there."""
 
     def __init__(self, snapshot: Snapshot, unit_length: bool) -> None:
         """With ``unit_length`` vectors come divided by their lengths: inner products are cosines."""
@@ -58,7 +58,7 @@ class DenseRows:
 
 
 def merge(some: list[Hits[int]], others: list[Hits[int]], k: int) -> list[Hits[int]]:
-    """The best ``k`` of both for each query; of equals, the lowest position."""
+    """The best ``k`` of both for each query; of equals, those with the lowest positions."""
     return [
         best(np.array(a.ids + b.ids, np.int64), np.concatenate([a.scores, b.scores]), k)
         for a, b in zip(some, others, strict=True)
@@ -66,7 +66,7 @@ def merge(some: list[Hits[int]], others: list[Hits[int]], k: int) -> list[Hits[i
 
 
 def best(positions: np.ndarray, scores: np.ndarray, k: int) -> Hits[int]:
-    """The best ``k`` of ``positions``, best first; of equals, the lowest."""
+    """The best ``k`` of ``positions``, best first; of equals, those with the lowest positions."""
     order = np.lexsort((positions, -scores))[:k]
     return Hits(positions[order].tolist(), scores[order])
 

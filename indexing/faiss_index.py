@@ -1,13 +1,14 @@
 """Dense search through FAISS (Douze et al. 2024, https://arxiv.org/abs/2401.08281).
 
 A FAISS file covers the vectors of one moment. What was added since (the tail) is searched exactly, what was
-removed is never found, and candidates of an index that keeps less than the vectors are scored again by them.
+removed is never found, and candidates are scored again by their vectors. Passages stand in the order of their
+rows here, so that of equals the one added first is the one at the lowest position.
 
 Axes: Q queries, C candidates, N passages of the snapshot, M vectors of the file, D width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
@@ -15,15 +16,17 @@ import numpy as np
 
 from .. import FlatcoatError
 from .dense_rows import NOTHING, DenseRows, best, merge, unit_length
+from .exact import inner_products
 from .faiss_file import build_faiss, read_faiss
 from .faiss_search import FaissSearch, Selection
 from .faiss_settings import FaissSettings
 from .parallel import pieces
 from .segments import Snapshot
-from .types import Hits, Id, Shape, Vectors
+from .types import Hits, Id, Shape, Vectors, require_count, require_finite, require_queries
 
 _FEW = 2_000  # vectors that are scored exactly in about the time of any other search
 _KEPT = 1 << 27  # numbers of the tail held in float32: 512 MiB
+_TIED = 2_000  # candidates among which equals are put in order
 _BATCH = 1 << 24  # numbers of candidates scored at once: 64 MiB
 
 
@@ -44,6 +47,24 @@ class _Wish(NamedTuple):
     rescore: int
 
 
+class _Candidates(NamedTuple):
+    """What FAISS found for one query: positions in the snapshot, their scores, and FAISS's, best first."""
+
+    positions: np.ndarray
+    scores: np.ndarray
+    approximate: np.ndarray
+
+    def best(self, k: int) -> Hits[int]:
+        return best(self.positions, self.scores, k)
+
+    def may_lack_equals(self, k: int, count: int) -> bool:
+        """Whether an equal of the k-th was left out: for FAISS that is as good as the last of ``count``."""
+        if len(self.positions) < count:
+            return False
+        last = np.lexsort((self.positions, -self.scores))[:k][-1]
+        return bool(np.isclose(self.approximate[last], self.approximate[-1], rtol=1e-5))
+
+
 class FaissIndex(Generic[Id]):
     """Finds nearly what exact search finds. ``FaissIndex.from_snapshot(snapshot, path, settings)``."""
 
@@ -51,6 +72,7 @@ class FaissIndex(Generic[Id]):
         self, snapshot: Snapshot, ids: Sequence[Id] | None, index: Any, settings: FaissSettings
     ) -> None:
         """``index`` is of ``build_faiss``; ``ids`` names the rows (None: rows are their own names)."""
+        snapshot = _by_row(snapshot)
         self._snapshot, self._ids, self._settings = snapshot, ids, settings
         self._vectors = DenseRows(snapshot, settings.is_cosine)
         self._faiss = FaissSearch(index)
@@ -58,7 +80,6 @@ class FaissIndex(Generic[Id]):
             raise FlatcoatError(
                 f"FAISS file has width {self._faiss.width}, the vectors {self.width}: build it again"
             )
-        self._order_N = np.argsort(snapshot.rows, kind="stable")
         self._position_M = self._positions(self._faiss.rows_M)
         self._place_N = np.full(len(snapshot), -1)
         self._place_N[self._position_M[self._position_M >= 0]] = np.flatnonzero(self._position_M >= 0)
@@ -116,22 +137,25 @@ class FaissIndex(Generic[Id]):
         ef_search: int | None = None,
         rescore: int | None = None,
     ) -> list[Hits[Id]]:
-        """The best ``k`` passages of each query (all, if there are fewer), best first.
+        """The best ``k`` passages of each query (all, if there are fewer); of equals, the one added first.
 
         ``allowed`` (int64 rows; None: all) is applied within the search; the few that a narrow filter leaves
         are scored exactly. ``n_probe`` inverted lists are read, ``ef_search`` candidates kept while walking a
         graph: a filter raises both, so that as many of them may be found. ``k * rescore`` candidates are
-        scored again by their vectors; with 0 scores are FAISS's own, approximations where it keeps less than
-        the vectors. Raises FlatcoatError where the queries do not fit the index, or a ``recall`` is wanted,
-        for which FAISS is not calibrated.
+        scored again by their vectors, and more while the last of them is as good as the k-th, up to 2,000:
+        beyond these, which of equals are found is FAISS's choice. With 0 scores and order are FAISS's own,
+        approximations where it keeps less than the vectors. Raises FlatcoatError where the queries do not fit
+        the index, or a ``recall`` is wanted, for which FAISS is not calibrated.
         """
         if recall is not None:
-            raise FlatcoatError("FAISS is not calibrated for a recall: give ef_search or n_probe instead")
-        wish = self._wish(k, n_probe, ef_search, rescore)
-        came = Shape.of(queries)
+            raise FlatcoatError(
+                "a FAISS index is not calibrated for a recall: search without one, or make the index with "
+                "engine 'exact', which finds all of the best"
+            )
+        require_queries(queries, k, Shape("dense", self.width) if self.width else None)
+        wish = self._wish(n_probe, ef_search, rescore)
         if not self.width:
             return [self._named(NOTHING) for _ in range(len(queries))]
-        Shape("dense", self.width).require(came, "query")
         queries_QD = self._prepared(np.asarray(queries))
         findable = self._all if allowed is None else self._findable(allowed)
         step = max(1, _BATCH // (k * max(1, wish.rescore) * self.width))
@@ -142,16 +166,14 @@ class FaissIndex(Generic[Id]):
         ]
 
     def _prepared(self, queries_QD: np.ndarray) -> np.ndarray:
-        if not np.isfinite(queries_QD).all():
-            raise FlatcoatError("a query vector holds NaN or infinity")
         queries_QD = np.ascontiguousarray(queries_QD, np.float32)
         return unit_length(queries_QD) if self._settings.is_cosine else queries_QD
 
-    def _wish(self, k: int, n_probe: int | None, ef_search: int | None, rescore: int | None) -> _Wish:
-        least = {"k": 1, "n_probe": 1, "ef_search": 1, "rescore": int(self._settings.is_binary)}
-        for name, value in zip(least, (k, n_probe, ef_search, rescore), strict=True):
-            if value is not None and value < least[name]:
-                raise FlatcoatError(f"{name} is {value}: at least {least[name]} is needed")
+    def _wish(self, n_probe: int | None, ef_search: int | None, rescore: int | None) -> _Wish:
+        least = {"n_probe": 1, "ef_search": 1, "rescore": int(self._settings.is_binary)}
+        for (name, lowest), value in zip(least.items(), (n_probe, ef_search, rescore), strict=True):
+            if value is not None:
+                require_count(name, value, lowest)
         return _Wish(n_probe, ef_search, self._faiss.rescore if rescore is None else rescore)
 
     def _positions(self, wanted: np.ndarray) -> np.ndarray:
@@ -159,8 +181,7 @@ class FaissIndex(Generic[Id]):
         rows_N = self._snapshot.rows
         if not len(rows_N):
             return np.full(len(wanted), -1)
-        after = np.searchsorted(rows_N, wanted, sorter=self._order_N)
-        positions = self._order_N[np.minimum(after, len(rows_N) - 1)]
+        positions = np.minimum(np.searchsorted(rows_N, wanted), len(rows_N) - 1)
         return np.where(rows_N[positions] == wanted, positions, -1)
 
     def _findable(self, allowed: np.ndarray | None) -> _Findable:
@@ -188,18 +209,20 @@ class FaissIndex(Generic[Id]):
         self, queries_QD: np.ndarray, k: int, findable: _Findable, wish: _Wish
     ) -> list[Hits[int]]:
         covered, selection = findable.covered, findable.selection
-        count = min(k * max(1, wish.rescore), len(covered))
+        # One more than is wanted shows whether equals of the last one were left out.
+        count = min(k * max(1, wish.rescore) + 1, len(covered))
         effort = self._faiss.effort(count, selection.share, wish.n_probe, wish.ef_search)
         if selection.share < 1 and len(covered) <= max(_FEW, self._faiss.exact_up_to(effort)):
             return self._vectors.nearest(queries_QD, k, covered)
-        places_QC, scores_QC = self._faiss.search(queries_QD, count, selection, effort)
-        positions_QC = np.where(places_QC < 0, -1, self._position_M[places_QC])
-        if wish.rescore:
-            scores_QC = self._scores(queries_QD, positions_QC)
-        found = [
-            best(positions[positions >= 0], scores[positions >= 0], k)
-            for positions, scores in zip(positions_QC, scores_QC, strict=True)
-        ]
+        found, asked = [NOTHING] * len(queries_QD), np.arange(len(queries_QD))
+        while len(asked):
+            near = self._near(queries_QD[asked], count, selection, wish)
+            for query, candidates in zip(asked.tolist(), near, strict=True):
+                found[query] = candidates.best(k)
+            asked = asked[[candidates.may_lack_equals(k, count) for candidates in near]]
+            if count >= min(_TIED, len(covered)):
+                break
+            count = min(4 * count, max(_TIED, count), len(covered))
         # The lists read may hold too few, and no way may lead on from a part of a graph.
         short = [query for query, hits in enumerate(found) if len(hits.ids) < min(k, len(covered))]
         if short:
@@ -208,10 +231,30 @@ class FaissIndex(Generic[Id]):
                 found[query] = hits
         return found
 
-    def _scores(self, queries_QD: np.ndarray, positions_QC: np.ndarray) -> np.ndarray:
-        vectors_QCD = self._vectors[positions_QC.ravel()].reshape(*positions_QC.shape, self.width)
-        return (vectors_QCD @ queries_QD[:, :, None])[:, :, 0]
+    def _near(
+        self, queries_QD: np.ndarray, count: int, selection: Selection, wish: _Wish
+    ) -> list["_Candidates"]:
+        """Up to ``count`` candidates of FAISS for each query."""
+        effort = self._faiss.effort(count, selection.share, wish.n_probe, wish.ef_search)
+        near = []
+        for here in pieces(len(queries_QD), max(1, _BATCH // (count * self.width))):
+            places_QC, approximate_QC = self._faiss.search(queries_QD[here], count, selection, effort)
+            for query_D, places, approximate in zip(queries_QD[here], places_QC, approximate_QC, strict=True):
+                approximate = approximate[places >= 0]
+                positions = self._position_M[places[places >= 0]]
+                scores = approximate
+                if wish.rescore:
+                    scores = inner_products(self._vectors[positions], query_D)
+                    require_finite(scores)
+                near.append(_Candidates(positions, scores, approximate))
+        return near
 
     def _named(self, hits: Hits[int]) -> Hits[Id]:
         rows = self._snapshot.rows[hits.ids].tolist()
         return Hits(rows if self._ids is None else [self._ids[row] for row in rows], hits.scores)
+
+
+def _by_row(snapshot: Snapshot) -> Snapshot:
+    order = np.argsort(snapshot.rows, kind="stable")
+    places = snapshot.rows[order], snapshot.segment_of[order], snapshot.positions[order]
+    return replace(snapshot, rows=places[0], segment_of=places[1], positions=places[2])

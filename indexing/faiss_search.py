@@ -126,8 +126,8 @@ def _parameters(index: Any, selector: Any, effort: Effort) -> Any:
 
 def _rescore(bytes_each: float) -> int:
     """Candidates to score again for each hit, given the bytes that the index keeps of a component."""
-    if bytes_each >= 2:  # all that there is of a float16
-        return 0
+    if bytes_each >= 2:  # all that there is of a float16: FAISS's sums may differ in their last bits alone
+        return 1
     return RESCORE if bytes_each >= 0.5 else RESCORE_CODES
 
 
