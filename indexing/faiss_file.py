@@ -4,12 +4,16 @@ The file is FAISS's own (an IDMap from passage rows), and behind it, which FAISS
 
     FAISS's bytes | b"flatcoat" | their number, uint64 little-endian
 
-FAISS maps a file that was cut short, then reads beyond its end.
+FAISS maps a file that was cut short, then reads beyond its end. It checks much else of what it reads, such as
+the links of graphs; how the parts fit together is checked here.
 """
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +54,7 @@ def write_faiss(path: Path, snapshot: "Snapshot", settings: FaissSettings) -> No
 
 
 def read_faiss(path: Path, settings: FaissSettings) -> Any:
-    """Map what ``write_faiss`` wrote; FlatcoatError where it is missing, cut short or of other settings."""
+    """Map what ``write_faiss`` wrote; FlatcoatError where it is missing, damaged or of other settings."""
     faiss = load_faiss()
     read = faiss.read_index_binary if settings.is_binary else faiss.read_index
     try:
@@ -59,14 +63,71 @@ def read_faiss(path: Path, settings: FaissSettings) -> Any:
             file.seek(max(0, size - _END.size))
             if file.read() != _END.pack(_MAGIC, max(0, size - _END.size)):
                 raise FlatcoatError(f"FAISS file {path} was cut short or never finished: build it again")
-        return read(str(path), faiss.IO_FLAG_MMAP_IFC)
+        with _no_part_larger_than(size):
+            index = read(str(path), faiss.IO_FLAG_MMAP_IFC)
     except OSError as error:
         raise FlatcoatError(f"FAISS file {path} cannot be opened ({error}): build it again") from error
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError, AssertionError, TypeError, ValueError) as error:
         kind = f"as factory {settings.factory!r}"
         raise FlatcoatError(
             f"FAISS file {path} cannot be read {kind} ({reason(error)}): build it again"
         ) from error
+    if problem := next(_misfits(index), None):
+        raise FlatcoatError(f"FAISS file {path} is damaged ({problem}): build it again")
+    return index
+
+
+_limits = Lock()
+
+
+@contextmanager
+def _no_part_larger_than(size: int) -> Iterator[None]:
+    """While FAISS reads: a damaged size would have it fill as much memory. FAISS 1.12 knows no limit."""
+    faiss = load_faiss()
+    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):
+        yield
+        return
+    with _limits:
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(size)
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
+
+
+def _misfits(index: Any) -> Iterator[str]:
+    """What of a FAISS index that was read does not fit together."""
+    faiss = load_faiss()
+    if not isinstance(index, faiss.IndexIDMap | faiss.IndexBinaryIDMap):
+        yield "it names no passage rows"
+        return
+    if index.id_map.size() != index.ntotal:
+        yield f"{index.id_map.size()} rows are named, there are {index.ntotal} vectors"
+    parts = layers(index)
+    if index.d != parts[1].d:
+        yield f"widths {index.d} and {parts[1].d} came for one"
+    for part in parts:
+        if part.ntotal != index.ntotal:
+            yield f"{part.ntotal} and {index.ntotal} vectors came for one"
+        if not part.is_trained:
+            yield "it is not trained"
+        if isinstance(part, faiss.Index) and part.metric_type != faiss.METRIC_INNER_PRODUCT:
+            yield "its metric is not the inner product"
+        if isinstance(part, faiss.IndexFlatCodes) and part.codes.size() != part.ntotal * part.code_size:
+            yield f"{part.codes.size()} bytes came for {part.ntotal} vectors of {part.code_size}"
+        if hasattr(part, "invlists"):
+            yield from _list_misfits(part)
+
+
+def _list_misfits(index: Any) -> Iterator[str]:
+    lists = index.invlists
+    if not index.nlist == lists.nlist == index.quantizer.ntotal:
+        yield f"{lists.nlist} inverted lists came for {index.quantizer.ntotal} centroids"
+    elif lists.code_size != index.code_size:
+        yield f"codes of {lists.code_size} bytes came, they have {index.code_size}"
+    elif sum(lists.list_size(place) for place in range(lists.nlist)) != index.ntotal:
+        yield f"its inverted lists do not hold {index.ntotal} vectors"
 
 
 def build_faiss(vectors: DenseRows, ids: np.ndarray, settings: FaissSettings) -> Any:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import FlatcoatError
 from .faiss_file import downcast, encoded, layers
-from .faiss_settings import load_faiss
+from .faiss_settings import load_faiss, reason
 
 RESCORE = 4
 """Candidates scored again for each hit, where the index keeps half a byte of a component or more."""
@@ -87,9 +88,17 @@ class FaissSearch:
         queries = encoded(queries_QD, self.is_binary)
         passing = selection.share == 1 or selection.selector is not None
         taken = count if passing else math.ceil(_SPARE * count / selection.share)
-        scores_QC, places_QC = self._index.search(
-            queries, min(taken, len(self.rows_M)), params=_parameters(self._index, selection.selector, effort)
-        )
+        parameters = _parameters(self._index, selection.selector, effort)
+        try:
+            scores_QC, places_QC = self._index.search(
+                queries, min(taken, len(self.rows_M)), params=parameters
+            )
+        except (RuntimeError, MemoryError, AssertionError) as error:
+            raise FlatcoatError(f"FAISS cannot search this index ({reason(error)}): verify it") from error
+        if (places_QC >= len(self.rows_M)).any():
+            raise FlatcoatError(
+                "FAISS found vectors that are not there, its file is damaged: verify the index"
+            )
         if passing:
             return places_QC, scores_QC
         places_QC[~selection.mask_M[places_QC]] = -1
@@ -102,7 +111,7 @@ class FaissSearch:
         nobody = _bitmap(np.zeros(len(self.rows_M), bool))
         try:
             self._index.search(query, 1, params=_parameters(self._index, nobody, Effort(1, 1)))
-        except RuntimeError:
+        except (RuntimeError, AssertionError):
             return False
         return True
 

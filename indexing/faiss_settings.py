@@ -77,6 +77,7 @@ def load_faiss() -> Any:
     return faiss
 
 
-def reason(error: RuntimeError) -> str:
+def reason(error: Exception) -> str:
     """What FAISS says, without where in its sources it says so."""
-    return re.sub(r"^Error in .* at \S+:\d+: (Error: )?", "", str(error), flags=re.DOTALL)
+    said = re.sub(r"^Error in .* at \S+:\d+: (Error: )?", "", str(error), flags=re.DOTALL)
+    return said or type(error).__name__

@@ -23,6 +23,7 @@ from .plaid_kernels import interact, list_scores, residual_scores
 from .plaid_parts import Part, Spread, best, in_turn, parts_of, score_each
 from .plaid_query import QueryScorer, ScoredQuery
 from .residual import Codec, CodedTokens, sample_size
+from .sampling import content_keys
 from .segments import LISTS_FROM_TOKENS, MOST_PASSAGES, CodedSegment, Snapshot
 from .types import Hits, Id, Shape, TokenVectors, Vectors, require_count, require_finite, require_queries
 
@@ -82,7 +83,7 @@ class PlaidIndex(Generic[Id]):
             raise FlatcoatError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
         tokens = len(vectors.values_TD)
         size = sample_size(tokens, centroids)
-        sample = np.sort(np.random.default_rng(0).choice(tokens, size, replace=False))
+        sample = np.argsort(content_keys([vectors.values_TD], vectors.offsets), kind="stable")[:size]
         codec = Codec.train(vectors.values_TD[sample], tokens, bits, centroids)
         segments = tuple(_coded_segment(codec, vectors, here) for here in pieces(len(ids), MOST_PASSAGES))
         rows = np.arange(len(ids), dtype=np.int64)

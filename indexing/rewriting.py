@@ -13,6 +13,7 @@ import numpy as np
 
 from . import catalog
 from .catalog import SegmentRecord
+from .sampling import Sample, content_keys
 from .segments import MOST_PASSAGES, CodedSegment, Stored, open_segment, take, write_blocks
 from .types import Shape, TokenVectors
 
@@ -66,21 +67,21 @@ class Rewriter:
         numbers = ((segment.number,) for segment in segments)
         self._connection.executemany("DELETE FROM segments WHERE number = ?", numbers)
 
-    def sample(self, segments: Sequence[SegmentRecord], count: int, codec: "Codec | None") -> np.ndarray:
-        """``count`` token vectors spread over the segments (float16 [T, D]); ``codec`` is what coded them."""
-        total = sum(segment.live_vectors for segment in segments)
-        places_T = (np.arange(count) + np.random.default_rng(0).random(count)) * (total / count)
-        places_T = np.minimum(places_T.astype(np.int64), total - 1)
-        sample_TD = np.empty((count, self._shape.width), np.float16)
-        first = 0
+    def sample(
+        self,
+        segments: Sequence[SegmentRecord],
+        count: int,
+        codec: "Codec | None",
+        added: TokenVectors | None = None,
+    ) -> np.ndarray:
+        """``count`` token vectors (float16 [T, D]) of segments, which ``codec`` coded, and of ``added``."""
+        sample = Sample(count, self._shape.width)
         for segment in segments:
             for block in self._blocks(self._live(segment)):
-                assert not isinstance(block, np.ndarray)
-                last = first + int(block.offsets[-1])
-                here = slice(*np.searchsorted(places_T, [first, last]))
-                sample_TD[here] = _values(block, places_T[here] - first, codec)
-                first = last
-        return sample_TD
+                _add(sample, block, codec)
+        if added is not None:
+            _add(sample, added, None)
+        return sample.vectors()
 
     def _live(self, segment: SegmentRecord) -> _Live:
         rows, positions = catalog.places(self._connection, segment)
@@ -117,10 +118,16 @@ class Rewriter:
         self._connection.executemany("UPDATE passages SET segment = ? WHERE row = ?", moved)
 
 
-def _values(block: Stored, tokens: np.ndarray, codec: "Codec | None") -> np.ndarray:
+def _add(sample: Sample, block: Stored, codec: "Codec | None") -> None:
     assert not isinstance(block, np.ndarray)
     if isinstance(block, TokenVectors):
-        return block.values_TD[tokens]
+        sample.add(content_keys([block.values_TD], block.offsets), lambda some: block.values_TD[some])
+        return
     assert codec
-    parts = block.codes_T[tokens], block.residuals_TB[tokens], block.scales_T2[tokens]
-    return codec.decode(type(block)(*parts, np.array([0, len(tokens)]))).values_TD
+    coded = block.codes_T, block.residuals_TB, block.scales_T2
+
+    def decoded(some: np.ndarray) -> np.ndarray:
+        parts = (part[some] for part in coded)
+        return codec.decode(type(block)(*parts, np.array([0, len(some)]))).values_TD
+
+    sample.add(content_keys(coded, block.offsets), decoded)

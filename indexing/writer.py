@@ -76,6 +76,8 @@ class Writer:
             }
             self._require_shape(vectors)
             stored = as_stored(vectors)
+            if isinstance(stored, TokenVectors):
+                compaction.prepare(self._connection, self._snapshots, stored)
             for here in pieces(len(passages), MOST_PASSAGES):
                 whole = len(passages) <= MOST_PASSAGES
                 part = stored if whole else take(stored, np.arange(here.start, here.stop))
@@ -165,7 +167,7 @@ class Writer:
                 removed += self._connection.execute(delete, (source, name)).rowcount
         return removed
 
-    def compact(self, full: bool = True, budget: int = 1 << 30) -> None:
+    def compact(self, full: bool = True, budget: int = compaction.BUDGET) -> None:
         """Commit, then merge segments, train and index anew as ``compaction`` says, and commit that.
 
         ``full`` does all that can be done, otherwise what is due. ``budget`` bounds working memory, in bytes.
