@@ -114,7 +114,7 @@ class ExactIndex(Generic[Id]):
         starts, sizes = self._starts_N[positions], self._sizes_N[positions]
         segments = self._snapshot.segment_of[positions]
         if len(query_UD) == 1 and (sizes == 1).all():
-            bounds = np.flatnonzero(np.diff(segments)) + 1
+            bounds = (np.flatnonzero(np.diff(segments)) + 1).tolist()
             for first, last in zip([0, *bounds], [*bounds, len(positions)], strict=True):
                 for here in pieces(last - first, max(1, _BLOCK // self.width)):
                     values_ND = self._values[segments[first]][starts[first:last][here]]

@@ -124,10 +124,9 @@ def _add(sample: Sample, block: Stored, codec: "Codec | None") -> None:
         sample.add(content_keys([block.values_TD], block.offsets), lambda some: block.values_TD[some])
         return
     assert codec
-    coded = block.codes_T, block.residuals_TB, block.scales_T2
 
     def decoded(some: np.ndarray) -> np.ndarray:
-        parts = (part[some] for part in coded)
+        parts = block.codes_T[some], block.residuals_TB[some], block.scales_T2[some]
         return codec.decode(type(block)(*parts, np.array([0, len(some)]))).values_TD
 
-    sample.add(content_keys(coded, block.offsets), decoded)
+    sample.add(content_keys([block.codes_T, block.residuals_TB, block.scales_T2], block.offsets), decoded)
