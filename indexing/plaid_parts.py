@@ -54,14 +54,20 @@ def score_each(
 
 
 def best(parts: list[Part], scores: Sequence[np.ndarray], count: int) -> list[Part]:
-    """The ``count`` passages with the highest scores, in their parts; of equals, those added first."""
+    """The ``count`` passages with the highest scores, in their parts, and the equals of the last of them.
+
+    Where this doubles them only those equals are taken that were added first.
+    """
     together = np.concatenate(scores)
     if len(together) <= count:
         return parts
     worst = np.partition(together, len(together) - count)[len(together) - count]
-    better, equal = np.flatnonzero(together > worst), np.flatnonzero(together == worst)
-    rows = np.concatenate([part.rows for part in parts])[equal]
-    chosen = np.sort(np.concatenate([better, equal[np.argsort(rows)[: count - len(better)]]]))
+    chosen = np.flatnonzero(together >= worst)
+    if len(chosen) > 2 * count:
+        equal = chosen[together[chosen] == worst]
+        rows = np.concatenate([part.rows for part in parts])[equal]
+        first = equal[np.argsort(rows)[: count - (len(chosen) - len(equal))]]
+        chosen = np.sort(np.concatenate([np.flatnonzero(together > worst), first]))
     ends = np.cumsum([len(part.at) for part in parts])
     found = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
     return [

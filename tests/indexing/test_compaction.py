@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +269,27 @@ def test_retraining_loses_little(make) -> None:
         first_ones = np.concatenate(held(snapshot)[:50]) - everything.values_TD[: 50 * 20]
         losses.append(float((first_ones**2).sum(axis=1).mean()))
     assert losses == pytest.approx([0.0013, 0.0026, 0.0040], abs=0.0006)
+
+
+@pytest.mark.parametrize("bits", [1, 4])
+def test_a_tiny_first_batch_does_not_mark_what_comes_after_it(make, bits: int) -> None:
+    """What outgrows a codec is coded by one that was trained on it, as in an index made at once."""
+    everything = clustered(1_500, 1)
+
+    def loss(store: Store, cuts: list[int]) -> float:
+        for first, last in pairwise(cuts):
+            part = segments.take(everything, np.arange(first, last))
+            assert isinstance(part, TokenVectors)
+            with store.writer() as writer:
+                writer.add([Passage(str(number), "text") for number in range(first, last)], part)
+                writer.compact(full=False)
+        assert store.verify() == []
+        return float(
+            ((np.concatenate(held(store.snapshot())) - everything.values_TD) ** 2).sum(axis=1).mean()
+        )
+
+    at_once = loss(make(EngineSettings("plaid", bits=bits)), [0, 1_500])
+    assert loss(make(EngineSettings("plaid", bits=bits)), [0, 2, 1_500]) < 1.02 * at_once
 
 
 def test_a_reader_keeps_what_it_opened(make, monkeypatch: pytest.MonkeyPatch) -> None:
