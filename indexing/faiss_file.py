@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 
 _END = struct.Struct("<8sQ")
 _MAGIC = b"flatcoat"
+
+_WIDEST = 1 << 16
+_FIXED = (
+    *("d", "metric_type", "code_size", "nlist", "by_residual"),
+    *("M", "M2", "nbits", "ksub", "bbs", "qbs", "implem", "skip"),
+)
+"""What a factory decides of an index, and never its vectors; kernels believe it."""
 
 # Bounds of the sample that trains an index. Product quantizers learn from 256 vectors for each of their
 # 256 centroids at most, FAISS wants 39 for each inverted list, and all of it stands in memory.
@@ -72,7 +80,7 @@ def read_faiss(path: Path, settings: FaissSettings) -> Any:
         raise FlatcoatError(
             f"FAISS file {path} cannot be read {kind} ({reason(error)}): build it again"
         ) from error
-    if problem := next(_misfits(index), None):
+    if problem := next(_misfits(index, settings), None):
         raise FlatcoatError(f"FAISS file {path} is damaged ({problem}): build it again")
     return index
 
@@ -96,38 +104,44 @@ def _no_part_larger_than(size: int) -> Iterator[None]:
             faiss.set_deserialization_vector_byte_limit(before)
 
 
-def _misfits(index: Any) -> Iterator[str]:
-    """What of a FAISS index that was read does not fit together."""
+def _misfits(index: Any, settings: FaissSettings) -> Iterator[str]:
+    """What of a FAISS index that was read does not fit together, or is not as these settings make it."""
     faiss = load_faiss()
     if not isinstance(index, faiss.IndexIDMap | faiss.IndexBinaryIDMap):
         yield "it names no passage rows"
         return
     if index.id_map.size() != index.ntotal:
         yield f"{index.id_map.size()} rows are named, there are {index.ntotal} vectors"
-    parts = layers(index)
-    if index.d != parts[1].d:
-        yield f"widths {index.d} and {parts[1].d} came for one"
-    for part in parts:
-        if part.ntotal != index.ntotal:
-            yield f"{part.ntotal} and {index.ntotal} vectors came for one"
-        if not part.is_trained:
-            yield "it is not trained"
-        if isinstance(part, faiss.Index) and part.metric_type != faiss.METRIC_INNER_PRODUCT:
-            yield "its metric is not the inner product"
-        if isinstance(part, faiss.IndexFlatCodes) and part.codes.size() != part.ntotal * part.code_size:
-            yield f"{part.codes.size()} bytes came for {part.ntotal} vectors of {part.code_size}"
-        if hasattr(part, "invlists"):
-            yield from _list_misfits(part)
+    if not 0 < index.d <= _WIDEST:
+        yield f"its vectors are {index.d} wide"
+    fresh = settings.create(index.d, index.ntotal)  # frees what it wraps, so it outlives its layers here
+    parts, wanted = layers(index)[1:], layers(fresh)
+    # FAISS reads an IndexFlat as the IndexFlatIP that it is.
+    if len(parts) != len(wanted) or not all(map(isinstance, parts, map(type, wanted))):
+        yield f"it is {type(parts[0]).__name__}, the factory makes {type(wanted[0]).__name__}"
+    for part, like in zip(parts, wanted, strict=False):
+        for name in filter(partial(hasattr, like), _FIXED):
+            if getattr(part, name) != getattr(like, name):
+                yield f"{name} is {getattr(part, name)}, the factory has {getattr(like, name)}"
+        yield from _part_misfits(part, index.ntotal)
 
 
-def _list_misfits(index: Any) -> Iterator[str]:
-    lists = index.invlists
-    if not index.nlist == lists.nlist == index.quantizer.ntotal:
-        yield f"{lists.nlist} inverted lists came for {index.quantizer.ntotal} centroids"
-    elif lists.code_size != index.code_size:
-        yield f"codes of {lists.code_size} bytes came, they have {index.code_size}"
-    elif sum(lists.list_size(place) for place in range(lists.nlist)) != index.ntotal:
-        yield f"its inverted lists do not hold {index.ntotal} vectors"
+def _part_misfits(part: Any, vectors: int) -> Iterator[str]:
+    faiss = load_faiss()
+    if part.ntotal != vectors or not part.is_trained:
+        yield f"{part.ntotal} and {vectors} vectors came for one"
+    if hasattr(part, "ntotal2"):  # 4-bit codes in blocks, the last one filled up
+        padded = -(-vectors // part.bbs) * part.bbs
+        if (part.ntotal2, 2 * part.codes.size()) != (padded, padded * part.M2):
+            yield f"{part.codes.size()} bytes came for blocks of {part.bbs} codes of {part.M2} halves"
+    elif isinstance(part, faiss.IndexFlatCodes) and part.codes.size() != vectors * part.code_size:
+        yield f"{part.codes.size()} bytes came for {vectors} vectors of {part.code_size}"
+    if hasattr(part, "invlists"):
+        lists = part.invlists
+        if not part.nlist == lists.nlist == part.quantizer.ntotal:
+            yield f"{lists.nlist} inverted lists came for {part.quantizer.ntotal} centroids"
+        elif sum(lists.list_size(place) for place in range(lists.nlist)) != vectors:
+            yield f"its inverted lists do not hold {vectors} vectors"
 
 
 def build_faiss(vectors: DenseRows, ids: np.ndarray, settings: FaissSettings) -> Any:

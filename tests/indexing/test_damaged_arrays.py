@@ -397,7 +397,7 @@ def test_faiss_files_of_other_indexes_are_refused(tmp_path: Path) -> None:
     few.id_map.resize(7)
     none.add_with_ids(VECTORS, ROWS)
     none.ntotal = 1 << 40
-    with pytest.raises(FlatcoatError, match="metric is not the inner product"):
+    with pytest.raises(FlatcoatError, match="metric_type is 1, the factory has 0"):
         search_faiss(written("l2", l2), FaissSettings("HNSW8"))
     with pytest.raises(FlatcoatError, match="names no passage rows"):
         search_faiss(written("plain", plain), FaissSettings("Flat"))
