@@ -46,7 +46,8 @@ _SAMPLE_NUMBERS = 1 << 29  # 2 GiB
 def write_faiss(path: Path, snapshot: "Snapshot", settings: FaissSettings) -> None:
     """Train and fill the index of ``settings`` from all of ``snapshot`` and write it, durably, as a new file.
 
-    What FAISS itself holds of the vectors stands in memory, beside a sample of 2 GiB at most. Raises
+    What FAISS itself holds of the vectors stands in memory, beside a sample of 2 GiB at most. A graph that
+    several threads build comes out a little different each time, all else the same. Raises
     FlatcoatError where there are no vectors or too few for these settings.
     """
     faiss = load_faiss()

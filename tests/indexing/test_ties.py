@@ -138,7 +138,8 @@ def test_rows_decide_where_segments_hold_them_in_another_order() -> None:
     dense = drawn("faiss", [5] * 4)
     assert isinstance(dense, np.ndarray)
     snapshot = Snapshot((dense, dense), *table)
-    built = FaissIndex.from_vectors([str(i) for i in range(10)], drawn("faiss", [5] * 10), FaissSettings())
+    ten = [str(i) for i in range(10)]
+    built = FaissIndex.from_vectors(ten, np.tile(dense[:1], (10, 1)), FaissSettings())
     faiss = FaissIndex[int](snapshot, None, built._faiss._owner, FaissSettings())
     assert faiss.search(queries("faiss", 1), 3)[0].ids == [2, 3, 4]
 
