@@ -1,8 +1,8 @@
-"""What a disk may hold after a power cut: writes since the last flush of a file are lost, torn or out of order.
+"""What a disk may hold after a power cut: what was not flushed is lost, torn or out of order.
 
 A child's changes to a folder are recorded, with what it flushed and when. From any moment of that record come
-states in which each file has all that was written before its last fsync, and of what was written since nothing,
-everything or any sectors of it; likewise names, which only an fsync of their folder makes durable.
+states in which each file has all that was written before its last fsync, and of what was written since
+nothing, everything or any sectors of it; likewise names, which only an fsync of their folder makes durable.
 """
 
 import os
@@ -18,7 +18,12 @@ from .killing import Call, Traced
 SECTORS = (512, 4_096)
 _TO_DIRECTORY_FD = (killing.OPENAT, killing.MKDIRAT, killing.UNLINKAT)
 _AT_WORKING_DIRECTORY = -100
-_REMOVES_FOLDER = 0x200
+_WRITES = (killing.WRITE, killing.PWRITE)
+_FLUSHES = (killing.FSYNC, killing.FDATASYNC)
+_OPENS = (killing.OPEN, killing.OPENAT)
+_MAKES_FOLDER = (killing.MKDIR, killing.MKDIRAT)
+_NAMES = (killing.RENAME, *_MAKES_FOLDER, killing.RMDIR, killing.UNLINK, killing.UNLINKAT)
+_OTHERS_BY_DESCRIPTOR = (killing.WRITEV, killing.PWRITEV, killing.FALLOCATE, killing.SENDFILE)
 _FORGOTTEN = "-shm"  # SQLite's shared memory: no part of what is durable
 
 
@@ -82,7 +87,7 @@ class _Mark:
 
     def __init__(self) -> None:
         self.fd = os.memfd_create("done")
-        self.path = os.readlink(f"/proc/self/fd/{self.fd}")
+        self.path = str(Path(f"/proc/self/fd/{self.fd}").readlink())
 
 
 _MARK = _Mark()
@@ -124,7 +129,8 @@ class Record:
         events = self.events[:at]
         flushed = {event: i for i, event in enumerate(events) if isinstance(event, Flush | FlushFolder)}
         chances: dict[object, float] = {}
-        kept, torn = [], list(events)
+        kept: list[bool] = []
+        torn: list[Event | _Torn] = list(events)
         ordered = random.random() < 0.5  # Names in the order of a journal, as most file systems keep them.
         lost_name = random.randrange(at + 1)
         for i, event in enumerate(events):
@@ -216,7 +222,7 @@ class _Recorder:
     def see(self, child: Traced, call: Call) -> None:
         """One call that is about to happen."""
         thread, number, arguments = call
-        if number in (killing.WRITE, killing.PWRITE):
+        if number in _WRITES:
             path = _opened(thread, arguments[0])
             data = _memory(thread, arguments[1], arguments[2])
             if path == _MARK.path:
@@ -225,7 +231,7 @@ class _Recorder:
                 written = child.finish(call)
                 here = arguments[3] if number == killing.PWRITE else _position(thread, arguments[0]) - written
                 self._add(Write(self._file(path), here, data[:written]), written > 0)
-        elif number in (killing.FSYNC, killing.FDATASYNC):
+        elif number in _FLUSHES:
             if self._is_ours(path := _opened(thread, arguments[0])):
                 is_folder = self._names.get(Path(path)) is None
                 event = FlushFolder(Path(path)) if is_folder else Flush(self._file(path))
@@ -233,9 +239,9 @@ class _Recorder:
         elif number == killing.FTRUNCATE:
             if self._is_ours(path := _opened(thread, arguments[0])):
                 self._add(Resize(self._file(path), arguments[1]), child.finish(call) == 0)
-        elif number in (killing.OPEN, killing.OPENAT):
+        elif number in _OPENS:
             self._see_open(child, call)
-        elif number in (killing.RENAME, killing.MKDIR, killing.MKDIRAT, killing.UNLINK, killing.UNLINKAT, killing.RMDIR):
+        elif number in _NAMES:
             self._see_names(child, call)
         else:
             self._require_elsewhere(call)
@@ -260,7 +266,7 @@ class _Recorder:
             return
         if call.number == killing.RENAME:
             self._name(new, self._names.pop(path), path)
-        elif call.number in (killing.MKDIR, killing.MKDIRAT):
+        elif call.number in _MAKES_FOLDER:
             self._name(path, None)
         else:
             del self._names[path]
@@ -269,8 +275,10 @@ class _Recorder:
     def _require_elsewhere(self, call: Call) -> None:
         if call.number == killing.MMAP:
             path = _opened(call.thread, call.arguments[4]) if call.arguments[4] < 1 << 31 else ""
-        elif call.number in (killing.WRITEV, killing.PWRITEV, killing.FALLOCATE, killing.SENDFILE, killing.COPY_RANGE):
-            path = _opened(call.thread, call.arguments[2 if call.number == killing.COPY_RANGE else 0])
+        elif call.number in _OTHERS_BY_DESCRIPTOR:
+            path = _opened(call.thread, call.arguments[0])
+        elif call.number == killing.COPY_RANGE:
+            path = _opened(call.thread, call.arguments[2])
         else:
             path = _text(call.thread, call.arguments[0])
         assert not self._is_ours(path), f"system call {call.number} changes {path}: teach the recorder"
@@ -300,12 +308,12 @@ def _named(call: Call) -> str:
         at, path = call.arguments[0], call.arguments[1]
         at = at if at < 1 << 31 else _AT_WORKING_DIRECTORY
     name = _text(call.thread, path)
-    folder = f"/proc/{call.thread}/cwd" if at == _AT_WORKING_DIRECTORY else f"/proc/{call.thread}/fd/{at}"
-    return name if name.startswith("/") else os.path.normpath(f"{os.readlink(folder)}/{name}")
+    folder = Path(f"/proc/{call.thread}", "cwd" if at == _AT_WORKING_DIRECTORY else f"fd/{at}")
+    return os.path.normpath(folder.readlink() / name)
 
 
 def _opened(thread: int, descriptor: int) -> str:
-    return os.readlink(f"/proc/{thread}/fd/{descriptor}")
+    return str(Path(f"/proc/{thread}/fd/{descriptor}").readlink())
 
 
 def _position(thread: int, descriptor: int) -> int:

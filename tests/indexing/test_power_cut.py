@@ -6,34 +6,29 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 
 import pytest
 
-from flatcoat import FlatcoatError
-from flatcoat.indexing import calibration, compaction
-from flatcoat.retrieval import adding
+from flatcoat.indexing.engines import Name as Engine
 
-from ..retrieval.folders import Contents, Sources, differences, let_files_settle
-from .power_cut import Record, Returned, Flush, FlushFolder, Unname, done
-
-ENGINES = {"exact": "dense", "plaid": "colbert", "faiss": "dense"}
+from ..retrieval.folders import ENGINES, Contents, Sources, differences, one_thread, small_work
+from .power_cut import Flush, FlushFolder, Record, Returned, Unname, done
 
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """In memory where possible; batches and merges are small."""
-    monkeypatch.setattr(adding, "BATCH", 4)
-    monkeypatch.setattr(calibration, "THOROUGH", 8)
-    monkeypatch.setattr(compaction, "RETRAIN_AT", 2)
-    let_files_settle(monkeypatch)
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
+    with small_work(monkeypatch) as folder:
+        yield folder
+
+
+@pytest.fixture(params=[20, pytest.param(500, marks=pytest.mark.slow)], ids=["some", "many"])
+def depth(request: pytest.FixtureRequest) -> int:
+    """How many states to look at."""
+    return request.param
 
 
 class Commits:
-    """The states between which a recorded child moved the index, by generation, and which had returned when."""
+    """The states between which a recorded child moved the index, and which of them had returned when."""
 
     def __init__(self, record: Record, sources: Sources, scratch: Path) -> None:
         self._contents: dict[int, Contents] = {}
@@ -64,14 +59,14 @@ class Commits:
             return [f"generation {generation} never was"]
         lost = generation < self._returned[at]
         wrong = [f"generation {self._returned[at]} had returned, {generation} is left"] if lost else []
-        return wrong + differences(sources.contents(index), self._contents[generation]) + sources.verify(index)
+        return (
+            wrong + differences(sources.contents(index), self._contents[generation]) + sources.verify(index)
+        )
 
 
 def work(sources: Sources, index: Path) -> None:
-    """Create an index, unless there is one, bring it up to date, remove and compact; say what is committed."""
-    import faiss
-
-    faiss.omp_set_num_threads(1)  # A forked child has none of OpenMP's threads.
+    """Create an index unless there is one, bring it up to date, remove, compact; say what is committed."""
+    one_thread()
     if not index.exists():
         sources.create(index)
         done("0")
@@ -87,8 +82,6 @@ def work(sources: Sources, index: Path) -> None:
     retriever.compact()
     committed()
     retriever.close()
-    committed_at_rest = sources.open(index)
-    committed_at_rest.close()
 
 
 def broken_states(
@@ -111,19 +104,20 @@ def broken_states(
                     sources.create(index)
                 sources.sync(index)
                 sources.require_synced(index)
-        except FlatcoatError as error:
-            wrong = [str(error)]
+        except Exception as error:
+            wrong = [f"{type(error).__name__}: {error}"]
         broken += [f"seed {seed}, event {at}: {line}" for line in wrong]
         shutil.rmtree(state)
     return broken
 
 
-def recorded(place: Path, engine: str, seed: int, *, new: bool) -> tuple[Record, Sources]:
-    """The work on an index that is new, or that holds an earlier state of the files."""
+def recorded(
+    place: Path, engine: Engine, seed: int, *, new: bool = False, before: Callable[[], object] = lambda: None
+) -> tuple[Record, Sources]:
+    """Do ``before`` and the work on an index that is new, or that holds an earlier state of the files."""
     (place / "disk").mkdir()
-    sources = Sources(place, Random(seed), ENGINES[engine], engine)  # type: ignore[arg-type]
+    sources = Sources(place, Random(seed), engine)
     index = place / "disk" / "index"
-    shutil.copytree
     if not new:
         sources.create(index)
         sources.sync(index)
@@ -131,10 +125,42 @@ def recorded(place: Path, engine: str, seed: int, *, new: bool) -> tuple[Record,
     else:
         sources.create(place / "other")  # What it imports and compiles is there for the child.
         sources.sync(place / "other")
-    return Record.of(lambda: work(sources, index), place / "disk"), sources
+    return Record.of(lambda: (before(), work(sources, index)), place / "disk"), sources
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_power_cut_anywhere(place: Path, engine: str) -> None:
+def test_a_power_cut_anywhere(place: Path, engine: Engine, depth: int) -> None:
     record, sources = recorded(place, engine, 1, new=False)
-    assert broken_states(record, sources, place, range(40)) == []
+    assert broken_states(record, sources, place, range(depth)) == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_power_cut_while_an_index_is_made(place: Path, engine: Engine, depth: int) -> None:
+    record, sources = recorded(place, engine, 2, new=True)
+    assert broken_states(record, sources, place, range(depth)) == []
+
+
+def flushes_but(skipped: Callable[[int], bool]) -> Callable[[], None]:
+    """What makes Python's fsync, in a child, pass over such files."""
+    flush = os.fsync
+
+    def some(file: int) -> None:
+        if not skipped(os.fstat(file).st_mode):
+            flush(file)
+
+    def forget() -> None:
+        os.fsync = some
+
+    return forget
+
+
+@pytest.mark.parametrize("skipped", [stat.S_ISDIR, stat.S_ISREG])
+def test_a_missing_flush_of_ours_is_found(place: Path, skipped: Callable[[int], bool]) -> None:
+    record, sources = recorded(place, "plaid", 1, before=flushes_but(skipped))
+    assert broken_states(record, sources, place, range(40), sync_every=1000)
+
+
+def test_a_missing_flush_of_the_database_is_found(place: Path) -> None:
+    record, sources = recorded(place, "exact", 1)
+    lying = record.without_flushes(lambda name: name.startswith("index.sqlite"))
+    assert broken_states(lying, sources, place, range(40), sync_every=1000)

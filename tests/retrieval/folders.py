@@ -1,4 +1,4 @@
-"""Folders of small files that change at random, an encoder that costs nothing, and what an index of them holds."""
+"""Small files that change at random, an encoder that costs nothing, and what an index of them holds."""
 
 import json
 import os
@@ -7,27 +7,43 @@ import shutil
 import time
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
 from flatcoat import Retriever
+from flatcoat.indexing import calibration, compaction
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.engines import Name as Engine
 from flatcoat.indexing.types import TokenVectors, Vectors
+from flatcoat.retrieval import adding
 from flatcoat.retrieval.contract import Contract
+from flatcoat.retrieval.results import Mode
 
 WIDTH = 8
+ENGINES: dict[Engine, str] = {"exact": "dense", "plaid": "colbert", "faiss": "dense"}
+"""What searches an index, and the vectors for it."""
+
 Contents = dict[str, list[Passage]]
 """The passages of each document, in their order."""
 
 _clock = count(1_600_000_000)
-_NAMES = [f"{folder}{stem}.{suffix}" for folder in ("", "sub/", "sub/deep/") for stem in "abcde" for suffix in ("txt", "py")]
-_IGNORED = {"*.py\n": lambda name: name.endswith(".py"), "sub/deep/\n": lambda name: name.startswith("sub/deep/")}
+_NAMES = [
+    f"{folder}{stem}.{suffix}"
+    for folder in ("", "sub/", "sub/deep/")
+    for stem in "abcde"
+    for suffix in ("txt", "py")
+]
+_IGNORED = {
+    "*.py\n": lambda name: name.endswith(".py"),
+    "sub/deep/\n": lambda name: name.startswith("sub/deep/"),
+}
 _WORD = re.compile(r"content\d{3}")
 
 
@@ -63,7 +79,7 @@ class HashEncoder:
 
 
 def text(number: int) -> str:
-    """Text ``number``: its own word in each of its one to three passages, as long as that of ``number + 3``."""
+    """One to three passages, its own word in each of them; as long as text ``number + 3``."""
     return "\n\n".join(f"content{number:03d} " + "filled up with words " * 3 for _ in range(number % 3 + 1))
 
 
@@ -77,7 +93,7 @@ class Folder:
         self._renamed: list[tuple[str, str]] = []
         self._alike: tuple[str, ...] = ()
         self._ignored = ""
-        self._write("always.txt", 999)
+        self.write("always.txt", 999)
 
     def numbers(self) -> list[int]:
         """The texts that an index of it holds, a file each."""
@@ -87,13 +103,16 @@ class Folder:
     def change(self, steps: int) -> None:
         """So many changes of any kind."""
         # A cut sync and renames there and back are what loses files: they come often.
-        kinds = [self._new, self._rename] * 6 + [self._rename_back] * 8 + [self._copy] * 3 + [self._delete] * 2
+        kinds = (
+            [self._new, self._rename] * 6 + [self._rename_back] * 8 + [self._copy] * 3 + [self._delete] * 2
+        )
         kinds += [self._change, self._swap, self._move_over, self._touch, self._spoil, self._ignore]
         kinds += [self._replace_alike, self._swap_alike, self._swap_alike, self._move_folder]
         for _ in range(steps):
             self._random.choice(kinds)()
 
-    def _write(self, name: str, number: int | None) -> None:
+    def write(self, name: str, number: int | None) -> None:
+        """A file of text ``number``, or (None) one that is no text."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\0" if number is None else text(number))
@@ -109,41 +128,52 @@ class Folder:
 
     def _new(self) -> None:
         if len(self._texts) < len(_NAMES):
-            self._write(self._free(), self._random.randrange(40))
+            self.write(self._free(), self._random.randrange(40))
 
     def _change(self) -> None:
         if name := self._any():
-            self._write(name, self._random.randrange(40))
+            self.write(name, self._random.randrange(40))
 
     def _spoil(self) -> None:
         if name := self._any():
-            self._write(name, None)
+            self.write(name, None)
 
     def _touch(self) -> None:
         if name := self._any():
             os.utime(self.path / name, (now := next(_clock), now))
 
+    def delete(self, name: str) -> None:
+        """Take out a file."""
+        (self.path / name).unlink()
+        del self._texts[name]
+
+    def copy(self, name: str, new: str, copy: Callable[[Path, Path], object] = shutil.copy) -> None:
+        """One more file of the same text."""
+        (self.path / new).parent.mkdir(parents=True, exist_ok=True)
+        copy(self.path / name, self.path / new)
+        self._texts[new] = self._texts[name]
+
     def _delete(self) -> None:
         if name := self._any():
-            (self.path / name).unlink()
-            del self._texts[name]
+            self.delete(name)
 
     def _rename(self) -> None:
         if (name := self._any()) and len(self._texts) < len(_NAMES):
-            self._move(name, self._free())
+            self.move(name, self._free())
 
     def _rename_back(self) -> None:
         if self._renamed:
             old, new = self._renamed.pop()
             if new in self._texts and old not in self._texts:
-                self._move(new, old)
+                self.move(new, old)
 
     def _move_over(self) -> None:
         old, new = self._any(), self._any()
         if old and new and old != new:
-            self._move(old, new)
+            self.move(old, new)
 
-    def _move(self, old: str, new: str) -> None:
+    def move(self, old: str, new: str) -> None:
+        """Rename a file, over another where there is one."""
         (self.path / new).parent.mkdir(parents=True, exist_ok=True)
         (self.path / old).rename(self.path / new)
         self._texts[new] = self._texts.pop(old)
@@ -164,10 +194,7 @@ class Folder:
         moved = [new for _, new in self._renamed[-2:] if new in self._texts]
         name = self._random.choice(moved) if moved else self._any()
         if name and len(self._texts) < len(_NAMES):
-            new = self._free()
-            (self.path / new).parent.mkdir(parents=True, exist_ok=True)
-            self._random.choice([shutil.copy, shutil.copy2])(self.path / name, self.path / new)
-            self._texts[new] = self._texts[name]
+            self.copy(name, self._free(), self._random.choice([shutil.copy, shutil.copy2]))
 
     def _replace_alike(self) -> None:
         """By a file of the same size and time, as tar and rsync do."""
@@ -191,9 +218,9 @@ class Folder:
         elif len(self._texts) < len(_NAMES) - 1:
             number = 3 * self._random.randrange(12)
             one = self._free()
-            self._write(one, number)
+            self.write(one, number)
             two = self._free()
-            self._write(two, number + 3)
+            self.write(two, number + 3)
             was = (self.path / one).stat()
             os.utime(self.path / two, ns=(was.st_atime_ns, was.st_mtime_ns))
             self._alike = one, two
@@ -206,7 +233,7 @@ class Folder:
         """What stands in ``sub/deep`` goes up into ``sub``, where the names are free."""
         for name in [name for name in self._texts if name.startswith("sub/deep/")]:
             if (new := name.replace("deep/", "")) not in self._texts:
-                self._move(name, new)
+                self.move(name, new)
 
 
 class Rows:
@@ -237,14 +264,11 @@ class Rows:
 class Sources:
     """Two folders and rows, and the one encoder of all their indexes."""
 
-    def __init__(self, place: Path, random: Random, kind: str = "dense", engine: Engine = "exact") -> None:
-        self.encoder = HashEncoder(kind)
+    def __init__(self, place: Path, random: Random, engine: Engine = "exact") -> None:
+        self.encoder = HashEncoder(ENGINES[engine])
         self._place, self._random, self._engine, self._fresh = place, random, engine, count()
-        self._all = [
-            Folder(place / "one", random),
-            Folder(place / "two", random),
-            Rows(place / "rows.jsonl", random),
-        ]
+        self.folder = Folder(place / "one", random)
+        self._all = [self.folder, Folder(place / "two", random), Rows(place / "rows.jsonl", random)]
         self.change()
 
     def change(self) -> None:
@@ -273,7 +297,7 @@ class Sources:
         return [source.path for source in self._all]
 
     def require_synced(self, index: Path) -> None:
-        """The index holds what a fresh one of the same files holds, all of it is found, and all is unchanged."""
+        """The index holds what a fresh one of the files holds, all is found, and nothing is left to do."""
         fresh = self._place / f"fresh{next(self._fresh)}"
         self.create(fresh)
         self.sync(fresh)
@@ -281,7 +305,9 @@ class Sources:
         shutil.rmtree(fresh)
         assert not (wrong := differences(self.contents(index), wanted)), "\n".join(wrong)
         numbers = Counter(number for source in self._all for number in source.numbers())
-        assert numbers == Counter(int(_WORD.findall(passages[0].text)[0][-3:]) for passages in wanted.values())
+        assert numbers == Counter(
+            int(_WORD.findall(passages[0].text)[0][-3:]) for passages in wanted.values()
+        )
         retriever = self.open(index)
         try:
             assert retriever.store.verify() == []
@@ -313,6 +339,14 @@ class Sources:
         finally:
             retriever.close()
 
+    def search(self, index: Path, mode: Mode, query: str = "content001 words") -> None:
+        """Any search."""
+        retriever = self.open(index)
+        try:
+            retriever.search(query, mode=mode)
+        finally:
+            retriever.close()
+
     def contents(self, index: Path) -> Contents:
         """What an index holds."""
         retriever = self.open(index)
@@ -337,7 +371,24 @@ def _holding(contents: Contents, number: int) -> list[Passage]:
     return [p for passages in contents.values() for p in passages if f"content{number:03d}" in p.text]
 
 
-def let_files_settle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock is a minute on: no file is too young to be known by its time."""
+@contextmanager
+def small_work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder, in memory where possible, for work in small batches that trains and calibrates often.
+
+    The clock is a minute on: no file is too young to be known by its time.
+    """
+    monkeypatch.setattr(adding, "BATCH", 2)
+    monkeypatch.setattr(calibration, "THOROUGH", 8)
+    monkeypatch.setattr(compaction, "RETRAIN_AT", 2)
     now = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now() + 60 * 10**9)
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+def one_thread() -> None:
+    """For a forked child, which has none of OpenMP's threads."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)

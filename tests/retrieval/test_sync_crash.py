@@ -1,9 +1,9 @@
 """A sync that is cut off anywhere: the next one ends with what a fresh index of the same files holds."""
 
-import errno
 import os
-import signal
+import shutil
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -13,31 +13,27 @@ from itertools import count
 from pathlib import Path
 from random import Random
 from select import select
-from shutil import copytree
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from flatcoat import FlatcoatError
-from flatcoat.indexing import calibration, compaction
-from flatcoat.retrieval import adding
+from flatcoat import FlatcoatError, Retriever
+from flatcoat.indexing.engines import Name as Engine
 
 from ..indexing.killing import changes_before_death
-from .folders import Sources, let_files_settle
-
-ENGINES = {"exact": "dense", "plaid": "colbert", "faiss": "dense"}
+from .folders import ENGINES, Contents, Sources, one_thread, small_work
 
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """In memory where possible: a kill does not ask how slow the disk is. Batches and merges are small."""
-    monkeypatch.setattr(adding, "BATCH", 2)
-    monkeypatch.setattr(calibration, "THOROUGH", 8)
-    monkeypatch.setattr(compaction, "RETRAIN_AT", 2)
-    let_files_settle(monkeypatch)
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
+    with small_work(monkeypatch) as folder:
+        yield folder
+
+
+@pytest.fixture(params=[20, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+def every(request: pytest.FixtureRequest) -> int:
+    """At how many of the changes to kill: one in so many."""
+    return request.param
 
 
 class Kills:
@@ -45,28 +41,36 @@ class Kills:
 
     def __init__(self, sources: Sources, random: Random) -> None:
         self._sources, self._random = sources, random
-        self._length = 300
+        self._lengths: dict[str, int] = {}
         self.killed = self.ended = 0
 
     def once(self, index: Path) -> None:
         """One piece of work, cut off at a change that is as likely as any other."""
-        kill_at = self._random.randrange(self._length)
-        made = changes_before_death(partial(self._random.choice(self._works()), index), kill_at)
+        works = [self._sync] * 7 + [
+            self._sync_part,
+            self._remove_and_sync,
+            self._sync_and_compact,
+            self._compact,
+        ]
+        work = self._random.choice(works)
+        kill_at = self._random.randrange(self._lengths.get(work.__name__, 200))
+        made = changes_before_death(partial(work, index), kill_at)
         if made == kill_at:
             self.killed += 1
         else:
             self.ended += 1
-            self._length = max(10, made)
-
-    def _works(self) -> list[Callable[[Path], None]]:
-        return [self._sync] * 7 + [self._sync_and_compact, self._remove_and_sync, self._sync_part]
+            self._lengths[work.__name__] = max(10, made)
 
     def _sync(self, index: Path) -> None:
-        _one_thread()
+        one_thread()
         self._sources.sync(index)
 
     def _sync_and_compact(self, index: Path) -> None:
         self._sync(index)
+        self._compact(index)
+
+    def _compact(self, index: Path) -> None:
+        one_thread()
         retriever = self._sources.open(index)
         retriever.compact()
         retriever.close()
@@ -78,23 +82,17 @@ class Kills:
         self._sync(index)
 
     def _sync_part(self, index: Path) -> None:
-        _one_thread()
+        one_thread()
         retriever = self._sources.open(index)
         if retriever.info().documents:  # Or what comes first alone has the shorter ids.
             retriever.add_files(self._sources.roots[0])
         retriever.close()
 
 
-def _one_thread() -> None:
-    import faiss
-
-    faiss.omp_set_num_threads(1)  # A forked child has none of OpenMP's threads.
-
-
-def run_script(place: Path, seed: int, engine: str, rounds: int) -> Kills:
+def run_script(place: Path, seed: int, engine: Engine, rounds: int) -> Kills:
     """Changes and cut syncs, one to four of them, then a whole one, so many times."""
     random = Random(seed)
-    sources = Sources(place, random, ENGINES[engine], engine)
+    sources = Sources(place, random, engine)
     index = place / "index"
     sources.create(index)
     kills = Kills(sources, random)
@@ -102,6 +100,7 @@ def run_script(place: Path, seed: int, engine: str, rounds: int) -> Kills:
         for _ in range(random.randrange(1, 5)):
             sources.change()
             kills.once(index)
+            assert sources.verify(index) == []
         sources.change()
         sources.sync(index)
         sources.require_synced(index)
@@ -109,9 +108,47 @@ def run_script(place: Path, seed: int, engine: str, rounds: int) -> Kills:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("seed", range(2))
-def test_syncs_that_are_killed_anywhere(place: Path, engine: str, seed: int) -> None:
-    run_script(place, seed, engine, rounds=4)
+@pytest.mark.parametrize(
+    "seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))]
+)
+def test_syncs_that_are_killed_anywhere(place: Path, engine: Engine, seed: int) -> None:
+    kills = run_script(place, seed, engine, rounds=4)
+    print(f"{engine}: {kills.killed} runs killed, {kills.ended} came to their end")
+
+
+@pytest.mark.parametrize("then", ["undone", "copied back", "copied on", "moved on", "gone"])
+def test_a_rename_that_is_cut_off(place: Path, then: str, every: int) -> None:
+    """Killed at one change after the other; then the file goes back, is copied there, or goes."""
+    sources = Sources(place, Random(0))
+    folder, index = sources.folder, place / "index"
+    sources.create(index)
+    new = [f"z{number}.txt" for number in range(5)]
+    for kill_at in range(0, 400, every):
+        folder.write("m.txt", 50)
+        sources.sync(index)
+        folder.move("m.txt", "0.txt")
+        for name in new:
+            folder.write(name, 51)
+        made = changes_before_death(lambda: (one_thread(), sources.sync(index)), kill_at)
+        if then == "undone":
+            folder.move("0.txt", "m.txt")
+        elif then == "copied back":
+            folder.copy("0.txt", "m.txt")
+        elif then == "copied on":
+            folder.copy("0.txt", "1.txt")
+        elif then == "moved on":
+            folder.move("0.txt", "1.txt")
+        else:
+            folder.delete("0.txt")
+        sources.sync(index)
+        sources.require_synced(index)
+        for name in [*new, "0.txt", "1.txt"]:
+            if (folder.path / name).exists():
+                folder.delete(name)
+        if made < kill_at:
+            break
+    else:
+        pytest.fail("the work did not come to its end")
 
 
 @contextmanager
@@ -138,7 +175,7 @@ def searching(index: Path, sources: Sources) -> Iterator[None]:
 
 def _search_until(stop: int, told: int, index: Path, sources: Sources) -> None:
     try:
-        _one_thread()
+        one_thread()
         number, slowest = 0, 0.0
         while not select([stop], [], [], 0)[0]:
             retriever = sources.open(index)
@@ -155,6 +192,138 @@ def _search_until(stop: int, told: int, index: Path, sources: Sources) -> None:
         os._exit(0)
 
 
+@pytest.fixture
+def disk() -> Iterator["Disk"]:
+    """A file system of a few mebibytes for the index alone, where root may mount one."""
+    with TemporaryDirectory() as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]
+        if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("needs the right to mount a tmpfs")
+        try:
+            yield Disk(Path(folder))
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+
+class Disk:
+    """What the index stands on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ballast = path / "ballast"
+
+    def fill(self, free: int) -> None:
+        """Leave only so many bytes free."""
+        found = os.statvfs(self.path)
+        self._ballast.write_bytes(bytes(max(0, found.f_bavail * found.f_bsize - free)))
+
+    def free(self) -> None:
+        """Take out what filled it."""
+        self._ballast.unlink(missing_ok=True)
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """As after an error of the hardware, or by hand."""
+        self._remount("ro")
+        try:
+            yield
+        finally:
+            self._remount("rw")
+
+    def _remount(self, how: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{how}", self.path], check=True)
+
+
+def failed_sync(sources: Sources, index: Path, on_progress: Callable[[object], None]) -> bool:
+    """Whether a sync failed, which it must do with one line."""
+    retriever = sources.open(index)
+    try:
+        retriever.add_files(*sources.roots, on_progress=on_progress)
+    except FlatcoatError as error:
+        assert "\n" not in str(error)
+        return True
+    finally:
+        retriever.close()
+    return False
+
+
+def full_disks(place: Path, disk: Disk, seed: int, engine: Engine, rounds: int) -> int:
+    """Syncs that a full disk cuts off, from their beginning or in the middle; returns how many failed."""
+    random = Random(seed)
+    sources = Sources(place, random, engine)
+    index = disk.path / "index"
+    sources.create(index)
+    sources.sync(index)
+    failed = 0
+    for _ in range(rounds):
+        for _ in range(random.randrange(1, 4)):
+            sources.change()
+            free, until_full = int(300_000 * random.random() ** 3), random.randrange(3)
+            batches = count(1)
+
+            def fill_up(
+                _: object, free: int = free, full: int = until_full, batches: count = batches
+            ) -> None:
+                if next(batches) == full:
+                    disk.fill(free)
+
+            if not until_full:
+                disk.fill(free)
+            failed += failed_sync(sources, index, fill_up)
+            assert sources.verify(index) == []
+            sources.search(index, "bm25")
+            disk.free()
+        sources.sync(index)
+        sources.require_synced(index)
+    return failed
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_syncs_that_a_full_disk_cuts_off(place: Path, disk: Disk, engine: Engine) -> None:
+    assert full_disks(place, disk, 1, engine, rounds=5) >= 3
+
+
+def read_only_disks(place: Path, disk: Disk, seed: int, rounds: int) -> int:
+    """The disk turns read-only where a sync was killed; returns how often nothing could be read of it then.
+
+    What is read is what the index holds, or an error of a line; what is written is such an error.
+    """
+    random = Random(seed)
+    sources = Sources(place, random)
+    index = disk.path / "index"
+    sources.create(index)
+    sources.sync(index)
+    kills, unread = Kills(sources, random), 0
+    for _ in range(rounds):
+        sources.change()
+        kills.once(index)
+        with disk.read_only():
+            found = _contents_or_error(sources, index)
+            with pytest.raises(FlatcoatError) as raised:
+                sources.sync(index)
+            assert "\n" not in str(raised.value)
+        assert found is None or found == sources.contents(index)
+        unread += found is None
+        sources.sync(index)
+        with disk.read_only():  # At rest it must open.
+            sources.search(index, "bm25")
+            assert sources.verify(index) == []
+        sources.require_synced(index)
+    return unread
+
+
+def _contents_or_error(sources: Sources, index: Path) -> Contents | None:
+    try:
+        return sources.contents(index)
+    except FlatcoatError as error:
+        assert "\n" not in str(error)
+        return None
+
+
+def test_a_disk_that_turns_read_only_where_a_sync_was_killed(place: Path, disk: Disk) -> None:
+    read_only_disks(place, disk, 1, rounds=6)
+
+
 def test_searches_beside_syncs_that_are_killed(place: Path) -> None:
     random = Random(7)
     sources = Sources(place, random)
@@ -166,3 +335,43 @@ def test_searches_beside_syncs_that_are_killed(place: Path) -> None:
             sources.change()
             sources.sync(index)
     sources.require_synced(index)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("then", ["undone", "copied back", "copied on"])
+def test_the_command_that_is_killed_after_its_first_commit(tmp_path: Path, then: str) -> None:
+    """With the model inside flatcoat and batches as they are."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    command = [sys.executable, "-m", "flatcoat", "index", root, "--index", index]
+    texts = {f"a{number}.txt": f"old text {number}" for number in range(5)}
+    write_all(root, texts)
+    subprocess.run(command, check=True, capture_output=True)
+    watched = Retriever.open(index)
+    before = watched.store.generation
+    (root / "a0.txt").rename(root / "0.txt")
+    write_all(root, new := {f"z{number}.txt": f"new text {number}" for number in range(1_500)})
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while watched.store.generation == before:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+    if then == "undone":
+        (root / "0.txt").rename(root / "a0.txt")
+    else:
+        name = "a0.txt" if then == "copied back" else "c0.txt"
+        shutil.copy(root / "0.txt", root / name)
+        texts["0.txt"] = texts[name] = texts.pop("a0.txt")
+    subprocess.run(command, check=True, capture_output=True)
+    store = watched.store
+    passages = store.passages(store.rows_where([]))
+    assert {passage.document_id: passage.text for passage in passages} == texts | new
+    assert store.verify() == []
+    watched.close()
+
+
+def write_all(root: Path, texts: dict[str, str]) -> None:
+    """Files that were written long ago."""
+    root.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (root / name).write_text(text)
+        os.utime(root / name, (1_600_000_000, 1_600_000_000))
