@@ -1,4 +1,7 @@
-"""A sync that is cut off anywhere: the next one ends with what a fresh index of the same files holds."""
+"""A sync that is cut off anywhere: the next one ends with what a fresh index of the same files holds.
+
+``pytest -m slow -s`` goes deeper, and prints how often what was cut off.
+"""
 
 import os
 import shutil
@@ -6,14 +9,15 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
 from select import select
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -22,6 +26,14 @@ from flatcoat.indexing.engines import Name as Engine
 
 from ..indexing.killing import changes_before_death
 from .folders import ENGINES, Contents, Sources, one_thread, small_work
+
+
+def slow(cases: Iterable[object]) -> list[Any]:
+    """Cases for those who have the time."""
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+        for case in cases
+    ]
 
 
 @pytest.fixture
@@ -108,9 +120,7 @@ def run_script(place: Path, seed: int, engine: Engine, rounds: int) -> Kills:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(
-    "seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))]
-)
+@pytest.mark.parametrize("seed", [0, 1, *slow(range(2, 12))])
 def test_syncs_that_are_killed_anywhere(place: Path, engine: Engine, seed: int) -> None:
     kills = run_script(place, seed, engine, rounds=4)
     print(f"{engine}: {kills.killed} runs killed, {kills.ended} came to their end")
@@ -236,14 +246,12 @@ class Disk:
 
 def failed_sync(sources: Sources, index: Path, on_progress: Callable[[object], None]) -> bool:
     """Whether a sync failed, which it must do with one line."""
-    retriever = sources.open(index)
     try:
-        retriever.add_files(*sources.roots, on_progress=on_progress)
+        with closing(sources.open(index)) as retriever:
+            retriever.add_files(*sources.roots, on_progress=on_progress)
     except FlatcoatError as error:
         assert "\n" not in str(error)
         return True
-    finally:
-        retriever.close()
     return False
 
 
@@ -279,8 +287,11 @@ def full_disks(place: Path, disk: Disk, seed: int, engine: Engine, rounds: int) 
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_syncs_that_a_full_disk_cuts_off(place: Path, disk: Disk, engine: Engine) -> None:
-    assert full_disks(place, disk, 1, engine, rounds=5) >= 3
+@pytest.mark.parametrize("seed", [1, *slow(range(2, 10))])
+def test_syncs_that_a_full_disk_cuts_off(place: Path, disk: Disk, engine: Engine, seed: int) -> None:
+    failed = full_disks(place, disk, seed, engine, rounds=5)
+    assert failed
+    print(f"{engine}: {failed} syncs failed")
 
 
 def read_only_disks(place: Path, disk: Disk, seed: int, rounds: int) -> int:
@@ -320,17 +331,19 @@ def _contents_or_error(sources: Sources, index: Path) -> Contents | None:
         return None
 
 
-def test_a_disk_that_turns_read_only_where_a_sync_was_killed(place: Path, disk: Disk) -> None:
-    read_only_disks(place, disk, 1, rounds=6)
+@pytest.mark.parametrize("rounds", [6, *slow([50])])
+def test_a_disk_that_turns_read_only_where_a_sync_was_killed(place: Path, disk: Disk, rounds: int) -> None:
+    print(f"not read in {read_only_disks(place, disk, 1, rounds)} of {rounds} cases until it was mended")
 
 
-def test_searches_beside_syncs_that_are_killed(place: Path) -> None:
+@pytest.mark.parametrize(("engine", "rounds"), [("exact", 6), *slow((engine, 40) for engine in ENGINES)])
+def test_searches_beside_syncs_that_are_killed(place: Path, engine: Engine, rounds: int) -> None:
     random = Random(7)
-    sources = Sources(place, random)
+    sources = Sources(place, random, engine)
     sources.create(index := place / "index")
     kills = Kills(sources, random)
     with searching(index, sources):
-        for _ in range(6):
+        for _ in range(rounds):
             kills.once(index)
             sources.change()
             sources.sync(index)
