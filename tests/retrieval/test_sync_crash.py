@@ -133,7 +133,7 @@ def test_a_rename_that_is_cut_off(place: Path, then: str, every: int) -> None:
     folder, index = sources.folder, place / "index"
     sources.create(index)
     new = [f"z{number}.txt" for number in range(5)]
-    for kill_at in range(0, 400, every):
+    for kill_at in range(0, 2_000, every):
         folder.write("m.txt", 50)
         sources.sync(index)
         folder.move("m.txt", "0.txt")
