@@ -42,7 +42,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(params=[20, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.fixture(params=[20, pytest.param(4, marks=pytest.mark.slow)], ids=["some", "more"])
 def every(request: pytest.FixtureRequest) -> int:
     """At how many of the changes to kill: one in so many."""
     return request.param
