@@ -2,12 +2,14 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from .. import FlatcoatError
+from ..indexing.documents import normalized
 from .examples import Row, shortened
 
 logger = logging.getLogger(__name__)
@@ -17,10 +19,11 @@ _QRELS_HEADER = b"query-id\tcorpus-id\tscore"
 
 @dataclass(frozen=True)
 class Pair:
-    """A query and a document that answers it."""
+    """A query and a document that answers it; ``place`` is where they were joined, such as ``file:line``."""
 
     query: str
     document: str
+    place: str = field(default="", compare=False)
 
 
 class _Positive(NamedTuple):
@@ -48,7 +51,7 @@ def beir_pairs(folder: Path, split: str) -> Iterator[Pair]:
                 raise FlatcoatError(f"{place}: query {query_id!r} is not in {queries_path}")
             if corpus_id not in documents:
                 raise FlatcoatError(f"{place}: document {corpus_id!r} is not in {corpus_path}")
-            yield Pair(queries[query_id], documents[corpus_id])
+            yield Pair(queries[query_id], documents[corpus_id], place)
 
     return _without_empty(joined(), folder)
 
@@ -88,15 +91,15 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(_existing(path))
-    except pa.ArrowException as error:
-        raise FlatcoatError(f"{path} is no Parquet file: {error}") from error
     number = 0
-    for batch in file.iter_batches(batch_size=1_000):
-        for values in batch.to_pylist():
-            number += 1
-            yield Row(f"{path}, row {number}", values)
+    try:
+        for batch in pq.ParquetFile(_existing(path)).iter_batches(batch_size=1_000):
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(f"{path}, row {number}", values)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise FlatcoatError(f"{path} is no Parquet file, or ends after row {number}: {reason}") from error
 
 
 def _without_empty(pairs: Iterable[Pair], source: Path) -> Iterator[Pair]:
@@ -128,8 +131,10 @@ def _positives(path: Path) -> Iterator[_Positive]:
         raise FlatcoatError(f"{place}: the header must be {wanted}, tabs between: {shortened(header)}")
     for place, raw in lines:
         try:
-            query_id, corpus_id, score = raw.decode().split("\t")
+            query_id, corpus_id, score = normalized(raw.decode()).split("\t")
             positive = float(score) > 0
+            if not math.isfinite(float(score)):
+                raise ValueError(f"{score} is no grade")
         except ValueError as error:
             raise FlatcoatError(f"{place}: not a row of qrels ({error}): {shortened(raw)}") from error
         if positive:
@@ -140,7 +145,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
     for place, raw in _lines(path):
         try:
             values = json.loads(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FlatcoatError(f"{place}: not JSON ({error}): {shortened(raw)}") from error
         if not isinstance(values, dict):
             raise FlatcoatError(f"{place}: not a JSON object: {shortened(raw)}")

@@ -16,7 +16,6 @@ import sysconfig
 import tokenize
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -131,11 +130,11 @@ def _mined(package: str, files: Sequence[Path], seen: set[bytes]) -> Iterator[Pa
         except (OSError, SyntaxError, ValueError, RecursionError):
             unparsed += 1
             continue
-        yield from _file_pairs(tree, source.split("\n"), seen)
+        yield from _file_pairs(tree, source.split("\n"), seen, path)
     logger.info("%s: %d files, %d of them skipped because they do not parse", package, len(files), unparsed)
 
 
-def _file_pairs(tree: ast.Module, lines: Sequence[str], seen: set[bytes]) -> Iterator[Pair]:
+def _file_pairs(tree: ast.Module, lines: Sequence[str], seen: set[bytes], path: Path) -> Iterator[Pair]:
     for node in ast.walk(tree):
         if not isinstance(node, _Definition) or re.fullmatch(r"__\w+__", node.name):
             continue
@@ -148,7 +147,7 @@ def _file_pairs(tree: ast.Module, lines: Sequence[str], seen: set[bytes]) -> Ite
         if _code_lines(source.body) < _MIN_BODY_LINES or not seen.isdisjoint(hashes):
             continue
         seen |= hashes
-        yield Pair(query, source.document())
+        yield Pair(query, source.document(), f"{path}:{node.lineno}")
 
 
 class _Source(NamedTuple):
@@ -224,7 +223,8 @@ def main() -> None:
     with arguments.output.open("w", encoding="utf-8") as output:
         for package, paths in files:
             pairs = list(_mined(package, paths, seen))
-            output.writelines(json.dumps(asdict(pair)) + "\n" for pair in pairs)
+            rows = ({"query": pair.query, "document": pair.document} for pair in pairs)
+            output.writelines(json.dumps(row) + "\n" for row in rows)
             print(f"{package}\t{len(pairs)} pairs", flush=True)
 
 

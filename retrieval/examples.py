@@ -4,28 +4,39 @@ import ast
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import FlatcoatError
+from ..indexing.documents import normalized
 
 logger = logging.getLogger(__name__)
 
+PLACE = "place"
+"""The column of data sets that says where each row was read."""
+
 _SHOWN_CHARACTERS = 120
 _WRITTEN_AT_ONCE = 1_000
+_WRITTEN = ("query", "document", "negatives")
+_LARGEST_SCORE = 3.4e38
+"""Beyond it a float32, which scores are kept as, is infinite."""
 
 
-class Example(NamedTuple):
+@dataclass(frozen=True)
+class Example:
     """A query, a document that answers it, and documents that do not.
 
     ``scores`` are a teacher's, of the document and the negatives in that order; empty where there is none.
+    ``place`` is where the example was read, such as ``file:line``.
     """
 
     query: str
     document: str
     negatives: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
+    place: str = field(default="", compare=False)
 
 
 class Columns(NamedTuple):
@@ -56,25 +67,30 @@ class Row(NamedTuple):
         return self.values[column]
 
     def text(self, column: str) -> str:
-        """The text of a column, "" where it is null; FlatcoatError where it is missing or no text."""
+        """The normalised text of a column, "" where it is null; FlatcoatError where it is missing or none."""
         value = self.value(column)
         if not isinstance(value, str | None):
             raise self.refused(column, "must be text")
-        return value or ""
+        return normalized(value or "")
 
     def texts(self, column: str) -> list[str]:
         """The texts of a column of lists; FlatcoatError where it is missing or holds something else."""
         value = self.value(column)
         if not isinstance(value, list) or not all(isinstance(text, str | None) for text in value):
             raise self.refused(column, "must be a list of texts")
-        return [text or "" for text in value]
+        return [normalized(text or "") for text in value]
 
     def numbers(self, column: str) -> list[float]:
-        """The numbers of a column of lists, also where the list is written as a text."""
+        """The finite numbers of a column of lists, also where the list is written as a text."""
         try:
-            return [float(number) for number in listed(self.value(column))]
-        except (TypeError, ValueError, SyntaxError):
+            numbers = [float(number) for number in listed(self.value(column))]
+        except OverflowError:
+            numbers = [float("inf")]
+        except (TypeError, ValueError, SyntaxError, RecursionError, MemoryError):
             raise self.refused(column, "must be a list of numbers") from None
+        if not all(abs(number) <= _LARGEST_SCORE for number in numbers):
+            raise self.refused(column, "must be a list of finite numbers")
+        return numbers
 
     def refused(self, column: str, wanted: str) -> FlatcoatError:
         """An error that shows the row."""
@@ -91,29 +107,56 @@ def listed(value: Any) -> Sequence[Any]:
     return found
 
 
+class _Oddities:
+    """What is odd about rows: how many, and where the first stands."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, str]] = {}
+
+    def note(self, oddity: str, row: Row, number: int = 1) -> None:
+        """Count an oddity; its text has a place for the number."""
+        before, first = self._found.get(oddity, (0, row.place))
+        self._found[oddity] = before + number, first
+
+    def log(self, source: str) -> None:
+        for oddity, (number, first) in self._found.items():
+            logger.warning("%s: %s, first at %s", source, oddity.format(number), first)
+
+
 def examples(rows: Iterable[Row], columns: Columns, ways: int | None, source: str) -> Iterator[Example]:
     """The examples in rows, all with ``ways`` documents (the positive and its negatives).
 
     None stands for as many as the first has. What a row has beyond that is left out; a row with fewer, or
-    with an empty query or document, is skipped, and ``source`` is named with their number in the log. An
-    empty negative does not count.
+    with an empty query or document, is skipped. A negative that is empty, or says what its row's document
+    says, does not count. The log has the numbers of all this under the name ``source``.
     """
-    empty = short = 0
+    odd = _Oddities()
     for row in rows:
         query, documents, scores = _read(row, columns, ways)
         if not query.strip() or not documents or not documents[0].strip():
-            empty += 1
+            odd.note("skipped {} rows with an empty query or document", row)
             continue
-        kept = [place for place, text in enumerate(documents) if text.strip()][:ways]
+        answer = plain(documents[0])
+        filled = [place for place, text in enumerate(documents) if text.strip()]
+        kept = [place for place in filled if place == 0 or plain(documents[place]) != answer]
+        if len(kept) < len(filled):
+            repeated = "left out {} negatives that say what their row's document says"
+            odd.note(repeated, row, len(filled) - len(kept))
         ways = ways or len(kept)
         if len(kept) < ways:
-            short += 1
+            odd.note(f"skipped {{}} rows with fewer than {ways} documents", row)
             continue
-        texts = [documents[place] for place in kept]
-        yield Example(query, texts[0], tuple(texts[1:]), tuple(scores[place] for place in kept if scores))
-    for number, lack in ((empty, "an empty query or document"), (short, f"fewer than {ways} documents")):
-        if number:
-            logger.warning("%s: skipped %d rows with %s", source, number, lack)
+        texts = [documents[place] for place in kept[:ways]]
+        teacher = tuple(scores[place] for place in kept[:ways] if scores)
+        if len(teacher) > 1 and len(set(teacher)) == 1:
+            odd.note("the teacher scores all documents of {} rows alike", row)
+        yield Example(query, texts[0], tuple(texts[1:]), teacher, row.place)
+    odd.log(source)
+
+
+def plain(text: str) -> str:
+    """What a text says, whatever its case and white space."""
+    return " ".join(text.split()).casefold()
 
 
 def _read(row: Row, columns: Columns, ways: int | None) -> tuple[str, list[str], list[float]]:
@@ -146,7 +189,7 @@ def write_examples(found: Iterable[Example], path: Path) -> None:
     write = _write_parquet if path.suffix == ".parquet" else _write_jsonl
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        rows = ({name: getattr(example, name) for name in Example._fields[:3]} for example in found)
+        rows = ({name: getattr(example, name) for name in _WRITTEN} for example in found)
         write(rows, unfinished)
         unfinished.replace(path)
     finally:

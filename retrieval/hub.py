@@ -79,7 +79,7 @@ class _Texts:
             return [self._row_of[str(id)] for id in (listed(value) if _is_list(value) else [value])]
         except KeyError as error:
             raise row.refused(column, f"names {error}, which has no text") from None
-        except (TypeError, ValueError, SyntaxError):
+        except (TypeError, ValueError, SyntaxError, RecursionError, MemoryError):
             raise row.refused(column, "must be an id or a list of ids") from None
 
 

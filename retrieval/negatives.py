@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from ..indexing.types import Hits
 from .data import beir_collection, jsonl_pairs
-from .examples import Example
+from .examples import Example, plain
 
 _QUERIES_AT_ONCE = 256
 
@@ -121,14 +121,14 @@ def _candidates(
 ) -> dict[str, float]:
     """The documents in the range of ranks that no positive is or says, one of each text."""
     positives = set(collection.positives[query])
-    answers = {_plain(collection.documents[id]) for id in positives}
+    answers = {plain(collection.documents[id]) for id in positives}
     seen: set[str] = set()
     candidates = {}
     unjudged = (id for id in scores if id not in positives)
     counts.judged_positive += len(positives & scores.keys())
     for rank, id in enumerate(islice(unjudged, settings.last), start=1):
         counts.candidates += 1
-        text = _plain(collection.documents[id])
+        text = plain(collection.documents[id])
         if rank < settings.first:
             counts.before_first_rank += 1
         elif text in answers:
@@ -169,7 +169,3 @@ def _negatives(
 def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
     waiting = iter(ids)
     return iter(lambda: list(islice(waiting, _QUERIES_AT_ONCE)), [])
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()

@@ -6,21 +6,37 @@ query, document (the positive), [negative_1 ... negative_n], [scores: n + 1 floa
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .. import FlatcoatError
-from .data import beir_pairs, jsonl_rows, parquet_rows
-from .examples import Columns, Example, Row, examples
+from ..indexing.documents import normalized
+from .data import Pair, beir_pairs, jsonl_rows, parquet_rows
+from .examples import PLACE, Columns, Example, Row, examples
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+
+_LONGEST_PATH, _LONGEST_PART = 2_000, 255
+
+
+def _possible(path: Any) -> Any:
+    parts = Path(path).parts
+    if len(str(path)) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_PART for part in parts):
+        raise ValueError("longer than a path may be")
+    return path
+
+
+SomePath = Annotated[Path, AfterValidator(_possible)]
+SomeName = Annotated[str, AfterValidator(_possible)]
+"""A path, or what may be one or a name of the hub."""
+
 _KINDS = ("beir", "jsonl", "parquet", "hub", "docstrings")
 _HUB_KEYS = ("subset", "revision", "streaming", "queries", "documents")
 _BATCH = 1_000
@@ -40,15 +56,15 @@ class Source(BaseModel):
     batches relative to other sources, its number of rows by default. ``licence`` goes into the card.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    beir: Path | None = None
-    jsonl: Path | None = None
-    parquet: Path | None = None
-    hub: str | None = None
+    beir: SomePath | None = None
+    jsonl: SomePath | None = None
+    parquet: SomePath | None = None
+    hub: SomeName | None = None
     docstrings: tuple[str, ...] | None = None
     subset: str | None = None
-    split: str = "train"
+    split: SomeName = "train"
     revision: str | None = None
     streaming: bool = False
     queries: str | None = None
@@ -63,6 +79,13 @@ class Source(BaseModel):
     repeat: Positive = 1
     weight: Annotated[float, Field(gt=0)] | None = None
     licence: str = ""
+
+    @field_validator("split")
+    @classmethod
+    def _inside_the_data(cls, split: str) -> str:
+        if "/" in split or "\\" in split:
+            raise ValueError("the name of a split is wanted, without slashes")
+        return split
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Source":
@@ -93,30 +116,35 @@ class Source(BaseModel):
         return path.parent.name or path.stem
 
 
-def load_source(source: Source, root: Path, folder: Path, seed: int = 42) -> "Dataset":
+def load_source(source: Source, root: Path, folder: Path, seed: int = 42, places: bool = False) -> "Dataset":
     """Read a source into an Arrow file in ``folder`` and open it memory-mapped, its rows drawn with ``seed``.
 
     Relative paths start at ``root``; so does a copy of a hub data set, which is preferred to the hub. Columns
-    as above. Raises FlatcoatError for data that are missing, malformed (the row is shown) or empty.
+    as above; with ``places`` one more says where each row was read, as ``file:line``. Raises FlatcoatError
+    for data that are missing, malformed (the row is shown) or empty.
     """
     found = _examples(source, root, folder)
     if source.streaming:
         found = islice(found, source.max_pairs)
-    dataset = _written(found, source, folder)
+    dataset = _written(found, source, folder, places)
     rows = _sampled(dataset, source, random.Random(seed)) * source.repeat
     return dataset if rows == list(range(len(dataset))) else dataset.select(rows)
 
 
 def _examples(source: Source, root: Path, folder: Path) -> Iterator[Example]:
     if source.beir is not None:
-        pairs = beir_pairs(root / source.beir, source.split)
-        return (Example(pair.query, pair.document) for pair in pairs)
+        return _paired(beir_pairs(root / source.beir, source.split))
     if source.docstrings is not None:
         from .docstrings import docstring_pairs
 
-        return (Example(pair.query, pair.document) for pair in docstring_pairs(source.docstrings))
+        return _paired(docstring_pairs(source.docstrings))
     columns = Columns(source.query, source.document, source.negatives, source.scores)
     return examples(_rows(source, root, folder), columns, source.ways, source.label)
+
+
+def _paired(pairs: Iterable[Pair]) -> Iterator[Example]:
+    for pair in pairs:
+        yield Example(normalized(pair.query), normalized(pair.document), place=pair.place)
 
 
 def _rows(source: Source, root: Path, folder: Path) -> Iterator[Row]:
@@ -129,7 +157,7 @@ def _rows(source: Source, root: Path, folder: Path) -> Iterator[Row]:
     return hub_rows(source, root, folder)
 
 
-def _written(found: Iterator[Example], source: Source, folder: Path) -> "Dataset":
+def _written(found: Iterator[Example], source: Source, folder: Path, places: bool) -> "Dataset":
     """All examples in an Arrow file, opened; memory holds a batch of them."""
     from datasets import Dataset, Features, List, Value
     from datasets.arrow_writer import ArrowWriter
@@ -141,13 +169,19 @@ def _written(found: Iterator[Example], source: Source, folder: Path) -> "Dataset
     features = Features({name: Value("string") for name in names})
     if first.scores:
         features["scores"] = List(Value("float32"))
+    if places:
+        features[PLACE] = Value("string")
     folder.mkdir(parents=True, exist_ok=True)
-    path = Path(tempfile.mkdtemp(dir=folder)) / f"{source.label}.arrow"
+    path = Path(tempfile.mkdtemp(dir=folder)) / "rows.arrow"
     with ArrowWriter(features=features, path=str(path)) as writer:
         for batch in _batches(chain([first], found)):
             texts = zip(*((row.query, row.document, *row.negatives) for row in batch), strict=True)
             columns: dict[str, list[Any]] = dict(zip(names, map(list, texts), strict=True))
-            writer.write_batch(columns | ({"scores": [row.scores for row in batch]} if first.scores else {}))
+            if first.scores:
+                columns["scores"] = [row.scores for row in batch]
+            if places:
+                columns[PLACE] = [row.place for row in batch]
+            writer.write_batch(columns)
         writer.finalize()
     return Dataset.from_file(str(path))
 

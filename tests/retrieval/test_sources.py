@@ -274,3 +274,135 @@ def test_examples_stream() -> None:
         raise AssertionError("read ahead")
 
     assert next(examples(rows(), Columns(), None, "test")) == Example("a", "b")
+
+
+def test_the_place_of_every_row_is_kept_for_who_asks(tmp_path: Path, hub: Path) -> None:
+    write_rows(tmp_path / "p.jsonl", [{"query": "", "document": "x"}, *MINED])
+    source = Source(jsonl=Path("p.jsonl"))
+    placed = load_source(source, tmp_path, tmp_path / "arrow", places=True)
+    assert placed["place"][:] == [f"{tmp_path}/p.jsonl:{line}" for line in (2, 3, 4, 5)]
+    assert placed.remove_columns("place")[:] == load_source(source, tmp_path, tmp_path / "arrow")[:]
+    drawn = load_source(Source(**TRIPLETS, max_pairs=3), hub, tmp_path / "arrow", places=True)
+    for row in drawn:
+        assert row["place"] == f"org/triplets (triplet-hard, train), row {int(row['query'][1:]) + 1}"
+
+
+def test_the_place_of_a_pair_of_a_beir_folder_is_its_judgement(tmp_path: Path) -> None:
+    write_beir(tmp_path / "pets", "q1\td1\t1\n")
+    (row,) = load_source(Source(beir=Path("pets")), tmp_path, tmp_path / "arrow", places=True)
+    assert row == {"query": "why?", "document": "so", "place": f"{tmp_path}/pets/qrels/train.tsv:2"}
+
+
+def write_beir(folder: Path, judgements: str, identifier: str = "q1") -> None:
+    (folder / "qrels").mkdir(parents=True)
+    write_rows(folder / "corpus.jsonl", [{"_id": "d1", "text": "so"}])
+    write_rows(folder / "queries.jsonl", [{"_id": identifier, "text": "why?"}])
+    (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + judgements)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scores"),
+    [
+        ("jsonl", [9.0, 1, 2, float("nan")]),
+        ("jsonl", [9.0, 1, 2, float("-inf")]),
+        ("jsonl", [9.0, 1, 2, 1e39]),  # no float32
+        ("jsonl", [9.0, 1, 2, 10**400]),
+        ("jsonl", ["9", "1", "2", "nan"]),
+        ("jsonl", "[9, 1, 2, 1e999]"),
+        ("parquet", [9.0, 1, 2, float("nan")]),
+        ("parquet", [9.0, 1, 2, float("inf")]),
+    ],
+    ids=range(8),
+)
+def test_scores_that_are_no_finite_numbers_are_refused(tmp_path: Path, kind: str, scores: Any) -> None:
+    good = [MINED[0]] if kind == "parquet" else MINED[:1] * 2
+    write_rows(tmp_path / f"p.{kind}", [*good, MINED[0] | {"scores": scores}])
+    place = "p.jsonl:3" if kind == "jsonl" else "p.parquet, row 2"
+    with pytest.raises(FlatcoatError, match=f"{place}: 'scores' must be a list of finite numbers") as caught:
+        load({kind: f"p.{kind}", "negatives": "negatives", "scores": "scores"}, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_scores_of_the_hub_must_be_finite_too(hub: Path) -> None:
+    rows = [{"query_id": 1, "document_ids": ["11", "12"], "scores": [1.0, float("nan")]}]
+    Dataset.from_list(rows).to_parquet(hub / "org/ways/train/train-1.parquet")
+    message = r"org/ways \(train, train\), row 3: 'scores' must be a list of finite numbers"
+    with pytest.raises(FlatcoatError, match=message):
+        load(WAYS, hub)
+
+
+@pytest.mark.parametrize("line", ['{"query": ' + "[" * 100_000, '{"query": 1' + "0" * 5_000 + "}"])
+def test_a_row_that_no_parser_survives_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "p.jsonl").write_text(line + "\n")
+    with pytest.raises(FlatcoatError, match=r"p\.jsonl:1: not JSON"):
+        load({"jsonl": "p.jsonl"}, tmp_path)
+
+
+def test_scores_nested_beyond_every_parser_are_refused(tmp_path: Path) -> None:
+    write_rows(tmp_path / "p.jsonl", [MINED[0] | {"scores": "[" * 50_000}])
+    with pytest.raises(FlatcoatError, match=r"p\.jsonl:1: 'scores' must be a list of numbers"):
+        load({"jsonl": "p.jsonl", "negatives": "negatives", "scores": "scores"}, tmp_path)
+
+
+def test_texts_have_one_unicode_form_and_no_half_surrogates(tmp_path: Path) -> None:
+    row = {
+        "query": "re\u0301sume\u0301",
+        "document": "otter \ud83e",
+        "negatives": ["\ud83e\udda6", "\udda6 x"],
+    }
+    write_rows(tmp_path / "p.jsonl", [row])
+    (read,) = load({"jsonl": "p.jsonl", "negatives": "negatives"}, tmp_path)
+    assert (read["query"], read["negative_1"]) == ("résumé", "\U0001f9a6")
+    assert read["document"].startswith("otter \ufffd")
+    for text in read.values():
+        text.encode()
+
+
+def test_ids_of_a_beir_folder_meet_in_either_unicode_form(tmp_path: Path) -> None:
+    write_beir(tmp_path / "pets", "Zoe\u0308\td1\t1\n", "Zoë")
+    (row,) = load({"beir": "pets"}, tmp_path)
+    assert row["query"] == "why?"
+
+
+def test_a_judgement_that_is_no_finite_number_is_named(tmp_path: Path) -> None:
+    write_beir(tmp_path / "pets", "q1\td1\tnan\n")
+    with pytest.raises(FlatcoatError, match=r"train\.tsv:2: not a row of qrels"):
+        load({"beir": "pets"}, tmp_path)
+
+
+def test_a_positive_among_its_own_negatives_does_not_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"query": "sky", "document": "It is blue.", "negatives": ["green", "red"]},
+        {"query": "tar", "document": "It is black.", "negatives": ["it is  black.", "white", "grey"]},
+        {"query": "snow", "document": "white", "negatives": ["white", "grey"]},
+    ]
+    write_rows(tmp_path / "p.jsonl", rows)
+    with caplog.at_level(logging.WARNING):
+        read = load({"jsonl": "p.jsonl", "negatives": "negatives"}, tmp_path)
+    assert [(row["query"], row["negative_1"], row["negative_2"]) for row in read] == [
+        ("sky", "green", "red"),
+        ("tar", "white", "grey"),
+    ]
+    assert f"left out 2 negatives that say what their row's document says, first at {tmp_path}/p.jsonl:2" in (
+        caplog.text
+    )
+    assert "skipped 1 rows with fewer than 3 documents" in caplog.text
+
+
+def test_a_scored_list_that_repeats_its_best_document_loses_that_score_too(tmp_path: Path) -> None:
+    rows = [{"q": "sky", "d": ["grey", "blue", "Blue", "red"], "s": [0.2, 0.9, 0.8, 0.1]}]
+    write_rows(tmp_path / "n.jsonl", rows)
+    (row,) = load({"jsonl": "n.jsonl", "query": "q", "document": "d", "scores": "s"}, tmp_path)
+    assert list(row.values())[:4] == ["sky", "blue", "grey", "red"]
+    assert row["scores"] == pytest.approx([0.9, 0.2, 0.1])
+
+
+def test_rows_whose_teacher_scores_are_all_equal_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_rows(tmp_path / "p.jsonl", [MINED[0], MINED[0] | {"scores": [1, 1, 1, 1]}])
+    with caplog.at_level(logging.WARNING):
+        load({"jsonl": "p.jsonl", "negatives": "negatives", "scores": "scores"}, tmp_path)
+    assert f"the teacher scores all documents of 1 rows alike, first at {tmp_path}/p.jsonl:2" in caplog.text
