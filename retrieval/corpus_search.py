@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import FlatcoatError
 from ..indexing.engines import AUTO
 from ..indexing.exact import ExactIndex
 from ..indexing.types import Hits, TokenVectors, Vectors
@@ -29,17 +30,28 @@ class CorpusSearcher:
         texts: Sequence[str],
         on_progress: Callable[[int], None] = lambda done: None,
     ) -> None:
-        """Encode ``texts``, each as far as the encoder reads; ``on_progress`` is told how many are done."""
+        """Encode ``texts``, each as far as the encoder reads; ``on_progress`` is told how many are done.
+
+        Raises FlatcoatError at the first vectors that are not finite, here and in a search.
+        """
         chunks = []
         for start in range(0, len(texts), _DOCUMENTS_AT_ONCE):
-            chunks.append(_halved(encoder.encode_documents(texts[start : start + _DOCUMENTS_AT_ONCE])))
+            vectors = _halved(encoder.encode_documents(texts[start : start + _DOCUMENTS_AT_ONCE]))
+            chunks.append(_finite(vectors, encoder.name))
             on_progress(min(start + _DOCUMENTS_AT_ONCE, len(texts)))
         self._encoder = encoder
         self._index = _index(ids, _joined(chunks))
 
     def search(self, queries: Sequence[str], k: int) -> list[Hits[str]]:
         """The best ``k`` documents of each query, best first."""
-        return self._index.search(self._encoder.encode_queries(queries), k)
+        return self._index.search(_finite(self._encoder.encode_queries(queries), self._encoder.name), k)
+
+
+def _finite(vectors: Vectors, model: str) -> Vectors:
+    values = vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
+    if not np.isfinite(values).all():
+        raise FlatcoatError(f"{model} gives vectors that are not finite numbers: its weights are damaged")
+    return vectors
 
 
 def _halved(vectors: Vectors) -> Vectors:

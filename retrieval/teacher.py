@@ -1,6 +1,7 @@
 """Teacher scores: how well a cross-encoder finds that documents answer queries, for distillation."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -31,15 +32,19 @@ def score_file(
 
     Rows hold "query", "document" and, where there are any, "negatives" (a list). ``output`` is JSONL; rows
     that it holds already are kept, so that a run that was cut off goes on. Returns the number of rows
-    scored now. Raises FlatcoatError for rows without those columns, and for an output of other rows.
+    scored now. Raises FlatcoatError for rows without those columns, for an output of other rows, and for a
+    teacher whose scores are not finite.
     """
     rows = parquet_rows(path) if path.suffix == ".parquet" else jsonl_rows(path)
     done = _resume(output, rows)
     scored = 0
-    with output.open("a", encoding="utf-8") as file:
+    # Half a surrogate pair, which UTF-8 lacks, as it is written in JSON.
+    with output.open("a", encoding="utf-8", errors="backslashreplace") as file:
         while batch := list(islice(rows, _ROWS_AT_ONCE)):
             for row, scores in zip(batch, _scores(batch, teacher), strict=True):
-                file.write(json.dumps(row.values | {"scores": scores}, ensure_ascii=False) + "\n")
+                _require_finite(scores, row)
+                line = json.dumps(row.values | {"scores": scores}, ensure_ascii=False, default=str)
+                file.write(line + "\n")
             file.flush()
             scored += len(batch)
             on_progress(done + scored)
@@ -60,6 +65,16 @@ def _scores(rows: Sequence[Row], teacher: "CrossEncoder") -> Iterator[list[float
     return (list(islice(waiting, len(texts))) for texts in documents)
 
 
+def _require_finite(scores: Sequence[float], row: Row) -> None:
+    for place, score in enumerate(scores):
+        if not math.isfinite(score):
+            document = f"negative {place}" if place else "document"
+            raise FlatcoatError(
+                f"{row.place}: the teacher's score of the {document} is {score}: the model's weights are "
+                "damaged, or too large for its precision: name another --teacher"
+            )
+
+
 def _documents(row: Row) -> list[str]:
     return [row.text("document"), *(row.texts("negatives") if "negatives" in row.values else [])]
 
@@ -74,7 +89,7 @@ def _resume(output: Path, rows: Iterator[Row]) -> int:
             if not line.endswith(b"\n"):
                 break
             row = next(rows, None)
-            if row is None or _without_scores(json.loads(line)) != _without_scores(row.values):
+            if row is None or _unscored(json.loads(line)) != _unscored(row.values):
                 raise FlatcoatError(
                     f"{output}:{done + 1} is not the same row as in the input: name another --output"
                 )
@@ -83,5 +98,6 @@ def _resume(output: Path, rows: Iterator[Row]) -> int:
     return done
 
 
-def _without_scores(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != "scores"}
+def _unscored(values: dict[str, Any]) -> str:
+    """A row without scores, as it is written: a NaN is equal to a NaN there."""
+    return json.dumps({name: value for name, value in values.items() if name != "scores"}, default=str)

@@ -1,6 +1,7 @@
 """Mined negatives against a plain reading of the rules, and over real searches."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from flatcoat import FlatcoatError
@@ -17,6 +19,7 @@ from flatcoat.retrieval.colbert import ColbertEncoder
 from flatcoat.retrieval.corpus_search import CorpusSearcher
 from flatcoat.retrieval.data_commands import app
 from flatcoat.retrieval.dense import DenseEncoder
+from flatcoat.retrieval.load import load_encoder
 from flatcoat.retrieval.negatives import Collection, MiningCounts, MiningSettings, mine
 
 MakeFolder = Callable[..., Path]
@@ -186,3 +189,17 @@ def test_what_cannot_be_mined(beir: Path) -> None:
         Collection.read(beir, "train", "query", "document")
     bad = ["mine", str(beir), "--output", str(beir / "x.jsonl"), "--ranks", "9-1"]
     assert "FIRST-LAST is wanted" in CliRunner().invoke(app, bad).output
+
+
+def test_mining_with_a_model_of_nan_weights_ends_at_its_first_vectors(
+    make_dense: MakeFolder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(make_dense(), folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: values * float("nan") for name, values in weights.items()}, folder / "model.safetensors")
+    told: list[int] = []
+    texts = [f"text {number}" for number in range(1_500)]
+    with pytest.raises(FlatcoatError, match="damaged gives vectors that are not finite numbers"):
+        CorpusSearcher(load_encoder(folder, device="cpu"), texts, texts, told.append)
+    assert told == []

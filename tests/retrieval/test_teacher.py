@@ -97,3 +97,24 @@ def test_what_is_no_teacher(bert_folder: Path, tmp_path: Path) -> None:
     CrossEncoder(str(bert_folder), num_labels=3, device="cpu").save(str(tmp_path / "three"))
     with pytest.raises(FlatcoatError, match="gives 3 scores a pair: one that gives one is needed"):
         load_cross_encoder(str(tmp_path / "three"))
+
+
+def test_a_teacher_that_gives_no_finite_score_ends_at_its_first_row(
+    cross_encoder: Path, mined: Path, tmp_path: Path
+) -> None:
+    teacher = load_cross_encoder(str(cross_encoder))
+    teacher.model.classifier.bias.data.fill_(float("nan"))
+    with pytest.raises(FlatcoatError, match=r"mined\.jsonl:1: the teacher's score of the document is nan"):
+        score_file(mined, tmp_path / "scored.jsonl", teacher)
+    assert (tmp_path / "scored.jsonl").read_text() == ""
+
+
+def test_rows_are_written_as_they_are_however_odd(cross_encoder: Path, tmp_path: Path) -> None:
+    odd = {"query": "sky \ud83e", "document": "blue", "note": "\udda6 \\\ud83e", "weight": float("nan")}
+    (tmp_path / "odd.jsonl").write_text(json.dumps(odd) + "\n" + json.dumps(odd | {"query": "air"}) + "\n")
+    teacher, output = load_cross_encoder(str(cross_encoder)), tmp_path / "scored.jsonl"
+    assert score_file(tmp_path / "odd.jsonl", output, teacher) == 2
+    (first, _) = read(output)
+    assert (first["query"], first["note"]) == (odd["query"], odd["note"])
+    output.write_bytes(output.read_bytes()[:-3])
+    assert score_file(tmp_path / "odd.jsonl", output, teacher) == 1
