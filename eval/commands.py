@@ -101,7 +101,9 @@ def evaluate(
         raise typer.BadParameter(f"{came}name a data set's FOLDER or --benchmark", param_hint="FOLDER")
     names = [Path(name).name for name in data]
     if output and len({*names}) < len(names):
-        raise typer.BadParameter("two FOLDERs share a name: their records would overwrite each other")
+        raise typer.BadParameter(
+            "two FOLDERs share a name: their rows would look alike; measure one after the other"
+        )
     lineup = Lineup(tuple(models) or (None,), tuple(index or ["exact"]), recall, bm25, hybrid, rerank, k)
     with TemporaryDirectory() as temporary:
         records = _measure(lineup, data, split, document_length, output or Path(temporary))

@@ -1,6 +1,6 @@
 """A comparison as tables of words, the same on a terminal, in Markdown and in HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from .compare import Comparison
@@ -66,12 +66,13 @@ def mean_grid(mean: BenchmarkMean, measure: str) -> Grid:
 
 def loss_grid(comparison: Comparison) -> Grid:
     """What every index loses to exact search with the same encoder."""
+    titles = _titles({(loss.dataset, loss.split, loss.revision) for loss in comparison.losses})
     header = ["Index", "Exact", "Data set", f"{name_of(comparison.measure)} lost", "p", "Speed-up"]
     rows = [
         [
             loss.index,
             loss.exact,
-            f"{loss.dataset} {loss.split}",
+            titles[loss.dataset, loss.split, loss.revision],
             signed(loss.loss),
             _p_value(loss.p_randomisation),
             f"{loss.speedup:.3g}x" if loss.speedup else "",
@@ -79,6 +80,15 @@ def loss_grid(comparison: Comparison) -> Grid:
         for loss in comparison.losses
     ]
     return Grid("Lost to the index", "against exact search with the same encoder", header, rows)
+
+
+def _titles(data: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+    """A title for each data set, split and revision; the last where others have the same name."""
+    names = [f"{dataset} {split}" for dataset, split, _ in data]
+    return {
+        part: name if names.count(name) == 1 else f"{name} {part[2][:16] or 'unknown'}"
+        for part, name in zip(data, names, strict=True)
+    }
 
 
 def grids(comparison: Comparison, brief: bool = False) -> list[Grid]:

@@ -24,6 +24,7 @@ class IndexLoss:
     p_t: float
     p_randomisation: float
     speedup: float | None
+    revision: str = ""
 
 
 def index_losses(tables: Iterable[Table]) -> list[IndexLoss]:
@@ -49,6 +50,7 @@ def _loss(table: Table, exact: Row, row: Row) -> IndexLoss:
         float(t_test(differences_QM)[0]),
         float(randomisation_test(differences_QM)[0]),
         exact.costs.search / row.costs.search if row.costs.search else None,
+        table.revision,
     )
 
 

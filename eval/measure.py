@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from .. import FlatcoatError
 from .metrics import Run, evaluate
 from .records import RECORD, Record, key_of, read_record, record_folder, versions
@@ -32,15 +34,28 @@ def measure(
 ) -> Record:
     """Measure, or read what was measured before on the same data with the same settings.
 
-    Everything is written below ``results``. A run that was cut off goes on with the index it had begun.
+    Everything is written below ``results``. A run that was cut off goes on with the index it had begun; one
+    that another process is at is waited for, and read then.
     """
     settings = system.describe()
     key = key_of(settings, k)
-    folder = record_folder(results, system.name, key, dataset.name, dataset.split)
-    if (folder / RECORD).exists():
-        record = read_record(folder / RECORD)
-        if record.revision == dataset.revision:
-            return record
+    folder = record_folder(results, system.name, key, dataset.name, dataset.split, dataset.revision)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if (folder / RECORD).exists():
+            return read_record(folder / RECORD)
+        return _measured(system, settings, key, dataset, k, folder, on_progress)
+
+
+def _measured(
+    system: "System",
+    settings: dict[str, Any],
+    key: str,
+    dataset: "RetrievalDataset",
+    k: int,
+    folder: Path,
+    on_progress: Progress,
+) -> Record:
     index = folder / "index"
     index.mkdir(parents=True, exist_ok=True)
     searched = system.search(dataset, k, index, on_progress)

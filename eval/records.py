@@ -1,11 +1,12 @@
 """What a measurement leaves behind: one folder for each system and data set, complete or not there.
 
-    RESULTS/<system>-<key>/<dataset>.<split>/record.json     what was measured, with what, at what cost
-                                             per_query.tsv   the measures of every query
-                                             run.trec        the ranked results
-                                             mteb.json       the same score as mteb writes it
+    RESULTS/<system>-<key>/<dataset>.<split>-<data>/record.json     what was measured, with what, at what cost
+                                                    per_query.tsv   the measures of every query
+                                                    run.trec        the ranked results
+                                                    mteb.json       the same score as mteb writes it
 
-The key is a hash of everything that changes results, so that two models of one name never share a folder.
+The key is a hash of everything that changes results, so that two models of one name never share a folder;
+``<data>`` is one of the data's revision and of all names as they are, so that two data sets never do either.
 ``record.json`` is written last: a folder without it was cut off, and is measured again.
 """
 
@@ -24,6 +25,7 @@ from .. import FlatcoatError
 from .runs import read_per_query
 
 RECORD = "record.json"
+_LONGEST_NAME = 60  # characters of one that is part of a folder's
 _PACKAGES = ("flatcoat", "torch", "transformers", "sentence-transformers", "pylate", "mteb", "numpy")
 
 
@@ -100,9 +102,11 @@ def key_of(settings: dict[str, Any], k: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def record_folder(results: Path, system: str, key: str, dataset: str, split: str) -> Path:
+def record_folder(results: Path, system: str, key: str, dataset: str, split: str, revision: str = "") -> Path:
     """Where a measurement belongs."""
-    return results / f"{_slug(system)}-{key}" / f"{_slug(dataset)}.{_slug(split)}"
+    names = json.dumps([system, dataset, split, revision])
+    data = hashlib.sha256(names.encode(errors="surrogatepass")).hexdigest()[:8]
+    return results / f"{_slug(system)}-{key}" / f"{_slug(dataset)}.{_slug(split)}-{data}"
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
@@ -111,4 +115,4 @@ def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed"
+    return re.sub(r"[^\w.-]+", "-", name)[:_LONGEST_NAME].strip("-.") or "unnamed"

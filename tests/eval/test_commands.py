@@ -125,3 +125,34 @@ def test_a_broken_folder_rises_to_main(write_beir, loaded):
         invoke(write_beir("broken", corpus=None))
     with pytest.raises(FlatcoatError, match="choose one of test"):
         invoke(write_beir("whole"), "--split", "dev")
+
+
+def test_folders_of_one_name_are_measured_one_after_the_other_and_compared_apart(
+    write_beir, loaded, tmp_path
+):
+    other = json.dumps({"_id": "cats", "text": "Bread rises."}) + "\n"
+    folders, results = [write_beir("a/data"), write_beir("b/data", corpus=other)], tmp_path / "results"
+    rows = [json.loads(invoke(folder, "--output", results, "--json").stdout)["rows"] for folder in folders]
+    assert rows[0][0]["ndcg@10"] > rows[1][0]["ndcg@10"] == 0
+    assert len(read_records([results])) == 4
+    for folder, first in zip(folders, rows, strict=True):
+        assert json.loads(invoke(folder, "--output", results, "--json").stdout)["rows"] == first
+    shown = CliRunner().invoke(root, ["compare", str(results), "--format", "json"])
+    tables = json.loads(shown.stdout)["tables"]
+    assert {(table["dataset"], table["revision"]) for table in tables} == {
+        ("data", load_beir(folder).revision) for folder in folders
+    }
+    markdown = CliRunner().invoke(root, ["compare", str(results), "--format", "markdown"]).stdout
+    for folder in folders:
+        assert f"revision {load_beir(folder).revision}" in markdown
+
+
+def test_a_folder_whose_content_changed_is_measured_beside_what_it_was(write_beir, loaded, tmp_path):
+    folder, results = write_beir(), tmp_path / "results"
+    invoke(folder, "--output", results)
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\tdogs\t1\n")
+    invoke(folder, "--output", results)
+    records = read_records([results])
+    assert len({record.revision for record in records}) == 2
+    assert len(records) == 4
+    assert all((record.folder / "run.trec").is_file() for record in records)

@@ -1,6 +1,8 @@
 """Records: what is measured is written whole, read back, and not measured twice."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,8 +68,7 @@ def test_what_is_there_is_not_measured_again(pets: RetrievalDataset, tmp_path: P
     assert measure(Counting(), pets, 10, tmp_path) == first
     assert Counting.asked == 1
     assert measure(Counting(), pets, 5, tmp_path).folder != first.folder
-    again = measure(Counting(), replace(pets, revision="other"), 10, tmp_path)
-    assert (again.revision, again.folder, Counting.asked) == ("other", first.folder, 3)
+    assert Counting.asked == 2
 
 
 def test_a_run_that_was_cut_off_is_measured_again(
@@ -142,3 +143,49 @@ def test_indexes_by_name() -> None:
             parse_index(wrong)
     with pytest.raises(FlatcoatError, match="bits is 3"):
         parse_index("plaid:3")
+
+
+def test_data_sets_of_one_name_keep_their_records_beside_each_other(
+    pets: RetrievalDataset, tmp_path: Path
+) -> None:
+    variants = [
+        pets,
+        replace(pets, revision="other"),
+        replace(pets, split="dev"),
+        replace(pets, name="Pets"),
+        replace(pets, name="pets!"),
+        replace(pets, name="pets?"),
+        replace(pets, name="p" * 300),
+        replace(pets, name="p" * 300 + "q"),
+        replace(pets, name="p.dev", split="test"),
+        replace(pets, name="p", split="dev.test"),
+    ]
+    records = [measure(Counting(), variant, 10, tmp_path / "results") for variant in variants]
+    assert Counting.asked == len(variants)
+    # also where a file system does not tell cases apart
+    assert len({str(record.folder).casefold() for record in records}) == len(variants)
+    assert read_records([tmp_path]) == sorted(records, key=lambda record: record.folder)
+    assert [measure(Counting(), variant, 10, tmp_path / "results") for variant in variants] == records
+    assert Counting.asked == len(variants)
+
+
+def test_systems_whose_names_are_alike_keep_their_records_beside_each_other(
+    pets: RetrievalDataset, tmp_path: Path
+) -> None:
+    names = ["a b", "a-b", "A-B", "a/b", "-a-b", "a" * 300, "a" * 301]
+    records = [measure(Bm25System(name), pets, 10, tmp_path) for name in names]
+    assert [record.system for record in records] == names
+    assert len({str(record.folder).casefold() for record in records}) == len(names)
+
+
+def test_two_measurements_at_once_make_one_record(pets: RetrievalDataset, tmp_path: Path) -> None:
+    def searched(*arguments):
+        Counting.asked += 1
+        time.sleep(0.2)
+        return Bm25System.search(*arguments)
+
+    with ThreadPoolExecutor(4) as pool, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Counting, "search", searched)
+        found = list(pool.map(lambda _: measure(Counting(), pets, 10, tmp_path), range(4)))
+    assert Counting.asked == 1
+    assert found == read_records([tmp_path]) * 4
