@@ -5,6 +5,7 @@ scale with it: MosaicBERT's recipe for GLUE (arXiv 2312.17482), from which Moder
 so many examples, in parts of a token budget that bounds memory. Axes: N examples, C labels.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ class Settings:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise FlatcoatError(f"the learning rate is {self.learning_rate}: it must be above 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise FlatcoatError(f"the learning rate is {self.learning_rate}: it must be above 0 and finite")
 
     def steps(self, examples: int) -> int:
         """Optimiser steps over so many examples."""
@@ -71,7 +72,10 @@ def fine_tune(
     after_epoch: AfterEpoch,
     on_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train ``model`` in place; one label makes a regression. On a CPU a seed gives the same model again."""
+    """Train ``model`` in place; one label makes a regression. On a CPU a seed gives the same model again.
+
+    Raises FlatcoatError at the first loss or gradient norm that is not finite, before the step is taken.
+    """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     examples = len(data.train.ids)
@@ -85,17 +89,36 @@ def fine_tune(
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_and_decay(settings.steps(examples)))
+    step = 0
     for _ in range(settings.epochs):
         model.train()
         loss = 0.0
         for batch in torch.randperm(examples, generator=generator).split(settings.batch_size):
-            loss += backward(model, data.train, batch.tolist()) * len(batch)
+            step += 1
+            of_batch = backward(model, data.train, batch.tolist())
+            _require_finite(of_batch, f"step {step}: the loss", batch, settings)
+            norm = torch.nn.utils.get_total_norm(_gradients(model))
+            _require_finite(norm.item(), f"step {step}: the gradient norm", batch, settings)
+            loss += of_batch * len(batch)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
             on_step()
         after_epoch(
             loss / examples, {name: predict(model, encoded.ids) for name, encoded in data.dev.items()}
+        )
+
+
+def _gradients(model: SequenceClassifier) -> list[Tensor]:
+    return [weights.grad for weights in model.parameters() if weights.grad is not None]
+
+
+def _require_finite(value: float, what: str, batch: Tensor, settings: Settings) -> None:
+    if not math.isfinite(value):
+        rows = ", ".join(str(row + 1) for row in batch.tolist())
+        raise FlatcoatError(
+            f"{what} is {value} on the training examples {rows}: lower the learning rate "
+            f"({settings.learning_rate:g}), or look at them"
         )
 
 
@@ -115,11 +138,16 @@ def backward(
 
 @torch.inference_mode()
 def predict(model: SequenceClassifier, ids: Sequence[Sequence[int]]) -> Values:
-    """The label found for each sequence, or a regression's value: [N]; the model is left evaluating."""
+    """The label found for each sequence, or a regression's value: [N]; the model is left evaluating.
+
+    Raises FlatcoatError where the model gives no finite number.
+    """
     model.eval()
     found_N = np.empty(len(ids))
     for part in budget_batches([len(tokens) for tokens in ids], PART_TOKENS):
         logits_NC = _logits(model, [ids[index] for index in part])
+        if not logits_NC.isfinite().all():
+            raise FlatcoatError("what the model answers is no finite number: lower the learning rate")
         best_N = logits_NC.argmax(dim=1) if logits_NC.shape[1] > 1 else logits_NC[:, 0]
         found_N[part] = best_N.cpu().numpy()
     return found_N

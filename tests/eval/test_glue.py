@@ -245,3 +245,38 @@ def test_bad_usage_exits_with_2(modernbert_folder, folder):
 def test_several_tasks_want_glues_folders(modernbert_folder, folder):
     with pytest.raises(FlatcoatError, match=r"RTE has no RTE data"):
         invoke(modernbert_folder, "--data", folder, "--task", "cola", "--task", "rte")
+
+
+@pytest.mark.parametrize("learning_rate", [1e20, 3e38])
+def test_fine_tuning_stops_at_the_first_loss_that_is_no_number(start, data, tmp_path, learning_rate):
+    wild = replace(QUICK, learning_rate=learning_rate, weight_decay=0.0)
+    with pytest.raises(
+        FlatcoatError, match=r"^step 2: the loss is nan .*examples \d+, \d+, .*learning rate"
+    ) as caught:
+        measure_task(start, data, [wild], [0], tmp_path)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+def test_fine_tuning_stops_at_a_gradient_that_is_no_number(start, data):
+    encoded, _ = start.encode(data)
+    model = start.classifier(2, seed=0)
+    model.classifier.weight.register_hook(lambda gradient: gradient * float("inf"))
+    before = model.classifier.weight.detach().clone()
+    with pytest.raises(FlatcoatError, match=r"^step 1: the gradient norm is (nan|inf) .*examples \d+"):
+        fine_tune(model, encoded, QUICK, 0, lambda loss, found: None)
+    assert torch.equal(model.classifier.weight, before)
+
+
+def test_a_classifier_that_gives_no_numbers_is_not_scored(start, data):
+    encoded, _ = start.encode(data)
+    model = start.classifier(2, seed=0)
+    model.classifier.bias.data.fill_(float("nan"))
+    with pytest.raises(FlatcoatError, match="what the model answers is no finite number"):
+        predict(model, encoded.train.ids)
+
+
+@pytest.mark.parametrize("learning_rate", [0.0, float("nan"), float("inf")])
+def test_a_learning_rate_is_a_number_above_0(learning_rate):
+    with pytest.raises(FlatcoatError, match="it must be above 0"):
+        replace(QUICK, learning_rate=learning_rate)
