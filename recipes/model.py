@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..retrieval.load import SHIPPED_MODEL, SHIPPED_NAME
 from ..retrieval.processes import processes
+from ..retrieval.trusted_modules import require_data_only
 from .schema import Recipe, Scratch
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def build_model(
 ) -> "SentenceTransformer":
     """The model before training; one from scratch is laid in ``folder``, and found there again.
 
-    Without ``unpad`` a ModernBERT runs as transformers has it, padded.
+    Without ``unpad`` a ModernBERT runs as transformers has it, padded. Raises FlatcoatError for a base that
+    cannot be loaded, or could run code and was named by the recipe alone.
     """
     import torch
 
@@ -37,6 +39,8 @@ def build_model(
     # A new projection is random even where the base is a checkpoint.
     torch.manual_seed(recipe.training.seed)
     with loading(base):
+        if not recipe.base_is_trusted:
+            require_data_only(lambda file: _find(base, file), base)
         model: SentenceTransformer
         if recipe.kind == "colbert":
             model = UnpaddedColBERT(
@@ -55,12 +59,24 @@ def build_model(
     return model
 
 
+def _find(base: str, file: str) -> Path | None:
+    """A file of a checkpoint, from the hub where that has it."""
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(base, file, _raise_exceptions_for_missing_entries=False)
+    return Path(found) if found else None
+
+
 def _dense_model(base: str, recipe: Recipe) -> "SentenceTransformer":
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Normalize, Pooling, Transformer
 
     settings = recipe.encoder
-    transformer = Transformer(base, max_seq_length=settings.document_length)
+    # Left out, transformers would ask on the terminal.
+    no_code: dict[str, Any] = {"trust_remote_code": False}
+    transformer = Transformer(
+        base, settings.document_length, model_args=no_code, tokenizer_args={**no_code}, config_args=no_code
+    )
     pooling = Pooling(transformer.get_word_embedding_dimension(), pooling_mode=settings.pooling)
     prompts = {"query": settings.query_prefix or "", "document": settings.document_prefix or ""}
     return SentenceTransformer(modules=[transformer, pooling, Normalize()], prompts=prompts)

@@ -9,18 +9,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from .. import FlatcoatError
-from ..retrieval.sources import Source
+from ..retrieval.sources import Positive, SomeName, SomePath, Source
+from .yaml_values import parse_yaml, read_yaml, require_sane, shown
 
-Positive = Annotated[int, Field(gt=0)]
+_LONGEST_NAME = 200
+_LONGEST_CHAIN = 20
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Scratch(_Section):
@@ -64,7 +74,7 @@ class TrainingSettings(_Section):
     matryoshka: tuple[Positive, ...] = ()
     batch_size: Positive = 16
     gradient_accumulation: Positive = 1
-    epochs: Annotated[float, Field(gt=0)] = 1
+    epochs: Annotated[float, Field(gt=0, le=1e6)] = 1
     max_steps: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 8e-5
     warmup: Fraction = 0.05
@@ -77,7 +87,7 @@ class TrainingSettings(_Section):
     gradient_checkpointing: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     weights_dtype: Literal["fp32", "fp16"] = "fp32"
-    seed: int = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     log_every: Positive = 10
     log_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
     save_every: Positive = 500
@@ -101,17 +111,27 @@ class Recipe(_Section):
     folder has one). Paths are relative to ``data_root``.
     """
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME)]
     description: str = ""
     kind: Literal["colbert", "dense"]
-    base: str | None = None
+    base: SomeName | None = None
     scratch: Scratch | None = None
     encoder: EncoderSettings = EncoderSettings()
-    data_root: Path = Path()
+    data_root: SomePath = Path()
     data: Annotated[tuple[Source, ...], Field(min_length=1)]
-    dev: tuple[Path, ...] = ()
-    evaluate: tuple[Path, ...] = ()
+    dev: tuple[SomePath, ...] = ()
+    evaluate: tuple[SomePath, ...] = ()
     training: TrainingSettings = TrainingSettings()
+    _base_is_trusted: bool = PrivateAttr(default=False)
+
+    @field_validator("name")
+    @classmethod
+    def _one_folder(cls, name: str) -> str:
+        # Where nothing else is said, the run's folder is called after it.
+        odd = name in (".", "..") or not name.isprintable() or {"/", "\\"} & set(name)
+        if odd or len(name.encode()) > _LONGEST_NAME:
+            raise ValueError("a name that a folder can have is wanted, without slashes")
+        return name
 
     @model_validator(mode="after")
     def _one_start(self) -> "Recipe":
@@ -139,6 +159,11 @@ class Recipe(_Section):
             named[f"{source.label}-{same + 1}" if same else source.label] = source
         return named
 
+    @property
+    def base_is_trusted(self) -> bool:
+        """Whether the user named the base himself, not the recipe: only then may it bring code along."""
+        return self._base_is_trusted
+
     @staticmethod
     def load(path: Path, overrides: Sequence[str] = ()) -> "Recipe":
         """Read a recipe; ``overrides`` are ``key.key=value`` with YAML values.
@@ -151,29 +176,35 @@ class Recipe(_Section):
         for override in overrides:
             _override(values, override)
         try:
-            return Recipe.model_validate(values)
+            recipe = Recipe.model_validate(values)
         except ValidationError as error:
             raise FlatcoatError(f"recipe {path}: {_explain(error)}") from None
+        recipe._base_is_trusted = any(override.startswith("base=") for override in overrides)
+        return recipe
 
 
 def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The values of a recipe over those of the one that it extends."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FlatcoatError(f"recipe {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FlatcoatError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise FlatcoatError(f"recipe {path} holds no keys: name, kind and data are needed")
     if "extends" not in values:
         return values
-    file = f"{values.pop('extends')}.yaml"
-    beside, shipped = path.parent / file, Path(__file__).parent / file
+    extends = values.pop("extends")
+    if not isinstance(extends, str) or not 0 < len(extends.encode()) <= _LONGEST_NAME:
+        raise FlatcoatError(
+            f"recipe {path}: extends: the name of a recipe is wanted, not {shown(repr(extends))}"
+        )
+    below = (*below, path.resolve())
+    beside, shipped = path.parent / f"{extends}.yaml", Path(__file__).parent / f"{extends}.yaml"
     extended = shipped if shipped.is_file() and not beside.is_file() else beside
-    if extended in (path, *below):
-        raise FlatcoatError(f"recipe {path} extends {extended.stem}, which extends it: break the circle")
-    return _merged(_read(extended, (path, *below)), values)
+    if extended.resolve() in below:
+        raise FlatcoatError(f"recipe {path} extends {extends}, which extends it: break the circle")
+    if len(below) > _LONGEST_CHAIN:
+        raise FlatcoatError(
+            f"recipe {path} is the {len(below)}th that the one before it extends: shorten the chain"
+        )
+    return _merged(_read(extended, below), values)
 
 
 def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
@@ -189,30 +220,34 @@ def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
 
 def _override(values: dict[str, Any], override: str) -> None:
     path, found, value = override.partition("=")
+    what = f"--set {shown(repr(override))}"
     if not found or not path:
-        raise FlatcoatError(f"--set {override!r}: key=value is wanted, as in training.batch_size=64")
+        raise FlatcoatError(f"{what}: key=value is wanted, as in training.batch_size=64")
+    require_sane(path, what)
     *parents, last = path.split(".")
     section: Any = values
     for key in parents:
         if isinstance(section, dict):
             section = section.setdefault(key, {})
-        elif isinstance(section, list) and key.isdigit() and int(key) < len(section):
-            section = section[int(key)]
+        elif isinstance(section, list) and (place := _place(key, section)) is not None:
+            section = section[place]
         else:
-            raise FlatcoatError(f"--set {override!r}: there is nothing at {key}")
+            raise FlatcoatError(f"{what}: there is nothing at {shown(key)}")
     if not isinstance(section, dict):
-        raise FlatcoatError(f"--set {override!r}: name a key, as in training.batch_size or data.0.max_pairs")
-    try:
-        section[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise FlatcoatError(f"--set {override!r} is not YAML: {' '.join(str(error).split())}") from None
+        raise FlatcoatError(f"{what}: name a key, as in training.batch_size or data.0.max_pairs")
+    section[last] = parse_yaml(value, what)
+
+
+def _place(key: str, items: Sequence[Any]) -> int | None:
+    """The number that a key is, of one of the items."""
+    return next((place for place in range(len(items)) if str(place) == key), None)
 
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
-    location = ".".join(map(str, first["loc"])) or "the recipe"
+    location = shown(".".join(map(str, first["loc"]))) or "the recipe"
     if first["type"] != "extra_forbidden":
-        return f"{location}: {first['msg'].removeprefix('Value error, ')}"
+        return f"{location}: {shown(first['msg'].removeprefix('Value error, '))}"
     known = list(_section_at(first["loc"][:-1]).model_fields)
     near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
