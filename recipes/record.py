@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from .. import FlatcoatError, __version__
+from ..retrieval.examples import PLACE
 from .card import model_card
 from .curve import draw_curves
 from .schema import Recipe
@@ -119,9 +120,10 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def fingerprint(rows: "Dataset") -> str:
-    """SHA-256 of the columns of a data set and all their values in order."""
-    digest = hashlib.sha256(json.dumps(rows.column_names).encode())
-    for batch in rows.iter(1_000):
-        for row in zip(*(batch[name] for name in rows.column_names), strict=True):  # type: ignore[call-overload]
+    """SHA-256 of the columns of a data set and all their values in order, wherever they were read."""
+    names = [name for name in rows.column_names if name != PLACE]
+    digest = hashlib.sha256(json.dumps(names).encode())
+    for batch in rows.select_columns(names).iter(1_000):
+        for row in zip(*(batch[name] for name in names), strict=True):  # type: ignore[call-overload]
             digest.update(json.dumps(row).encode())
     return digest.hexdigest()

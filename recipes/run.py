@@ -6,8 +6,9 @@ the finished model beside it when ``training.json`` is there.
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from ..eval.datasets import load_beir
 from ..retrieval.losses import LossSettings
 from ..retrieval.processes import processes
 from ..retrieval.sources import load_source
-from ..retrieval.training import Hyperparameters, Progress, TrainingLog, Watching, train
+from ..retrieval.training import Hyperparameters, Progress, TrainingLog, Watching, check_sources, train
 from .model import build_model
 from .record import RunRecord, RunStart, is_finished
 from .schema import Recipe
@@ -48,8 +49,8 @@ def run(
     """
     state = processes()
     # Read before training, so that a missing data set costs no training.
-    tests = [load_beir(recipe.data_root / path) for path in recipe.evaluate]
-    dev = [_load_dev(recipe.data_root / path) for path in recipe.dev]
+    tests = _distinct(recipe.evaluate, [load_beir(recipe.data_root / path) for path in recipe.evaluate])
+    dev = _distinct(recipe.dev, [_load_dev(recipe.data_root / path) for path in recipe.dev])
     fresh = not output.exists() or (output.is_dir() and not any(output.iterdir()))
     if not fresh:
         _check_unfinished(output, resume)
@@ -59,6 +60,7 @@ def run(
         shutil.rmtree(rows, ignore_errors=True)
         sources = read_sources(recipe, rows)
         model = build_model(recipe, sources, output / "start")
+        check_sources(model, sources, _hyperparameters(recipe, model.device))
         start = RunStart.of(recipe, sources)
         if state.is_main_process:
             start.write(output) if fresh else start.check(output)
@@ -73,7 +75,7 @@ def read_sources(recipe: Recipe, folder: Path) -> "dict[str, Dataset]":
     """The training data of every source, by its name, sampled as the recipe says and kept in ``folder``."""
     sources = {}
     for name, source in recipe.sources.items():
-        rows = load_source(source, recipe.data_root, folder, recipe.training.seed)
+        rows = load_source(source, recipe.data_root, folder, recipe.training.seed, places=True)
         if len(rows) < recipe.training.batch_size:
             raise FlatcoatError(
                 f"{name} has {len(rows)} pairs, fewer than one batch of {recipe.training.batch_size}"
@@ -85,6 +87,15 @@ def read_sources(recipe: Recipe, folder: Path) -> "dict[str, Dataset]":
 
 def _load_dev(folder: Path) -> "RetrievalDataset":
     return load_beir(folder, "dev" if (folder / "qrels" / "dev.tsv").is_file() else None)
+
+
+def _distinct(paths: Sequence[Path], datasets: "Sequence[RetrievalDataset]") -> "list[RetrievalDataset]":
+    """Data sets by names of their own: by the recipe's path where one before has the same name."""
+    names = [dataset.name for dataset in datasets]
+    return [
+        replace(dataset, name=str(path)) if dataset.name in names[:place] else dataset
+        for place, (path, dataset) in enumerate(zip(paths, datasets, strict=True))
+    ]
 
 
 def _check_unfinished(output: Path, resume: bool) -> None:
@@ -191,6 +202,8 @@ def save(recipe: Recipe, model: "SentenceTransformer", folder: Path) -> None:
     half = recipe.training.weights_dtype == "fp16"
     if half:
         model.to(torch.float16)
+        if not all(weights.isfinite().all() for weights in model.parameters()):
+            raise FlatcoatError("some weights are beyond float16: name weights_dtype: fp32")
     model.save(str(folder), create_model_card=False)
     if half:
         # Half the bytes on disk; loaded as float32, so that every processor computes the same.

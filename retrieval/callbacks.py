@@ -1,5 +1,6 @@
 """What happens along a training run: progress, evaluation, and checkpoints that are known to be whole."""
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sentence_transformers.evaluation import SentenceEvaluator
 from transformers import TrainerCallback
 
+from .. import FlatcoatError
 from .processes import processes
 
 if TYPE_CHECKING:
@@ -57,11 +59,16 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 def scored(evaluate: "Callable[[SentenceTransformer], Mapping[str, float]]") -> SentenceEvaluator:
-    """An evaluator for the trainer: scores by dev set, and their mean."""
+    """An evaluator for the trainer: scores by dev set, and their mean; FlatcoatError for one that is none."""
 
     class Dev(SentenceEvaluator):
         def __call__(self, model: "SentenceTransformer", *_: Any, **__: Any) -> dict[str, float]:
             scores = dict(evaluate(model))
+            for name, score in scores.items():
+                if not math.isfinite(score):
+                    raise FlatcoatError(
+                        f"the score on the dev set {name} is {score}: lower the learning rate"
+                    )
             return scores | {"mean": sum(scores.values()) / len(scores)}
 
     return Dev()

@@ -7,6 +7,7 @@ distillation    Kullback-Leibler divergence from a teacher's min-max-normalised 
 Axes: B rows of a batch, C documents of a row, Q query tokens, L document tokens, D width.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -20,11 +21,14 @@ from sentence_transformers import losses as dense
 from sentence_transformers.util import pairwise_dot_score
 from torch import Tensor, nn
 
+from .. import FlatcoatError
 from .gathering import GatheredContrast, GatheredMaxSim
 from .maxsim import BatchMaxSim
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+logger = logging.getLogger(__name__)
 
 LossName = Literal["contrastive", "margin-mse", "distillation"]
 Features = list[dict[str, Tensor]]
@@ -62,6 +66,37 @@ def make_loss(model: "SentenceTransformer", settings: LossSettings) -> nn.Module
         assert width is not None
         return dense.MatryoshkaLoss(model, loss, sorted({width, *settings.matryoshka}))
     return loss
+
+
+def require_learnable(
+    model: "SentenceTransformer", settings: LossSettings, source: str, documents: int, rows: int
+) -> None:
+    """FlatcoatError where a loss is the same whatever the model does.
+
+    ``documents`` of a row, the positive counted, and ``rows`` that are contrasted with each other.
+    """
+    late = isinstance(model, ColBERT)
+    if settings.name == "contrastive" and rows * documents == 1:
+        raise FlatcoatError(
+            f"a batch of one row without negatives has nothing to tell a document from ({source}): name a "
+            "larger batch_size, a multiple of the processes, or negatives"
+        )
+    if settings.name == "distillation" and documents == 2:
+        if late:
+            raise FlatcoatError(
+                f"distillation of a colbert lays scores out from 0 to 1 within a row; of two documents they "
+                f"are 0 and 1 whatever the model does: give the rows of {source} more (data.ways), or name "
+                "loss: margin-mse"
+            )
+        logger.warning(
+            "%s has two documents in a row, whose scores become 1 and 0: margin-mse keeps their difference",
+            source,
+        )
+    width = 0 if late else model.get_sentence_embedding_dimension() or 0
+    if not late and max(settings.matryoshka, default=0) > width:
+        raise FlatcoatError(
+            f"matryoshka names {max(settings.matryoshka)} components; the model's vectors are {width} wide"
+        )
 
 
 def _dense_loss(model: "SentenceTransformer", settings: LossSettings) -> nn.Module:

@@ -10,19 +10,21 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers import SentenceTransformerTrainingArguments
 from transformers import EarlyStoppingCallback, PrinterCallback
 
 from .. import FlatcoatError
 from ..backbone.memory import reuse_freed_memory
 from .callbacks import FinalEvaluation, MarkComplete, Report, last_checkpoint, scored
 from .collator import SCORES, Collator
-from .losses import LossSettings, make_loss
+from .examples import PLACE
+from .losses import LossSettings, make_loss, require_learnable
 from .mini_batches import mini_batches
-from .mixing import MixedBatches, shares_of
+from .mixing import shares_of
 from .processes import processes
+from .trainer import Trainer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -104,20 +106,22 @@ def train(
 ) -> TrainingLog:
     """Train ``model`` in place on sources by name; a batch holds rows of one source only.
 
-    Sources have the columns query, document, negatives and, for a loss that learns from a teacher, scores.
+    Sources have the columns query, document, negatives and, for a loss that learns from a teacher, scores; a
+    column of places, such as ``file:line``, is what an error names rows by.
     ``weights`` are shares of sources in the batches, by default their numbers of rows. ``folder`` keeps the
     trainer's checkpoints; a run goes on from the last whole one there. Raises FlatcoatError for sources that
-    do not fit the loss or the batch size.
+    do not fit the loss or the batch size, and at the first loss, gradient norm or dev score that is no finite
+    number.
     """
     from datasets import DatasetDict
 
     watching = watching or Watching()
-    _check(sources, settings)
+    check_sources(model, sources, settings)
     steps = step_count({name: len(rows) for name, rows in sources.items()}, settings)
-    trainer = _Trainer(
+    trainer = Trainer(
         model=model,
         args=_arguments(model, settings, watching, steps, folder),
-        train_dataset=DatasetDict({name: _columns(rows, settings) for name, rows in sources.items()}),
+        train_dataset=DatasetDict({name: _columns(name, rows, settings) for name, rows in sources.items()}),
         loss=make_loss(model, settings.loss),
         evaluator=scored(watching.evaluate) if watching.evaluate else None,
         callbacks=_callbacks(watching),
@@ -130,6 +134,7 @@ def train(
     cpu_before = time.process_time()
     with mini_batches(model, settings.mini_batch_size, settings.mini_batch_tokens):
         result = trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        trainer.require_sound()
     return _log(trainer, result.metrics["train_runtime"], time.process_time() - cpu_before)
 
 
@@ -141,29 +146,17 @@ def step_count(sizes: Mapping[str, int], settings: Hyperparameters) -> int:
     return max(1, math.ceil(settings.epochs * (batches // settings.gradient_accumulation)))
 
 
-class _Trainer(SentenceTransformerTrainer):
-    """sentence-transformers' trainer with our order of batches and without its model card."""
-
-    shares: list[float]
-    batches: int
-
-    def get_multi_dataset_batch_sampler(
-        self, dataset: Any, batch_samplers: Any, generator: Any = None, seed: int | None = 0
-    ) -> MixedBatches:
-        return MixedBatches(dataset, batch_samplers, generator, seed or 0, self.batches, self.shares)
-
-    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None: ...
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        self.model.save(str(output_dir), create_model_card=False)
-
-
-def _check(sources: Mapping[str, "Dataset"], settings: Hyperparameters) -> None:
+def check_sources(
+    model: "SentenceTransformer", sources: Mapping[str, "Dataset"], settings: Hyperparameters
+) -> None:
+    """FlatcoatError for sources that do not fill a batch, or that the loss cannot learn from."""
     sharing = processes().num_processes
     if settings.batch_size % sharing:
         raise FlatcoatError(
             f"batch_size {settings.batch_size} cannot be shared by {sharing} processes: name a multiple"
         )
+    # What is contrasted with each other.
+    together = settings.batch_size if settings.loss.gather else settings.batch_size // sharing
     for name, rows in sources.items():
         if len(rows) < settings.batch_size:
             raise FlatcoatError(
@@ -175,10 +168,15 @@ def _check(sources: Mapping[str, "Dataset"], settings: Hyperparameters) -> None:
                 f"loss {settings.loss.name} learns from negatives with a teacher's scores; {name} has the "
                 f"columns {', '.join(rows.column_names)}: name its negatives and scores, or another loss"
             )
+        documents = len(there - {"query", SCORES, PLACE})
+        require_learnable(model, settings.loss, name, documents, together)
 
 
-def _columns(rows: "Dataset", settings: Hyperparameters) -> "Dataset":
-    """Without scores where the loss has no use for them."""
+def _columns(name: str, rows: "Dataset", settings: Hyperparameters) -> "Dataset":
+    """Without scores where the loss has no use for them, and with the places of rows."""
+    if PLACE not in rows.column_names:
+        numbered = [f"{name}, row {number + 1}" for number in range(len(rows))]
+        rows = rows.add_column(PLACE, numbered)  # type: ignore[call-arg]
     return rows.select_columns(
         [name for name in rows.column_names if name != SCORES or settings.loss.needs_scores]
     )
@@ -209,6 +207,8 @@ def _arguments(
         ddp_broadcast_buffers=False,
         dataloader_drop_last=True,
         logging_steps=watching.log_every,
+        # It would show a loss that is no number as 0.
+        logging_nan_inf_filter=False,
         save_steps=every,
         save_total_limit=2,
         eval_strategy="steps" if dev else "no",
@@ -229,7 +229,7 @@ def _callbacks(watching: Watching) -> "list[TrainerCallback]":
     return callbacks
 
 
-def _log(trainer: SentenceTransformerTrainer, seconds: float, cpu_seconds: float) -> TrainingLog:
+def _log(trainer: Trainer, seconds: float, cpu_seconds: float) -> TrainingLog:
     history = trainer.state.log_history
 
     def values(key: str) -> list[tuple[int, float]]:

@@ -16,11 +16,15 @@ from flatcoat.recipes.run import run
 
 
 def torchrun(recipe: Recipe, folder: Path) -> None:
+    done = started(recipe, folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def started(recipe: Recipe, folder: Path) -> "subprocess.CompletedProcess[str]":
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "flatcoat", "train", str(folder / "recipe.yaml"), "--output", str(folder / "two")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr[-3000:]
+    return subprocess.run(command, capture_output=True, text=True, timeout=500)
 
 
 @pytest.mark.slow
@@ -49,3 +53,26 @@ def test_two_processes_share_a_batch(
         assert loss_of_two == pytest.approx(loss, abs=1e-4)
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert all((weights - second[name]).abs().max() < 1e-4 for name, weights in first.items())
+
+
+@pytest.mark.slow
+def test_both_processes_stop_where_the_rows_of_one_give_no_number(
+    recipe: Callable[..., Recipe], modernbert_folder: Path, tmp_path: Path
+) -> None:
+    made = recipe(kind="dense", scratch=None, base=str(modernbert_folder), training={"save_every": 2})
+    rows = [
+        {"query": f"q {n}", "document": f"d {n}", "negatives": [f"n {n}"], "scores": [1, 0]} for n in range(8)
+    ]
+    # finite, and beyond what a float32 can square
+    rows[5]["scores"] = [3e38, 0]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"jsonl": str(tmp_path / "rows.jsonl"), "negatives": "negatives", "scores": "scores"}
+    training = {"loss": "margin-mse", "batch_size": 8, "max_steps": 3}
+    values = made.model_dump(mode="json", exclude_defaults=True) | {"data": [source], "training": training}
+    done = started(Recipe.model_validate(values), tmp_path)
+    assert done.returncode == 1
+    errors = {line for line in done.stderr.splitlines() if line.startswith("error: ")}
+    (error,) = errors
+    assert error.startswith("error: step 1: the loss is ")
+    assert error.count("rows.jsonl:") == error.count("rows.jsonl:6") == 1
+    assert not (tmp_path / "two" / "model.safetensors").exists()

@@ -1,6 +1,7 @@
 """A recipe from its data to a checkpoint that flatcoat and plain PyLate load."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from pylate.models import ColBERT
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from flatcoat import FlatcoatError, Recipe
@@ -232,3 +233,56 @@ def test_the_finished_model_is_measured_for_its_card(
     )
     with pytest.raises(FlatcoatError, match="nowhere"):
         run(recipe(evaluate=["nowhere"]), tmp_path / "second")
+
+
+def test_dev_sets_of_one_name_are_all_scored(
+    recipe: Callable[..., Recipe], data_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(data_root / "pets", tmp_path / "other" / "pets")
+    training = {"max_steps": 2, "evaluate_every": 2}
+    log = run(recipe(dev=["pets", tmp_path / "other" / "pets"], training=training), tmp_path / "out")
+    (_, scores) = log.dev[-1]
+    assert set(scores) == {"pets", str(tmp_path / "other" / "pets"), "mean"}
+
+
+def test_weights_beyond_float16_are_not_saved_as_such(
+    recipe: Callable[..., Recipe], modernbert_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "large"
+    shutil.copytree(modernbert_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("Wo.weight"))
+    weights[name][0, 0] = 1e6
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    made = recipe(scratch=None, base=str(folder), training={"weights_dtype": "fp16", "max_steps": 1})
+    with pytest.raises(FlatcoatError, match="beyond float16: name weights_dtype: fp32"):
+        run(made, tmp_path / "out")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_run_that_diverges_leaves_no_result(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    made = recipe(training={"learning_rate": 1e20, "warmup": 0})
+    with pytest.raises(
+        FlatcoatError, match=r"^step 2: the loss is nan in the rows .*pets/qrels/train\.tsv:\d+"
+    ):
+        run(made, tmp_path / "out")
+    assert not (tmp_path / "out" / "training.json").exists()
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert list((tmp_path / "out" / "checkpoints").iterdir()) == []
+
+
+def test_what_cannot_be_learnt_leaves_no_folder(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    with pytest.raises(FlatcoatError, match="a batch of one row without negatives"):
+        run(recipe(training={"batch_size": 1}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_the_data_lie_does_not_change_their_fingerprint(
+    recipe: Callable[..., Recipe], data_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(data_root, tmp_path / "copy")
+    here, there = (
+        read_sources(recipe(data_root=root), tmp_path / "rows") for root in (data_root, tmp_path / "copy")
+    )
+    assert here["pets"]["place"][:] != there["pets"]["place"][:]
+    assert fingerprint(here["pets"]) == fingerprint(there["pets"])
