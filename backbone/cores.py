@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import chain
-from threading import Barrier
+from threading import Barrier, Lock
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ def spread(forward: Callable[[PackedBatch], Tensor], batch: PackedBatch) -> Tens
 
     A thread alone takes piece after piece. Computed in one where the batch is short or divides unevenly.
     """
-    cores = torch.get_num_threads()
+    cores = _threads()
     pieces = deal(batch.lengths, cores)
     if len(pieces) < 2:
         return forward(batch)
@@ -44,19 +44,21 @@ def spread(forward: Callable[[PackedBatch], Tensor], batch: PackedBatch) -> Tens
         with torch.inference_mode() if inference else torch.no_grad():
             return forward(part).split(lengths)
 
-    found = zip(chain(*pieces), chain(*(map if cores == 1 else _pool(cores).map)(run, pieces)), strict=True)
+    found = zip(
+        chain(*pieces), chain(*(map if cores == 1 else _running(cores).map)(run, pieces)), strict=True
+    )
     return torch.cat([hidden_LD for _, hidden_LD in sorted(found, key=lambda pair: pair[0])])
 
 
 def share_rows(work: Callable[[slice], None], count: int) -> None:
     """Call ``work`` with a run of rows for each of torch's threads; it must hold no lock of Python's."""
-    cores = torch.get_num_threads()
+    cores = _threads()
     size = max(1, -(-count // cores))
     runs = [slice(start, start + size) for start in range(0, count, size)]
     if len(runs) < 2:
         work(slice(0, count))
     else:
-        list(_pool(cores).map(work, runs))
+        list(_running(cores).map(work, runs))
 
 
 def deal(lengths: Sequence[int], cores: int) -> list[list[int]]:
@@ -78,6 +80,20 @@ def deal(lengths: Sequence[int], cores: int) -> list[list[int]]:
     return []
 
 
+_starting = Lock()
+"""Held while a pool starts: until then torch's setting is not what a thread that is new should begin with."""
+
+
+def _threads() -> int:
+    with _starting:
+        return torch.get_num_threads()
+
+
+def _running(cores: int) -> ThreadPoolExecutor:
+    with _starting:
+        return _pool(cores)
+
+
 @cache
 def _pool(cores: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(cores, "flatcoat-core", initializer=_compute_alone)
@@ -95,3 +111,6 @@ def _compute_alone() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # A forked child has none of the threads.
+    os.register_at_fork(
+        before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_starting.release
+    )
