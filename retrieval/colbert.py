@@ -5,7 +5,7 @@ PyLate. What ``save`` writes, plain PyLate loads with equal outputs. Axes: N tex
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from .encoding import (
     check_texts,
     default_precision,
     hidden_batches,
+    in_batches,
     loading,
     most_tokens,
     token_counter,
@@ -144,11 +145,13 @@ class ColbertEncoder:
         check_texts(texts)
         if not texts:
             return TokenVectors.from_list([], self.model[-1].out_features)
-        if self._backbone is None:
-            vectors = self.model.encode(list(texts), is_query=is_query, show_progress_bar=False)
-            return TokenVectors.from_list([np.asarray(matrix) for matrix in vectors])
-        sequences, key_masks = self._token_ids(texts, is_query)
         found: list[np.ndarray] = [np.empty(0)] * len(texts)
+        if self._backbone is None:
+            encode = partial(self.model.encode, is_query=is_query, show_progress_bar=False)
+            for index, matrix in in_batches(encode, texts, self.model.tokenizer):
+                found[index] = np.asarray(matrix)
+            return TokenVectors.from_list(found)
+        sequences, key_masks = self._token_ids(texts, is_query)
         for hidden in hidden_batches(self._backbone, sequences, key_masks, TOKEN_BUDGET, self.model.device):
             for index, matrix in zip(hidden.indices, self._finish(hidden, is_query), strict=True):
                 found[index] = matrix

@@ -6,7 +6,7 @@ Axes: N texts, D width.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from .encoding import (
     check_texts,
     default_precision,
     hidden_batches,
+    in_batches,
     loading,
     most_tokens,
     token_counter,
@@ -139,10 +140,11 @@ class DenseEncoder:
         check_texts(texts)
         vectors_ND = np.empty((len(texts), self._width), dtype=np.float32)
         if self._backbone is None:
-            if texts:
-                vectors_ND[:] = self.model.encode(
-                    list(texts), prompt=prompt, show_progress_bar=False, normalize_embeddings=True
-                )
+            encode = partial(
+                self.model.encode, prompt=prompt, show_progress_bar=False, normalize_embeddings=True
+            )
+            for index, vector_D in in_batches(encode, texts, self.model.tokenizer):
+                vectors_ND[index] = vector_D
             return vectors_ND
         skipped = self._prompt_tokens(prompt)
         sequences = token_ids(self.model, [prompt + text for text in texts], self.model.max_seq_length)

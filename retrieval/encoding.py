@@ -8,7 +8,9 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from ..backbone.model import ModernBert
 from ..backbone.packing import PackedBatch, budget_batches
 from ..indexing.types import Vectors
 from .contract import Contract, Precision
+from .tokenization import FastTokenizer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 TOKEN_BUDGET = 16_384
 """Tokens of one forward: enough for the cores of a CPU to share evenly."""
+
+_BATCH = 32
+"""Texts of one forward where transformers runs it, as sentence-transformers and PyLate choose."""
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -210,21 +216,27 @@ def _trimmed(text: str, blanks: int, span: tuple[int, int]) -> tuple[int, int] |
 
 def _tokenized(model: "SentenceTransformer", texts: Sequence[str], max_length: int, **options: bool) -> Any:
     lower = getattr(model[0], "do_lower_case", False)
-    return model.tokenizer(
-        [text.strip().lower() if lower else text.strip() for text in texts],
-        truncation=True,
-        max_length=max_length,
-        return_attention_mask=False,
-        **options,
-    )
+    with taking_turns(model.tokenizer):
+        return model.tokenizer(
+            [text.strip().lower() if lower else text.strip() for text in texts],
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+            **options,
+        )
 
 
-def token_counter(tokenizer: "PreTrainedTokenizerBase") -> Callable[[Sequence[str]], list[int]]:
+def token_counter(
+    tokenizer: "PreTrainedTokenizerBase | FastTokenizer",
+) -> Callable[[Sequence[str]], list[int]]:
     """What counts the tokens of each text, special tokens counted and nothing cut off.
 
-    It has a tokenizer of its own: settings change from call to call, and another thread may be encoding.
+    It counts with a copy, so that nobody waits for it.
     """
-    own: Any = copy.deepcopy(tokenizer)
+    if isinstance(tokenizer, FastTokenizer):
+        return tokenizer.counts
+    with taking_turns(tokenizer):
+        own: Any = copy.deepcopy(tokenizer)
     if not own.is_fast:
         return lambda texts: (
             [len(ids) for ids in own(list(texts), verbose=False)["input_ids"]] if texts else []
@@ -234,6 +246,40 @@ def token_counter(tokenizer: "PreTrainedTokenizerBase") -> Callable[[Sequence[st
     backend.no_padding()
     # Without offsets and masks, half as long as through transformers.
     return lambda texts: [len(encoding) for encoding in backend.encode_batch_fast(list(texts))]
+
+
+_turns: "WeakKeyDictionary[Any, tuple[Lock, Lock]]" = WeakKeyDictionary()
+
+
+@contextmanager
+def taking_turns(tokenizer: "PreTrainedTokenizerBase | FastTokenizer") -> Iterator[None]:
+    """Run what uses a tokenizer of transformers, one thread at a time, in the order in which they come.
+
+    Such a tokenizer keeps the length that it cuts at from call to call, and so does PyLate. A thread that
+    encodes batch after batch lets others in between two of them.
+    """
+    if isinstance(tokenizer, FastTokenizer):
+        yield
+        return
+    queue, turn = _turns.setdefault(tokenizer, (Lock(), Lock()))
+    with queue:
+        turn.acquire()
+    try:
+        yield
+    finally:
+        turn.release()
+
+
+def in_batches(
+    encode: Callable[[list[str]], Sequence[Any]], texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase"
+) -> Iterator[tuple[int, Any]]:
+    """Positions of texts, and what ``encode`` of another library makes of them, a batch at a time."""
+    longest_first = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+    for start in range(0, len(texts), _BATCH):
+        batch = longest_first[start : start + _BATCH]
+        with taking_turns(tokenizer):
+            found = encode([texts[index] for index in batch])
+        yield from zip(batch, found, strict=True)
 
 
 def check_texts(texts: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import FlatcoatError
 from ..indexing.types import TokenVectors, Vectors
-from .encoding import loading
+from .encoding import loading, taking_turns
 from .load import architectures, load_encoder
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class CrossEncoderReranker:
 
         def score(documents: Sequence[str], pairs_P2: np.ndarray) -> np.ndarray:
             texts = [(queries[int(query)], documents[int(place)]) for query, place in pairs_P2]
-            scores_P = self.model.predict(texts, activation_fn=Identity(), show_progress_bar=False)
+            with taking_turns(self.model.tokenizer):
+                scores_P = self.model.predict(texts, activation_fn=Identity(), show_progress_bar=False)
             return np.asarray(scores_P, dtype=np.float32)
 
         return score

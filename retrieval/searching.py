@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -107,6 +108,7 @@ class Searcher:
         self._encoder = encoder
         self._opened: tuple[int, VectorIndex[int]] | None = None
         self._rerankers: dict[str, Reranker] = {}
+        self._opening = Lock()  # What one thread opens or loads, others wait for: it may be large.
 
     def search(self, question: Question) -> list[Result]:
         """The best passages, or documents, best first."""
@@ -155,20 +157,22 @@ class Searcher:
         ]
 
     def _index(self) -> "VectorIndex[int]":
-        generation = self._store.generation
-        if self._opened is None or self._opened[0] != generation:
-            self._opened = generation, self._store.index()
-        return self._opened[1]
+        with self._opening:
+            generation = self._store.generation
+            if self._opened is None or self._opened[0] != generation:
+                self._opened = generation, self._store.index()
+            return self._opened[1]
 
     def _reranker(self, wanted: "Reranker | str | Path | None") -> "Reranker | None":
         if not isinstance(wanted, str | Path):
             return wanted
         name = str(wanted)
-        if name not in self._rerankers:
-            from .rerank import load_reranker
+        with self._opening:
+            if name not in self._rerankers:
+                from .rerank import load_reranker
 
-            self._rerankers[name] = load_reranker(name)
-        return self._rerankers[name]
+                self._rerankers[name] = load_reranker(name)
+            return self._rerankers[name]
 
     def _results(
         self, question: Question, groups: Sequence[Sequence[_Candidate]], reranker: "Reranker | None"
