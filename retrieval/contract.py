@@ -49,13 +49,20 @@ class Contract:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "Contract":
-        """Raises FlatcoatError where a field is missing or unknown."""
+        """Raises FlatcoatError where a field is missing or unknown, or of another type."""
+        if not isinstance(values, dict):
+            raise FlatcoatError(f"the index's contract is damaged: it is {_short(values)}")
         values = {"precision": "fp32"} | values  # Earlier indexes do not name it.
         names = {field.name for field in fields(Contract)}
         if wrong := sorted(names ^ set(values)):
             raise FlatcoatError(
                 f"the index's contract has other fields than this release knows: {', '.join(wrong)}"
             )
+        for field in fields(Contract):
+            value = values[field.name]
+            wanted = list if field.name == "skiplist" else field.type if field.type in (int, bool) else str
+            if type(value) is not wanted:
+                raise FlatcoatError(f"the index's contract is damaged: {field.name} is {_short(repr(value))}")
         arguments: dict[str, Any] = values | {"skiplist": tuple(values["skiplist"])}
         return Contract(**arguments)
 
