@@ -43,6 +43,18 @@ _MODERNBERT = {"positions": "rope", "norm_position": "pre", "norm_kind": "layern
 _HF_ONLY = {"model_type", "hidden_activation", "rope_parameters", "global_attn_every_n_layers"}
 """Keys that are translated, and so not carried along: they would contradict a shape changed since."""
 
+_LARGEST = {
+    "vocab_size": 1 << 24,
+    "hidden_size": 1 << 17,
+    "intermediate_size": 1 << 19,
+    "num_hidden_layers": 1 << 10,
+    "num_attention_heads": 1 << 12,
+    "max_position_embeddings": 1 << 24,
+    "local_attention": 1 << 24,
+    "global_attn_every_n_layers": 1 << 10,
+}
+"""Sizes far above those of any encoder: what is larger is a mistake."""
+
 FLEXBERT = "flatcoat-flexbert"
 """``model_type`` of a shape that transformers' ModernBERT does not compute: transformers refuses it."""
 
@@ -96,6 +108,7 @@ class ModernBertConfig:
 
     def __post_init__(self) -> None:
         self._check_options()
+        _check_sizes(vars(self))
         if self.hidden_size % self.num_attention_heads:
             raise FlatcoatError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
@@ -142,6 +155,7 @@ class ModernBertConfig:
         model_type = values.get("model_type")
         if model_type not in ("modernbert", FLEXBERT):
             raise FlatcoatError(f"model_type is {model_type!r}: a modernbert checkpoint is needed")
+        _check_sizes(values)
         own = values if model_type == FLEXBERT else _own_spelling(values)
         names = {field.name for field in fields(ModernBertConfig)} - {"extra"}
         known = {name: own[name] for name in names if own.get(name) is not None}
@@ -176,6 +190,14 @@ class ModernBertConfig:
             (every for every in range(1, len(types) + 1) if types == _every(every, len(types))), None
         )
         return values if period is None else values | {"global_attn_every_n_layers": period}
+
+
+def _check_sizes(values: Mapping[str, Any]) -> None:
+    """Before anything of that size is made: a file may say anything."""
+    for name, most in _LARGEST.items():
+        size = values.get(name)
+        if size is not None and (type(size) is not int or not 1 <= size <= most):
+            raise FlatcoatError(f"{name} is {size!r:.40}: a whole number from 1 to {most:,} is needed")
 
 
 def _every(period: int, layers: int) -> tuple[LayerType, ...]:

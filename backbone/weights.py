@@ -37,6 +37,7 @@ def load_encoder(name_or_path: str | Path, dtype: torch.dtype | None = None) -> 
     """
     config, state = read_checkpoint(name_or_path)
     encoder = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items() if not _HEAD.match(name)}
+    _require_layers(config, encoder, name_or_path)
     with weightless():
         model = ModernBert(config)
     return _fill(model, encoder, name_or_path, dtype)
@@ -46,6 +47,7 @@ def load_masked_lm(name_or_path: str | Path, dtype: torch.dtype | None = None) -
     """A checkpoint with its masked-language-model head. Raises as ``load_encoder`` does."""
     config, state = read_checkpoint(name_or_path)
     state = _prefixed(state)
+    _require_layers(config, state, name_or_path)
     with weightless():
         model = MaskedLanguageModel(config)
     if config.tie_word_embeddings and _EMBEDDINGS in state:
@@ -73,6 +75,7 @@ def load_classifier(
     if num_labels is not None:
         config = with_labels(config, num_labels)
         state = _new_classifier(config, state)
+    _require_layers(config, state, name_or_path)
     with weightless():
         model = kind(config)
     return _fill(model, state, name_or_path, dtype)
@@ -113,7 +116,10 @@ def _weight_files(folder: Path, name: str | Path) -> list[Path]:
         return [whole]
     if not index.is_file():
         raise FlatcoatError(f"{name} has no model.safetensors: save the checkpoint with safetensors")
-    shards = [folder / shard for shard in sorted(set(_read_json(index).get("weight_map", {}).values()))]
+    named = _read_json(index).get("weight_map", {})
+    shards = [folder / shard for shard in sorted(set(map(str, named.values())))]
+    if outside := [shard for shard in shards if shard.parent != folder]:
+        raise FlatcoatError(f"{index} names {outside[0]}: the files beside it are possible")
     for shard in shards:
         if not shard.is_file():
             raise FlatcoatError(f"{name} lacks {shard.name}, which {index.name} names: copy it there")
@@ -122,9 +128,12 @@ def _weight_files(folder: Path, name: str | Path) -> list[Path]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text())
-    except ValueError as error:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise FlatcoatError(f"{file} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise FlatcoatError(f"{file} holds {type(values).__name__} where a JSON object is wanted")
+    return values
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
@@ -178,6 +187,14 @@ def _hf_values(model: Savable) -> dict[str, Any]:
         "architectures": [next(name for kind, name in _ARCHITECTURES.items() if isinstance(model, kind))],
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
+
+
+def _require_layers(config: ModernBertConfig, state: dict[str, Tensor], name: str | Path) -> None:
+    """Before they are built: a config may say any number."""
+    if config.num_hidden_layers > len(state):
+        raise FlatcoatError(
+            f"{name}: its config asks for {config.num_hidden_layers} layers, and it has {len(state)} weights"
+        )
 
 
 def _fill(model: Model, state: dict[str, Tensor], name: str | Path, dtype: torch.dtype | None) -> Model:
