@@ -5,7 +5,8 @@ attributes of their models that encoders use, and gives the same vectors; a chec
 file does not know is left to them.
 """
 
-import json
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,16 @@ from torch import Tensor, nn
 
 from .. import FlatcoatError
 from ..backbone.model import ModernBert
+from ..backbone.weightless import weightless
 from ..backbone.weights import load_encoder
+from .model_files import Find, read_json
 from .tokenization import FastTokenizer
 
-Find = Callable[[str], Path | None]
-"""A file of the checkpoint by its name, None where it has no such file."""
+logger = logging.getLogger(__name__)
+
+_LIBRARIES = ("sentence_transformers.", "pylate.")
+_MOST_TOKENS = 8192
+"""Of a text: what ModernBERT was made for. Expanded queries are as long as their checkpoint says."""
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "torch.nn.modules.linear.Identity": nn.Identity,
@@ -37,7 +43,7 @@ _POOLINGS = {
 
 
 class Unknown(Exception):
-    """The checkpoint has something that is read by the library that wrote it."""
+    """Says what the checkpoint has that is read by the library that wrote it."""
 
 
 def read_checkpoint(find: Find, late: bool, device: str | None = None) -> "Checkpoint | None":
@@ -45,29 +51,59 @@ def read_checkpoint(find: Find, late: bool, device: str | None = None) -> "Check
     if device is None and torch.backends.mps.is_available():
         return None
     try:
-        model = (LateCheckpoint if late else DenseCheckpoint)(find)
-    except (Unknown, FlatcoatError, OSError, KeyError, TypeError, ValueError):
+        return known_checkpoint(find, late, device)
+    except Unknown as why:
+        logger.debug("a checkpoint is left to its own library: %s", why)
         return None
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+
+def known_checkpoint(find: Find, late: bool, device: str | None = None) -> "Checkpoint":
+    """The same from files that may be anyone's: they are data, no code of theirs or of a library is run.
+
+    Raises Unknown, which says why, whatever the files make those who read them raise.
+    """
+    try:
+        model = (LateCheckpoint if late else DenseCheckpoint)(find)
+        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    except (Unknown, FlatcoatError) as error:
+        raise Unknown(str(error)) from error
+    except KeyError as error:
+        raise Unknown(f"it lacks the setting {error}") from error
+    except Exception as error:
+        raise Unknown(f"{type(error).__name__}: {error}") from error
 
 
 class Checkpoint(nn.Sequential):
     """Backbone, and what follows it, under the names that sentence-transformers gives their weights."""
 
     def __init__(self, find: Find) -> None:
-        modules = _json(find, "modules.json")
-        kinds = [module["type"].rpartition(".")[2] for module in modules]
-        _require(kinds[0] == "Transformer" and modules[0]["path"] == "")
+        modules = read_json(_present(find, "modules.json"), list)
+        kinds = [_kind(module) for module in modules]
+        _require(kinds[:1] == ["Transformer"], "its first module is no transformer")
         # Before the weights: where it is another library's, they would be read twice.
         tokenizer = FastTokenizer(_present(find, "tokenizer.json"), _json(find, "tokenizer_config.json"))
-        first = _Backbone(find)
+        first = _Backbone(find, modules[0]["path"])
         super().__init__(first)
         self.tokenizer = tokenizer
-        self.rows = first.auto_model.config.vocab_size
+        config = first.auto_model.config
+        self.rows = config.vocab_size
+        self.longest = min(config.max_position_embeddings, _MOST_TOKENS)
+        _require(tokenizer.highest_id < self.rows, f"it has {self.rows} rows for more token ids")
         self.folder = _present(find, "config.json").parent
+        self.width = config.hidden_size
         for kind, module in zip(kinds[1:], modules[1:], strict=True):
-            self.append(_module(kind, find, module["path"]))
-        _require({parameter.dtype for parameter in self.parameters()} == {torch.float32})
+            self.append(_module(kind, find, module["path"], self.width))
+            self.width = getattr(self[-1], "out_features", self.width)
+        _require(
+            {parameter.dtype for parameter in self.parameters()} == {torch.float32},
+            "its weights are not float32",
+        )
+
+    def _length(self, said: dict[str, Any], name: str) -> int:
+        """A number of tokens that has room for special tokens, a prefix and one of a text."""
+        length = said[name]
+        _require(type(length) is int and 4 <= length <= self.longest, f"its {name} is {length!r:.40}")
+        return length
 
     @property
     def device(self) -> torch.device:
@@ -83,21 +119,24 @@ class LateCheckpoint(Checkpoint):
 
     def __init__(self, find: Find) -> None:
         super().__init__(find)
-        _require(len(self) > 1 and all(isinstance(module, _Dense) for module in list(self)[1:]))
+        _require(
+            len(self) > 1 and all(isinstance(module, _Dense) for module in list(self)[1:]),
+            "other modules than projections follow its transformer",
+        )
         said = _json(find, "config_sentence_transformers.json")
-        _require(all(isinstance(said[name], str) for name in ("query_prefix", "document_prefix")))
-        self.query_prefix: str = said["query_prefix"]
-        self.document_prefix: str = said["document_prefix"]
-        self.query_length = int(said["query_length"])
-        self.document_length = int(said["document_length"])
-        self.skiplist_words: list[str] = list(said["skiplist_words"])
-        self.do_query_expansion: bool = said["do_query_expansion"]
-        self.attend_to_expansion_tokens: bool = said["attend_to_expansion_tokens"] and self.do_query_expansion
-        _require(isinstance(self.do_query_expansion, bool))
+        self.query_prefix: str = _typed(said, "query_prefix", str)
+        self.document_prefix: str = _typed(said, "document_prefix", str)
+        self.query_length = self._length(said, "query_length")
+        self.document_length = self._length(said, "document_length")
+        self.skiplist_words: list[str] = _typed(said, "skiplist_words", list)
+        _require(all(isinstance(word, str) for word in self.skiplist_words), "its skiplist holds no words")
+        self.do_query_expansion: bool = _typed(said, "do_query_expansion", bool)
+        attended = _typed(said, "attend_to_expansion_tokens", bool)
+        self.attend_to_expansion_tokens: bool = attended and self.do_query_expansion
         self.query_prefix_id = self._prefix_id(self.query_prefix)
         self.document_prefix_id = self._prefix_id(self.document_prefix)
         # PyLate adds rows for tokens that it adds.
-        _require(self.tokenizer.size == self.rows)
+        _require(self.tokenizer.size == self.rows, f"{self.tokenizer.size} tokens, {self.rows} rows")
         self.tokenizer.pad_token_id = self.tokenizer.named("mask_token")
         self.skiplist = [self.tokenizer.id_or_unknown(word) for word in self.skiplist_words]
 
@@ -110,47 +149,64 @@ class DenseCheckpoint(Checkpoint):
 
     def __init__(self, find: Find) -> None:
         super().__init__(find)
-        _require(len(self) > 1 and isinstance(self[1], _Pooling))
-        self.max_seq_length = int(_json(find, "sentence_bert_config.json")["max_seq_length"])
+        _require(len(self) > 1 and isinstance(self[1], _Pooling), "no pooling follows its transformer")
+        self.max_seq_length = self._length(_json(find, "sentence_bert_config.json"), "max_seq_length")
         said = _json(find, "config_sentence_transformers.json")
-        self.prompts: dict[str, str] = said["prompts"]
+        self.prompts: dict[str, str] = _typed(said, "prompts", dict)
+        _require(all(isinstance(text, str) for text in self.prompts.values()), "its prompts are no texts")
         self.default_prompt_name: str | None = said["default_prompt_name"]
-        _require(said.get("truncate_dim") is None)
+        _require(isinstance(self.default_prompt_name, str | None), "its default prompt has no name")
+        _require(said.get("truncate_dim") is None, "it cuts vectors short (truncate_dim)")
 
     def get_sentence_embedding_dimension(self) -> int:
-        return [module.out_features for module in self if isinstance(module, _Dense | _Pooling)][-1]
+        return self.width
 
 
 class _Backbone(nn.Module):
-    def __init__(self, find: Find) -> None:
+    def __init__(self, find: Find, path: str) -> None:
         super().__init__()
+        _require(path == "", "its transformer is not in the folder itself")
         said = _json(find, "sentence_bert_config.json")
-        _require(said.keys() <= {"max_seq_length", "do_lower_case"} and not said.get("do_lower_case"))
+        unknown = said.keys() - {"max_seq_length", "do_lower_case"}
+        _require(not unknown, f"unknown settings of its transformer: {', '.join(sorted(unknown))}")
+        _require(not said.get("do_lower_case"), "it folds case before the tokenizer does")
         config = _json(find, "config.json")
         dtype = config.get("dtype", config.get("torch_dtype"))
-        _require(dtype in (None, "float32") and config["model_type"] == "modernbert")
-        folder = _present(find, "model.safetensors").parent
-        self.auto_model: ModernBert = load_encoder(folder, torch.float32 if dtype else None)
+        _require(config["model_type"] == "modernbert", f"its backbone is {config['model_type']!r:.60}")
+        _require("auto_map" not in config, "its config.json names code of its own (auto_map)")
+        _require(dtype in (None, "float32"), f"its weights are {dtype!r:.20}, not float32")
+        weights = _present(find, "model.safetensors")
+        _require(_fits(weights), "its weights are larger than this machine's memory")
+        self.auto_model: ModernBert = load_encoder(weights.parent, torch.float32 if dtype else None)
 
 
 class _Dense(nn.Module):
     """A projection of either library; PyLate's may add its input."""
 
-    def __init__(self, find: Find, path: str) -> None:
+    def __init__(self, find: Find, path: str, width: int) -> None:
         super().__init__()
         from safetensors.torch import load_file
 
         said = _json(find, f"{path}/config.json")
-        _require(not said.pop("use_residual", False))
-        activation = _ACTIVATIONS.get(said.pop("activation_function"))
-        _require(activation is not None)
-        assert activation is not None
-        width, wanted, bias = (said.pop(name) for name in ("in_features", "out_features", "bias"))
-        _require(not said)
-        self.linear = nn.Linear(width, wanted, bias=bias)
-        self.activation_function = activation()
-        self.out_features = wanted
-        self.load_state_dict(load_file(_present(find, f"{path}/model.safetensors")))
+        _require(not said.pop("use_residual", False), "its projection adds its input")
+        name = said.pop("activation_function")
+        _require(name in _ACTIVATIONS, f"the activation of its projection is {name!r:.60}")
+        taken, wanted, bias = (said.pop(name) for name in ("in_features", "out_features", "bias"))
+        _require(not said, f"unknown settings of a projection: {', '.join(sorted(said))}")
+        weights = _present(find, f"{path}/model.safetensors")
+        _require(_fits(weights), "its weights are larger than this machine's memory")
+        state = {name: tensor.float() for name, tensor in load_file(weights).items()}
+        held = tuple(state["linear.weight"].shape)
+        _require(
+            taken == width and held == (wanted, taken),
+            f"its projection, from {taken!r:.20} to {wanted!r:.20}, does not fit: {width} come, and the "
+            f"weights are {held}",
+        )
+        with weightless():
+            self.linear = nn.Linear(width, held[0], bias=bool(bias))
+        self.activation_function = _ACTIVATIONS[name]()
+        self.out_features = held[0]
+        self.load_state_dict(state, assign=True)
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         (name,) = features
@@ -158,13 +214,17 @@ class _Dense(nn.Module):
 
 
 class _Pooling(nn.Module):
-    def __init__(self, find: Find, path: str) -> None:
+    def __init__(self, find: Find, path: str, width: int) -> None:
         super().__init__()
         said = _json(find, f"{path}/config.json")
         self.include_prompt: bool = said.pop("include_prompt", True)
-        width = said.pop("word_embedding_dimension")
-        _require("pooling_mode_mean_tokens" in said and said.keys() <= _POOLINGS.keys())
+        taken = said.pop("word_embedding_dimension")
+        _require(taken == width, f"its pooling takes width {taken!r:.20}, and {width} come")
+        _require(
+            "pooling_mode_mean_tokens" in said and said.keys() <= _POOLINGS.keys(), "its pooling is unknown"
+        )
         self._modes = [mode for name, mode in _POOLINGS.items() if said.get(name)]
+        _require(bool(self._modes), "its pooling has no mode")
         self.out_features = width * len(self._modes)
 
     def get_pooling_mode_str(self) -> str:
@@ -176,26 +236,45 @@ class _Normalize(nn.Module):
         return {name: nn.functional.normalize(vectors_ND, dim=1) for name, vectors_ND in features.items()}
 
 
-def _module(kind: str, find: Find, path: str) -> nn.Module:
+def _kind(module: dict[str, Any]) -> str:
+    """The name of a module's class, where that is of a library that is known, and its folder a plain name."""
+    name, path = module["type"], module["path"]
+    _require(name.startswith(_LIBRARIES), f"its modules.json names code of its own ({name!r:.60})")
+    _require(path == Path(path).name, f"its modules.json names the folder {path!r:.60}")
+    return name.rpartition(".")[2]
+
+
+def _module(kind: str, find: Find, path: str, width: int) -> nn.Module:
     if kind == "Normalize":
         return _Normalize()
-    readers: dict[str, Callable[[Find, str], nn.Module]] = {"Dense": _Dense, "Pooling": _Pooling}
-    if kind not in readers:
-        raise Unknown(kind)
-    return readers[kind](find, path)
+    readers: dict[str, Callable[[Find, str, int], nn.Module]] = {"Dense": _Dense, "Pooling": _Pooling}
+    _require(kind in readers, f"it has a module {kind!r:.60}")
+    return readers[kind](find, path, width)
 
 
-def _json(find: Find, name: str) -> Any:
-    return json.loads(_present(find, name).read_text(encoding="utf-8"))
+def _json(find: Find, name: str) -> dict[str, Any]:
+    return read_json(_present(find, name), dict)
+
+
+def _typed(said: dict[str, Any], name: str, kind: type) -> Any:
+    _require(isinstance(said[name], kind), f"its {name} is {said[name]!r:.60}")
+    return said[name]
 
 
 def _present(find: Find, name: str) -> Path:
     file = find(name)
     if file is None:
-        raise Unknown(name)
+        raise Unknown(f"it has no {name}")
     return file
 
 
-def _require(known: bool) -> None:
+def _fits(file: Path) -> bool:
+    """Whether a file is smaller than this machine's memory; a file of holes takes no room on a disk."""
+    if not hasattr(os, "sysconf"):
+        return True
+    return file.stat().st_size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _require(known: bool, otherwise: str) -> None:
     if not known:
-        raise Unknown
+        raise Unknown(otherwise)

@@ -1,6 +1,6 @@
 """Which encoder a name stands for."""
 
-import json
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .. import FlatcoatError
+from .model_files import Find, in_cache, in_folder, read_json
 
 if TYPE_CHECKING:
     from .contract import Precision
@@ -18,6 +19,8 @@ SHIPPED_MODEL = Path(__file__).parent / "small"
 """The retriever inside the package: no hub and no network needed."""
 
 SHIPPED_NAME = "flatcoat-small"
+
+logger = logging.getLogger(__name__)
 
 
 def load_encoder(
@@ -50,6 +53,38 @@ def load_encoder(
     # A folder is named in full, so that an index finds its model from anywhere.
     encoder.name = str(Path(name).resolve()) if path == name and Path(name).is_dir() else name
     return encoder
+
+
+def load_named(name: str, by: str, precision: "Precision | None" = None) -> "Encoder":
+    """Load a model that nothing but a file names, ``by`` an index say, which may be somebody else's.
+
+    It is read as data: by flatcoat alone, from a folder or from the hub's local cache. No code of the
+    checkpoint or of another library runs, and nothing is fetched. Raises FlatcoatError, which says why,
+    where that cannot be done: then the user may name the model himself, for ``load_encoder``.
+    """
+    from .checkpoint import Unknown, known_checkpoint
+
+    if name == SHIPPED_NAME:
+        return load_encoder(None, precision)
+    try:
+        find = in_folder(name) if Path(name).is_dir() else in_cache(name)
+        late = _is_late(find)
+        encoder = _kind(late)(known_checkpoint(find, late), name, precision)
+    except (Unknown, FlatcoatError, OSError, ValueError) as why:
+        logger.debug("the model %r, named by %s, is not read as data", name, by, exc_info=True)
+        reason = _printable(str(why))
+        shown = _printable(name)
+        raise FlatcoatError(
+            f"{by} was made with the model {shown}, which cannot be read as data alone ({reason}): "
+            f"if you trust that model, name it yourself with --model {shown} (in Python with model=)"
+        ) from why
+    return encoder
+
+
+def _printable(text: str) -> str:
+    """One line of what somebody else wrote, without what a terminal would take for a command."""
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return line if len(line) <= 300 else f"{line[:300]}…"
 
 
 def _kind(late: bool) -> Any:
@@ -91,24 +126,26 @@ def hub_resolves() -> bool:
 
 def is_late_interaction(name_or_path: str | Path, local_files_only: bool = False) -> bool:
     """True of a PyLate checkpoint (its config names ColBERT or MaxSim) and of a Stanford one."""
-    values = _json(name_or_path, "config_sentence_transformers.json", local_files_only)
-    if values is not None:
-        return values.get("model_type") == "ColBERT" or values.get("similarity_fn_name") == "MaxSim"
-    return "HF_ColBERT" in architectures(name_or_path, local_files_only)
+    return _is_late(lambda file: _file(name_or_path, file, local_files_only))
 
 
 def architectures(name_or_path: str | Path, local_files_only: bool = False) -> Sequence[str]:
     """The classes that a checkpoint's config.json names."""
-    config = _json(name_or_path, "config.json", local_files_only) or {}
-    return config.get("architectures") or ()
+    return _architectures(lambda file: _file(name_or_path, file, local_files_only))
 
 
-def _json(name_or_path: str | Path, file: str, local_files_only: bool) -> dict[str, Any] | None:
-    path = _file(name_or_path, file, local_files_only)
-    try:
-        return None if path is None else json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FlatcoatError(f"{path} is not JSON: {error}") from None
+def _is_late(find: Find) -> bool:
+    path = find("config_sentence_transformers.json")
+    if path is None:
+        return "HF_ColBERT" in _architectures(find)
+    said = read_json(path, dict)
+    return said.get("model_type") == "ColBERT" or said.get("similarity_fn_name") == "MaxSim"
+
+
+def _architectures(find: Find) -> Sequence[str]:
+    path = find("config.json")
+    named = None if path is None else read_json(path, dict).get("architectures")
+    return [name for name in named if isinstance(name, str)] if isinstance(named, list) else ()
 
 
 def _file(name_or_path: str | Path, file: str, local_files_only: bool) -> Path | None:

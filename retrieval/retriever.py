@@ -99,8 +99,10 @@ class Retriever:
     def open(path: str | Path, model: "str | Path | Encoder | None" = None) -> "Retriever":
         """Open an index; its own model is loaded when first needed.
 
-        A model given by name computes in the precision that made the index where this machine is fast in it.
-        Raises FlatcoatError where there is no index, or ``model`` is not the one that made it.
+        The model that an index names is read as data alone, by flatcoat itself and without the network; one
+        that needs the code of another library is to be given as ``model``. A model given by name computes in
+        the precision that made the index where this machine is fast in it. Raises FlatcoatError where there
+        is no index, or ``model`` is not the one that made it.
         """
         retriever = Retriever(Store.open(path))
         if model is not None:
@@ -112,13 +114,19 @@ class Retriever:
         """The encoder that made the index, loaded when first asked for and checked against its contract."""
         with self._loading:
             if self._encoder is None:
-                self._encoder = self._checked(self.contract.model)
+                self._encoder = self._checked(None)
         return self._encoder
 
-    def _checked(self, model: "str | Path | Encoder") -> "Encoder":
-        from .load import fast_here
+    def _checked(self, model: "str | Path | Encoder | None") -> "Encoder":
+        """None is the model that the index names: the index may be somebody else's, so that is only data."""
+        from .load import fast_here, load_named
 
-        encoder = _load(model, fast_here(self.contract.precision), self.contract.document_length)
+        precision, length = fast_here(self.contract.precision), self.contract.document_length
+        if model is None:
+            named = load_named(self.contract.model, f"index {self.store.path}", precision)
+            encoder = _reading(named, length)
+        else:
+            encoder = _load(model, precision, length)
         self.contract.require(encoder.contract)
         return encoder
 
@@ -257,7 +265,10 @@ def _load(model: "str | Path | Encoder | None", precision: Precision | None, len
         return model
     from .load import load_encoder
 
-    encoder = load_encoder(model, precision)
+    return _reading(load_encoder(model, precision), length)
+
+
+def _reading(encoder: "Encoder", length: int | None) -> "Encoder":
     if length is not None and length > encoder.contract.document_length:
         encoder.read_documents(length)
     return encoder

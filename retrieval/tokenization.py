@@ -109,6 +109,11 @@ class FastTokenizer:
         return [len(encoding) for encoding in self.backend_tokenizer.encode_batch_fast(list(texts))]
 
     @property
+    def highest_id(self) -> int:
+        """Of all tokens, added ones too."""
+        return max(self.backend_tokenizer.get_vocab().values(), default=0)
+
+    @property
     def size(self) -> int:
         """Ids, added tokens counted."""
         return self.backend_tokenizer.get_vocab_size(with_added_tokens=True)
