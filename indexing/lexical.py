@@ -12,6 +12,9 @@ _STOP_WORDS = frozenset(
     )
 )
 
+MOST_TERMS = 1024
+"""Of one query, as many as Lucene takes."""
+
 
 def camel_parts(text: str) -> str:
     """The parts of the camelCase words of a text, each once: ``parseHTTPReply`` gives parse HTTP Reply.
@@ -27,7 +30,10 @@ def camel_parts(text: str) -> str:
 
 
 def query_terms(query: str) -> list[str]:
-    """The words to look for, each once, camelCase words in parts too; stop words if there are no others."""
+    """The words to look for, each once, camelCase words in parts too; stop words if there are no others.
+
+    Of a long query the first MOST_TERMS count: the time that FTS5 takes grows with their square.
+    """
     words = _WORD.findall(query)
     terms = dict.fromkeys(term.lower() for word in words for term in (word, *_CAMEL.split(word)))
-    return [term for term in terms if term not in _STOP_WORDS] or list(terms)
+    return ([term for term in terms if term not in _STOP_WORDS] or list(terms))[:MOST_TERMS]

@@ -22,7 +22,7 @@ from .encoding import (
     TokenSpan,
     backbone_in,
     character_spans,
-    check_texts,
+    checked_texts,
     default_precision,
     hidden_batches,
     in_batches,
@@ -108,7 +108,7 @@ class ColbertEncoder:
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as a document, special tokens and prefix counted and nothing cut off."""
         prefix = self.model.document_prefix_id is not None
-        return [count + prefix for count in self._count(texts)]
+        return [count + prefix for count in self._count(checked_texts(texts))]
 
     def read_documents(self, length: int | None) -> None:
         """Cut documents at ``length`` tokens, or where the model ends; None: where the checkpoint says."""
@@ -124,7 +124,7 @@ class ColbertEncoder:
 
     def token_spans(self, texts: Sequence[str], is_query: bool) -> list[list[TokenSpan]]:
         """The token behind each vector of each text; FlatcoatError where the tokenizer does not say."""
-        model = self.model
+        model, texts = self.model, checked_texts(texts)
         sequences, _ = self._token_ids(texts, is_query)
         prefix, length = self._prefix_and_length(is_query)
         spans_of = character_spans(model, texts, length - (prefix is not None))
@@ -142,7 +142,7 @@ class ColbertEncoder:
         return found
 
     def _encode(self, texts: Sequence[str], is_query: bool) -> TokenVectors:
-        check_texts(texts)
+        texts = checked_texts(texts)
         if not texts:
             return TokenVectors.from_list([], self.model[-1].out_features)
         found: list[np.ndarray] = [np.empty(0)] * len(texts)

@@ -19,7 +19,7 @@ from .encoding import (
     TOKEN_BUDGET,
     HiddenBatch,
     backbone_in,
-    check_texts,
+    checked_texts,
     default_precision,
     hidden_batches,
     in_batches,
@@ -113,7 +113,7 @@ class DenseEncoder:
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as a document, special tokens and prompt counted and nothing cut off."""
         prompt = self._prompt(_DOCUMENT_PROMPTS)
-        return self._count([prompt + text for text in texts])
+        return self._count([prompt + text for text in checked_texts(texts)])
 
     def read_documents(self, length: int | None) -> None:
         """Cut texts at ``length`` tokens, or where the model ends; None: where the checkpoint says."""
@@ -137,7 +137,7 @@ class DenseEncoder:
         )
 
     def _encode(self, texts: Sequence[str], prompt: str) -> np.ndarray:
-        check_texts(texts)
+        texts = checked_texts(texts)
         vectors_ND = np.empty((len(texts), self._width), dtype=np.float32)
         if self._backbone is None:
             encode = partial(

@@ -5,7 +5,8 @@ Axes: N texts, T tokens, D width.
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -18,6 +19,7 @@ from torch import Tensor
 from .. import FlatcoatError
 from ..backbone.model import ModernBert
 from ..backbone.packing import PackedBatch, budget_batches
+from ..indexing.documents import normalized
 from ..indexing.types import Vectors
 from .contract import Contract, Precision
 from .tokenization import FastTokenizer
@@ -37,6 +39,8 @@ _DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 logger = logging.getLogger(__name__)
 
@@ -282,13 +286,23 @@ def in_batches(
         yield from zip(batch, found, strict=True)
 
 
-def check_texts(texts: Sequence[str]) -> None:
-    """Raise FlatcoatError unless ``texts`` is a sequence of strings (and not one string)."""
+def checked_texts(texts: Iterable[str]) -> list[str]:
+    """The texts, half surrogate pairs in them mended: what tokenizers take.
+
+    Raises FlatcoatError for one string, for what has no order, and for what is no text.
+    """
     if isinstance(texts, str):
         raise FlatcoatError("one text came where a list of texts is wanted: wrap it as [text]")
+    if not isinstance(texts, Iterable) or isinstance(texts, bytes | Mapping | Set):
+        raise FlatcoatError(
+            f"the texts are {type(texts).__name__} {texts!r:.60}: a list of strings is wanted"
+        )
+    checked = []
     for text in texts:
         if not isinstance(text, str):
             raise FlatcoatError(f"a text is {type(text).__name__} {text!r:.60}: strings are wanted")
+        checked.append(normalized(text) if _SURROGATE.search(text) else text)
+    return checked
 
 
 @contextmanager

@@ -209,7 +209,7 @@ class Retriever:
         self,
         query: str,
         k: int = 10,
-        where: Sequence[str | Condition] = (),
+        where: str | Condition | Iterable[str | Condition] | None = (),
         recall: float | None = None,
         *,
         mode: Mode | Fusion | None = None,
@@ -224,10 +224,12 @@ class Retriever:
         ranks by "vectors", by "bm25" (which needs no model) or by both ("hybrid", the default; a ``Fusion``
         says how). ``rerank``, a model or its name, scores the best max(5 ``k``, 50) of these again. Passages
         that say the same count as one. ``group`` gives one result a document, ``explain`` says which parts
-        of a result answered which parts of the query. Raises FlatcoatError for an empty query, ``k`` below 1,
-        an unknown mode, a malformed condition or a recall out of reach.
+        of a result answered which parts of the query. Of a query's words, BM25 looks for the first 1024.
+        Raises FlatcoatError for an empty query, ``k`` below 1, an unknown mode, a malformed condition, a
+        recall out of reach, or an argument of another type.
         """
-        question = Question(query, k, where, recall, mode or "hybrid", rerank, group, explain)
+        mode = "hybrid" if mode is None else mode
+        question = Question(query, k, where, recall, mode, rerank, group, explain)
         return self._searcher.search(question)
 
     def info(self) -> Stats:

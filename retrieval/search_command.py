@@ -39,12 +39,14 @@ def search(
     """Find the passages that answer QUERY."""
     from rich.console import Console
 
+    from ..indexing.documents import normalized
     from ..indexing.filters import parse_condition
     from .console import progress_bar, show_result
     from .retriever import Retriever
 
     if not query.strip():
         raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
+    query = normalized(query)  # The form of which explanations name the characters.
     try:
         conditions = [parse_condition(text) for text in where or ()]
     except FlatcoatError as error:

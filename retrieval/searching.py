@@ -1,18 +1,19 @@
 """How one query is answered: ranked by vectors and by BM25, fused, folded, reranked, grouped, explained."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 
 from .. import FlatcoatError
 from ..indexing.documents import Passage
-from ..indexing.filters import Condition, parse_condition
+from ..indexing.filters import Condition
 from ..indexing.fusion import RRF_CONSTANT, reciprocal_rank_fusion, weighted_fusion
 from ..indexing.store import StaleRow, Store
+from .checks import checked_conditions, checked_k, checked_query, checked_recall, is_number
 from .explain import LateInteraction, explain_bm25, explain_maxsim
 from .folding import fold_duplicates, group_by
 from .results import Match, Mode, Result
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from ..indexing.types import Hits, VectorIndex, Vectors
     from .encoding import Encoder
     from .rerank import Reranker
+
+
+_DEEP = 10_000
+"""Candidates; who wants more is asked how many passages there are."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,14 @@ class Fusion:
     name: Literal["rrf", "weighted"] = "weighted"
     constant: int = RRF_CONSTANT
     weight: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.name not in ("rrf", "weighted"):
+            raise FlatcoatError(f"fusion is {self.name!r:.60}: rrf, weighted are possible")
+        if not is_number(self.constant) or self.constant < 0:
+            raise FlatcoatError(f"constant is {self.constant!r:.60}: a number from 0 is wanted")
+        if not is_number(self.weight) or not 0 <= self.weight <= 1:
+            raise FlatcoatError(f"weight is {self.weight!r:.60}: a number from 0 to 1 is wanted")
 
     def fuse(self, vectors: dict[int, float], bm25: dict[int, float]) -> dict[int, float]:
         """One score for each row of either; both come best first."""
@@ -57,11 +70,14 @@ weighted 0.5 41.89 32.15 36.41 94.54
 
 @dataclass(frozen=True)
 class Question:
-    """What ``Retriever.search`` is asked. Raises FlatcoatError for what cannot be answered."""
+    """What ``Retriever.search`` is asked, checked and in one form: the query in NFC, conditions as such.
+
+    Raises FlatcoatError for what cannot be answered.
+    """
 
     query: str
     k: int = 10
-    where: Sequence[str | Condition] = ()
+    where: str | Condition | Iterable[str | Condition] | None = ()
     recall: float | None = None
     mode: Mode | Fusion = "hybrid"
     rerank: "Reranker | str | Path | None" = None
@@ -69,12 +85,25 @@ class Question:
     explain: bool = False
 
     def __post_init__(self) -> None:
-        if not self.query.strip():
-            raise FlatcoatError("the query is empty: say what to look for")
-        if self.k < 1:
-            raise FlatcoatError(f"k is {self.k}: at least 1 is needed")
-        if not isinstance(self.mode, Fusion) and self.mode not in get_args(Mode):
-            raise FlatcoatError(f"mode is {self.mode!r}: {', '.join(get_args(Mode))} are possible")
+        for name, checked in (
+            ("query", checked_query(self.query)),
+            ("k", checked_k(self.k)),
+            ("where", checked_conditions(self.where)),
+            ("recall", checked_recall(self.recall)),
+        ):
+            object.__setattr__(self, name, checked)
+        if not isinstance(self.mode, Fusion) and not (
+            isinstance(self.mode, str) and self.mode in get_args(Mode)
+        ):
+            raise FlatcoatError(f"mode is {self.mode!r:.60}: {', '.join(get_args(Mode))} are possible")
+        named = isinstance(self.rerank, str | Path) and str(self.rerank)
+        if not named and self.rerank is not None and not hasattr(self.rerank, "scorer"):
+            raise FlatcoatError(f"rerank is {self.rerank!r:.60}: a model's name or a Reranker is wanted")
+
+    @property
+    def conditions(self) -> Sequence[Condition]:
+        """Those of ``where``, parsed."""
+        return cast(Sequence[Condition], self.where)
 
     @property
     def fusion(self) -> Fusion | None:
@@ -112,15 +141,20 @@ class Searcher:
 
     def search(self, question: Question) -> list[Result]:
         """The best passages, or documents, best first."""
-        conditions = [parse_condition(text) if isinstance(text, str) else text for text in question.where]
         reranker = self._reranker(question.rerank)
         vectors = None if question.mode == "bm25" else self._encoder().encode_queries([question.query])
-        count = max(5 * question.k, 50)
+        count = self._bounded(max(5 * question.k, 50))
         while True:
+            generation = self._store.generation
             try:
-                candidates = self._candidates(question, conditions, vectors, count)
-            except StaleRow:  # A commit came between two reads: look again.
-                continue
+                candidates = self._candidates(question, vectors, count)
+            except StaleRow as stale:
+                if self._store.generation != generation:
+                    continue  # A commit came between two reads: look again.
+                raise FlatcoatError(
+                    f"index {self._store.path} is damaged: a passage that was found is not stored "
+                    "(flatcoat verify says what else is wrong)"
+                ) from stale
             exhausted = len(candidates) < count
             candidates = _folded(candidates)
             if reranker and candidates:
@@ -128,19 +162,17 @@ class Searcher:
             groups = _grouped(candidates) if question.group else [[one] for one in candidates]
             if exhausted or len(groups) >= question.k:
                 return self._results(question, groups[: question.k], reranker)
-            count *= 4
+            count = self._bounded(4 * count)
 
-    def _candidates(
-        self,
-        question: Question,
-        conditions: Sequence[Condition],
-        vectors: "Vectors | None",
-        count: int,
-    ) -> list[_Candidate]:
+    def _bounded(self, count: int) -> int:
+        """A depth that finds all there is is deep enough."""
+        return count if count <= _DEEP else min(count, max(self._store.stats().passages + 1, _DEEP))
+
+    def _candidates(self, question: Question, vectors: "Vectors | None", count: int) -> list[_Candidate]:
         """The best ``count`` passages of the first stage; two rankings twice as deep are fused."""
         fusion = question.fusion
         depth = 2 * count if fusion else count
-        rows = self._store.rows_where(conditions) if conditions else None
+        rows = self._store.rows_where(question.conditions) if question.conditions else None
         stages: dict[str, dict[int, float]] = {}
         if vectors is not None:
             (hits,) = self._index().search(vectors, depth, rows, recall=question.recall)

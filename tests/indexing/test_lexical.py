@@ -2,7 +2,7 @@
 
 import pytest
 
-from flatcoat.indexing.lexical import camel_parts, query_terms
+from flatcoat.indexing.lexical import MOST_TERMS, camel_parts, query_terms
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,9 @@ def test_camel_case_words_come_in_parts(text: str, parts: str) -> None:
 )
 def test_stop_words_count_where_there_is_nothing_else(query: str, terms: list[str]) -> None:
     assert query_terms(query) == terms
+
+
+def test_of_a_long_query_the_first_words_count() -> None:
+    words = [f"w{number}" for number in range(5_000)]
+    assert query_terms(" ".join(words)) == words[:MOST_TERMS]
+    assert query_terms("the " * 5_000 + "cat") == ["cat"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flatcoat import FlatcoatError
+from flatcoat.indexing.documents import normalized
 from flatcoat.indexing.types import TokenVectors, Vectors
 from flatcoat.retrieval.encoding import Encoder
 from flatcoat.retrieval.load import load_encoder
@@ -88,6 +89,11 @@ def test_no_texts_give_no_vectors_of_the_right_width(encoder: Encoder, encode: E
         (["a", None], "a text is NoneType None"),
         (["a", b"bytes"], "a text is bytes"),
         ([3], "a text is int 3: strings are wanted"),
+        (None, "the texts are NoneType None: a list of strings is wanted"),
+        (b"bytes", "the texts are bytes"),
+        ({"a": "text"}, "the texts are dict"),
+        ({"a"}, "the texts are set"),
+        (7, "the texts are int 7"),
     ],
 )
 def test_what_is_no_list_of_texts_is_refused(encode: Encode, wrong: Any, message: str) -> None:
@@ -123,3 +129,17 @@ def test_documents_are_read_as_far_as_is_said(encoder: Encoder) -> None:
     encoder.read_documents(None)
     assert encoder.contract.document_length == own
     assert_same(rows(encoder.encode_documents([text])), whole)
+
+
+def test_half_a_surrogate_pair_is_mended_and_any_iterable_of_texts_taken(encoder: Encoder) -> None:
+    texts = ["cat \ud83e", "\ud83e\udda6", "re\u0301sume\u0301"]
+    mended = [normalized(texts[0]), "🦦", texts[2]]
+    for encode in (encoder.encode_queries, encoder.encode_documents):
+        expected = encode(mended)
+        many: list[Any] = [texts, iter(texts), np.array(texts), tuple(texts)]
+        for given in many:
+            found = encode(given)
+            assert len(found) == 3
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert encoder.token_counts(texts) == encoder.token_counts(mended)

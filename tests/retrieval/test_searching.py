@@ -1,14 +1,19 @@
 """How a question is answered, against plain twins over the store and the encoder's own scores."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
 import pytest
 
 from flatcoat import Document, FlatcoatError, Retriever
+from flatcoat.indexing.documents import normalized
+from flatcoat.indexing.filters import parse_condition
 from flatcoat.indexing.fusion import reciprocal_rank_fusion, weighted_fusion
 from flatcoat.indexing.store import StaleRow, Store
 from flatcoat.retrieval.encoding import Encoder
@@ -278,6 +283,8 @@ def test_a_commit_between_two_reads_is_looked_at_again(
 
     def read(store: Store, rows: Sequence[int]) -> Any:
         if next(stale, False):
+            retriever.add([Document("gone", "a cat")])
+            retriever.remove(["gone"])
             raise StaleRow("gone")
         return passages(store, rows)
 
@@ -286,16 +293,139 @@ def test_a_commit_between_two_reads_is_looked_at_again(
     assert next(stale, None) is None
 
 
+@pytest.mark.parametrize("mode", ["vectors", "bm25", "hybrid"])
+@pytest.mark.parametrize("table", ["texts", "passages"])
+def test_a_row_that_is_lost_ends_a_search(tmp_path: Path, encoder: Encoder, mode: Mode, table: str) -> None:
+    made = make(tmp_path, encoder, make_documents(12))
+    made.close()
+    with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as connection, connection:
+        connection.execute("DROP TRIGGER passages_delete")
+        connection.execute(f"DELETE FROM {table} WHERE rowid = 8")
+    retriever = Retriever.open(tmp_path / "index", encoder)
+    began = monotonic()
+    query = "cat dog river bridge bread yeast sky light n7"
+    if (mode, table) == ("bm25", "texts"):  # What full-text search does not hold, it does not find.
+        assert len(retriever.search(query, 50, mode=mode)) < 12
+    else:
+        with pytest.raises(FlatcoatError, match=r"index .* is damaged: .*flatcoat verify"):
+            retriever.search(query, 50, mode=mode)
+    assert monotonic() - began < 5
+
+
+@pytest.mark.parametrize("query", ["re\u0301sume\u0301", "résumé"])
+@pytest.mark.parametrize("text", ["re\u0301sume\u0301 of a cat", "résumé of a cat"])
+def test_a_query_in_any_form_of_unicode_finds_the_same(
+    tmp_path: Path, encoder: Encoder, query: str, text: str
+) -> None:
+    retriever = make(tmp_path, encoder, [Document("a", text), Document("b", "bread")])
+    for mode in ("vectors", "bm25", "hybrid"):
+        assert ids(retriever.search(query, 1, mode=mode)) == ["a"]
+        assert retriever.search(query, mode=mode) == retriever.search("résumé", mode=mode)
+
+
+def test_half_a_surrogate_pair_is_mended(retriever: Retriever) -> None:
+    assert retriever.search("cat \ud83e") == retriever.search(normalized("cat \ud83e"))
+    assert retriever.search("cat \ud83e\udda6 river") == retriever.search("cat 🦦 river")
+    assert retriever.search("\ud83e", mode="bm25") == []
+
+
+@pytest.mark.parametrize("k", [10**4, 10**9, 2**62, 2**63, 10**30])
+@pytest.mark.parametrize("mode", MODES)
+def test_all_that_there_is_may_be_asked_for(retriever: Retriever, k: int, mode: Mode | Fusion) -> None:
+    results = retriever.search("cat river", k, mode=mode, group=True)
+    assert results == retriever.search("cat river", 500, mode=mode, group=True)
+    assert len(results) == (120 if mode != "bm25" else len(results))
+
+
+def test_numbers_of_numpy_are_numbers(retriever: Retriever) -> None:
+    assert retriever.search("cat", np.int64(3), recall=np.float32(0.9)) == retriever.search("cat", 3)  # type: ignore[arg-type]
+    assert retriever.search(np.str_("cat"), 3) == retriever.search("cat", 3)
+
+
+def test_one_condition_need_not_be_in_a_list(retriever: Retriever) -> None:
+    expected = retriever.search("cat", 5, ["part=1"])
+    condition = parse_condition("part=1")
+    wheres: list[Any] = [
+        "part=1",
+        condition,
+        [condition],
+        ("part=1",),
+        iter(["part=1"]),
+        np.array(["part=1"]),
+    ]
+    for where in wheres:
+        assert retriever.search("cat", 5, where) == expected
+    assert retriever.search("cat", 5, None) == retriever.search("cat", 5)  # type: ignore[arg-type]
+
+
+def test_a_query_of_any_length_is_answered_soon(retriever: Retriever) -> None:
+    queries = [
+        " ".join(f"w{number}" for number in range(150_000)) + " cat",
+        "cat river " * 200_000,
+        "x" * 2_000_000,
+        "cat " + " " * 2_000_000 + "river",
+        "東京" * 200_000,
+    ]
+    for query in queries:
+        began = monotonic()
+        assert retriever.search(query, 3)
+        assert monotonic() - began < 10
+
+
+class Nothing:
+    pass
+
+
+BAD_QUERIES: list[Any] = [None, b"cat", 3, 1.5, ["cat"], Path("cat"), Nothing()]
+BAD_NUMBERS: list[Any] = [None, "3", 1.5, True, 3.0, [3], np.float64(3), float("nan")]
+BAD_RECALLS: list[Any] = [0, -1, 1.1, float("nan"), float("inf"), "0.9", True, [0.9], 10**400]
+BAD_MODES: list[Any] = [3, ["vectors"], np.array(["bm25", "vectors"]), "", "BM25", None.__class__]
+BAD_WHERES: list[Any] = [3, b"part=1", {"part": 1}, [3], [None], [("part", "=", 1)], True]
+BAD_RERANKERS: list[Any] = [3, True, ["x"], b"x", "", Nothing()]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"query": " \n"}, "the query is empty"),
+        ({"query": "\u3000\xa0"}, "the query is empty"),
+        ({"query": ""}, "the query is empty"),
         ({"k": 0, "mode": "bm25"}, "k is 0: at least 1"),
+        ({"k": -(10**30)}, "k is -1000"),
         ({"mode": "both"}, "mode is 'both': vectors, bm25, hybrid are possible"),
         ({"where": ["part"]}, "has no operator"),
+        ({"where": "part"}, "has no operator"),
         ({"rerank": "nobody/no-such-model"}, "neither a folder nor reachable"),
+        *(
+            ({"query": query}, f"the query is {type(query).__name__} .*: a str is wanted")
+            for query in BAD_QUERIES
+        ),
+        *(({"k": k}, "k is .*: a whole number is wanted") for k in BAD_NUMBERS),
+        *(({"recall": recall}, "recall is .*: a number above 0") for recall in BAD_RECALLS),
+        *(({"mode": mode}, "mode is .* are possible") for mode in BAD_MODES),
+        *(({"where": where}, "where .* is wanted") for where in BAD_WHERES),
+        *(({"rerank": rerank}, "rerank is .* is wanted") for rerank in BAD_RERANKERS),
     ],
 )
-def test_bad_questions(retriever: Retriever, options: dict[str, Any], message: str) -> None:
+def test_bad_questions(retriever: Retriever, options: dict[Any, Any], message: str) -> None:
+    """One line each, at the door."""
+    asked: dict[str, Any] = {"query": "cat"} | options
     with pytest.raises(FlatcoatError, match=message):
-        retriever.search(**({"query": "cat"} | options))
+        retriever.search(**asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "sum"}, "fusion is 'sum': rrf, weighted are possible"),
+        ({"name": None}, "fusion is None"),
+        ({"constant": -1}, "constant is -1"),
+        ({"constant": "60"}, "constant is '60'"),
+        ({"weight": 1.5}, "weight is 1.5"),
+        ({"weight": float("nan")}, "weight is nan"),
+        ({"weight": "0.5"}, "weight is '0.5'"),
+    ],
+)
+def test_fusions_that_there_are_not(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(FlatcoatError, match=message):
+        Fusion(**options)

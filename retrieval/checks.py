@@ -1,0 +1,60 @@
+"""Checks of what a search is asked. Each raises a FlatcoatError that says what came and what is wanted."""
+
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from typing import TypeGuard
+
+from .. import FlatcoatError
+from ..indexing.documents import normalized
+from ..indexing.filters import Condition, parse_condition
+
+
+def checked_query(query: object) -> str:
+    """A query in the form in which all text is stored."""
+    if not isinstance(query, str):
+        raise FlatcoatError(f"the query is {type(query).__name__} {query!r:.60}: a str is wanted")
+    if not query.strip():
+        raise FlatcoatError("the query is empty: say what to look for")
+    return normalized(str(query))
+
+
+def checked_k(k: object) -> int:
+    """How many results; numpy's integers will do."""
+    if not isinstance(k, Integral) or isinstance(k, bool):
+        raise FlatcoatError(f"k is {k!r:.60}: a whole number is wanted")
+    if k < 1:
+        raise FlatcoatError(f"k is {k!s:.60}: at least 1 is needed")
+    return int(k)
+
+
+def checked_recall(recall: object) -> float | None:
+    """A share of the best to be found; None is what the index thinks right."""
+    if recall is None:
+        return None
+    if not is_number(recall) or not 0 < recall <= 1:
+        raise FlatcoatError(f"recall is {recall!r:.60}: a number above 0, and 1 at most, is wanted")
+    return float(recall)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Of Python or numpy, truth values aside."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def checked_conditions(where: object) -> tuple[Condition, ...]:
+    """One condition may come without a list."""
+    if where is None:
+        return ()
+    if isinstance(where, str | Condition):
+        where = [where]
+    if isinstance(where, bytes | Mapping) or not isinstance(where, Iterable):
+        raise FlatcoatError(f"where is {where!r:.60}: a list of conditions such as 'lang=python' is wanted")
+    return tuple(map(_condition, where))
+
+
+def _condition(condition: object) -> Condition:
+    if isinstance(condition, str):
+        return parse_condition(condition)
+    if not isinstance(condition, Condition):
+        raise FlatcoatError(f"where holds {condition!r:.60}: text or a Condition is wanted")
+    return condition
