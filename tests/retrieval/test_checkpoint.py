@@ -134,6 +134,17 @@ def test_what_is_unknown_is_left_to_the_library(
     assert read_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is not None
 
 
+def test_why_a_checkpoint_is_left_to_its_library_is_logged(
+    make_colbert: MakeFolder, bert_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flatcoat.retrieval.checkpoint import read_checkpoint
+
+    folder = make_colbert(bert_folder)
+    with caplog.at_level("DEBUG", "flatcoat.retrieval.checkpoint"):
+        assert read_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is None
+    assert "left to its own library: its backbone is 'bert'" in caplog.text
+
+
 def test_another_backbone_or_a_bare_one_is_left_to_the_library(
     make_colbert: MakeFolder, bert_folder: Path, modernbert_folder: Path
 ) -> None:

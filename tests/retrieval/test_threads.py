@@ -150,7 +150,7 @@ def test_a_retriever_is_searched_in_many_threads(
     tmp_path: Path,
     kind: str,
 ) -> None:
-    Retriever.create(tmp_path / "index", load(kind)).add(make_documents("d", 30, 1))
+    Retriever.create(tmp_path / "index", load(kind)).add(make_documents("d", 16, 1))
     retriever = Retriever.open(tmp_path / "index", load(kind))
     side_by_side(
         searching(retriever, [make_cross_encoder(), make_dense(), EncoderReranker(load("pylate"))]), 0.5
@@ -161,7 +161,7 @@ def test_a_retriever_is_searched_in_many_threads(
 def test_what_is_added_while_others_search_is_what_would_have_been_added_alone(
     load: Callable[[str], Any], tmp_path: Path, kind: str
 ) -> None:
-    encoder, new = load(kind), make_documents("new", 60, 2)
+    encoder, new = load(kind), make_documents("new", 30, 2)
     retriever = Retriever.create(tmp_path / "index", encoder)
     retriever.add(make_documents("d", 20, 1))
     queries = ["cat", "how does bread rise over the river, and why is the sky light?"]
@@ -172,14 +172,14 @@ def test_what_is_added_while_others_search_is_what_would_have_been_added_alone(
 
     expected = {query: ask(query) for query in queries}
     with ThreadPoolExecutor(THREADS) as pool:
-        adding = pool.submit(lambda: [retriever.add(new[start : start + 10]) for start in range(0, 60, 10)])
+        adding = pool.submit(lambda: [retriever.add(new[start : start + 10]) for start in range(0, 30, 10)])
         while not adding.done():
             found = list(pool.map(ask, queries * 3))
             assert found == [expected[query] for query in queries * 3]
-        assert sum(added.documents for added in adding.result()) == 60
+        assert sum(added.documents for added in adding.result()) == 30
     alone = Retriever.create(tmp_path / "alone", encoder)
     alone.add(make_documents("d", 20, 1))
-    for start in range(0, 60, 10):
+    for start in range(0, 30, 10):
         alone.add(new[start : start + 10])
     for one, other in zip(stored(retriever), stored(alone), strict=True):
         np.testing.assert_array_equal(one, other)
