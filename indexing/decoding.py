@@ -4,6 +4,7 @@ import codecs
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from .. import FlatcoatError
 from .extracted import Unreadable
 
 if TYPE_CHECKING:
@@ -23,23 +24,49 @@ _SAMPLE_LINES = 500
 _SURE = 0.2
 
 
-def decode(data: bytes) -> str:
+def decode(data: bytes, encoding: str | None = None) -> str:
     """The text of a file; Unreadable where it is none, or its encoding cannot be told.
 
-    A UTF-8 file with a few broken bytes keeps the rest, with U+FFFD in their place.
+    A byte order mark says more than ``encoding``, which says more than the bytes. A few broken bytes among
+    others become U+FFFD each.
     """
-    for mark, encoding in _MARKS.items():
-        if data.startswith(mark):
-            try:
-                return data.decode(encoding)
-            except UnicodeDecodeError:
-                break
+    if mark := marked(data):
+        try:
+            return data.decode(mark)
+        except UnicodeDecodeError:
+            pass
+    if encoding is not None:
+        return _decoded_as(data, encoding)
     if b"\0" in data:
         raise Unreadable("binary")
     try:
         return data.decode()
     except UnicodeDecodeError:
         return _mended(data) or _guessed(data)
+
+
+def marked(data: bytes) -> str | None:
+    """The encoding that a byte order mark tells."""
+    return next((encoding for mark, encoding in _MARKS.items() if data.startswith(mark)), None)
+
+
+def require_encoding(name: str | None) -> None:
+    """FlatcoatError where ``name`` is given and Python knows no charset of that name."""
+    try:
+        if name is not None:
+            codecs.getincrementaldecoder(name)
+            b"".decode(name)
+    except (LookupError, ValueError) as error:
+        raise FlatcoatError(f"no encoding {name!r}: name one such as utf-8, latin-1, gb18030") from error
+
+
+def _decoded_as(data: bytes, encoding: str) -> str:
+    text = data.decode(encoding, "replace")
+    if "\0" in text:
+        raise Unreadable("binary")
+    if text.count("\ufffd") * 100 > len(text):
+        raise Unreadable(f"not {encoding}")
+    return text
 
 
 def _mended(data: bytes) -> str:

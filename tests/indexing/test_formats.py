@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flatcoat.indexing.code import code_structure
 from flatcoat.indexing.documents import Heading
 from flatcoat.indexing.extracted import Unreadable
 from flatcoat.indexing.formats import LONGEST_LINE, extract
@@ -65,7 +66,17 @@ def test_code_with_a_very_long_line_is_machine_written(name: str) -> None:
     line = "x=1;" * (LONGEST_LINE // 4)
     assert extract(name, f"a\n{line}\n{line}".encode()).text
     with pytest.raises(Unreadable, match="machine-written"):
-        extract(name, f"a\n{line};\nb".encode())
+        extract(name, f"a\n{line};\n".encode())
+
+
+def test_a_line_that_is_too_long_is_cut_out_of_code_that_people_wrote() -> None:
+    blob = "QUJD" * (LONGEST_LINE // 4)
+    text = extract(
+        "a.py", f'class Icon:\n    DATA = "{blob}"\n\n    def draw(self):\n        pass\n'.encode()
+    ).text
+    assert text == "class Icon:\n    …\n\n    def draw(self):\n        pass\n"
+    structure = code_structure(text, "python")
+    assert structure and [part.label for part in structure.parts] == ["Icon", "Icon.draw"]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "LICENSE", "a.html"])
@@ -195,24 +206,83 @@ def test_half_a_surrogate_pair_does_not_reach_the_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "reason"),
     [
-        b"{",
-        b"[]",
-        b"3",
-        b"[" * 100_000,
-        b'{"worksheets": []}',
-        b'{"cells": 3}',
-        b'{"cells": [{"source": "x"}]}',
-        b'{"cells": [{"cell_type": "code", "source": 3}]}',
-        b'{"cells": [], "metadata": []}',
-        b'{"cells": [], "metadata": {"kernelspec": 3}}',
-        b'{"cells": [], "metadata": {"kernelspec": {"language": 3}}}',
+        (b"{", "Expecting"),
+        (b"[]", "a JSON object is needed, list came"),
+        (b"3", "a JSON object is needed, int came"),
+        (b"null", "a JSON object is needed, NoneType came"),
+        (b"[" * 1_000_000, "nested too deep"),
+        (b'{"cells": ' * 100_000, "nested too deep"),
+        (b'{"worksheets": []}', "no list of cells"),
+        (b'{"worksheets": [3, {"cells": null}]}', "no list of cells"),
+        (b'{"cells": 3}', "no list of cells"),
+        (b'{"nbformat": 4}', "no list of cells"),
     ],
 )
-def test_malformed_notebooks_are_refused(data: bytes) -> None:
-    with pytest.raises(Unreadable, match="malformed notebook"):
+def test_malformed_notebooks_are_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(Unreadable, match=f"malformed notebook: {reason}"):
         extract("a.ipynb", data)
+
+
+_WALRUS = {"cell_type": "markdown", "source": ["# Walrus\n", "tusks"]}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        None,
+        3,
+        "text",
+        [],
+        {},
+        {"cell_type": "code", "metadata": {}},
+        {"cell_type": "code", "source": None},
+        {"cell_type": "code", "source": 3},
+        {"cell_type": "code", "source": [None, 3, ["x"]]},
+        {"cell_type": "heading", "level": "x", "source": None},
+        {"cell_type": ["code"], "source": {}},
+    ],
+)
+def test_an_odd_cell_costs_only_itself(cell: object) -> None:
+    for cells in ([cell, _WALRUS], [_WALRUS, cell]):
+        extracted = extract("a.ipynb", json.dumps({"nbformat": 4, "cells": cells, "metadata": {}}).encode())
+        assert extracted.text.strip() == "# Walrus\ntusks"
+        assert [heading.name for heading in extracted.outline if heading.level == 1] == ["Walrus"]
+
+
+def test_odd_lines_cost_only_themselves() -> None:
+    assert extract("a.ipynb", notebook(("code", ["x = 1\n", None, 3, "y = 2"]))).text == "x = 1\ny = 2"
+    assert extract("a.ipynb", json.dumps({"cells": [{"source": "untyped"}]}).encode()).text == "untyped"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        [],
+        3,
+        {"kernelspec": None},
+        {"kernelspec": 3, "language_info": "r"},
+        {"language_info": None},
+        {"kernelspec": {"language": 3}, "language_info": {"name": None}},
+    ],
+)
+def test_odd_metadata_is_passed_over(metadata: object) -> None:
+    data = json.dumps({"nbformat": 4, "cells": [_WALRUS], "metadata": metadata}).encode()
+    assert extract("a.ipynb", data).lang == "python"
+
+
+def test_notebooks_before_nbformat_4_are_read() -> None:
+    cells = [
+        {"cell_type": "heading", "level": 2, "source": ["Tusks"]},
+        {"cell_type": "code", "input": ["x <- 1\n", "y"], "language": "R", "outputs": [{"text": "no"}]},
+    ]
+    sheets = [{"cells": cells}, {"cells": [_WALRUS]}]
+    extracted = extract("a.ipynb", json.dumps({"nbformat": 3, "worksheets": sheets, "metadata": {}}).encode())
+    assert extracted.text == "## Tusks\n\nx <- 1\ny\n\n# Walrus\ntusks"
+    assert [heading[:2] for heading in extracted.outline if heading.level < 7] == [(1, 2), (6, 1)]
+    assert extracted.lang == "r"
 
 
 def test_an_empty_notebook_is_empty() -> None:
