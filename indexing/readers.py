@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import IO
 
 from .. import FlatcoatError
+from .decoding import require_encoding
 from .documents import Document
 from .extracted import Unreadable
 from .formats import extract
 from .rows import USUAL, Columns, is_rows, read_dataset, read_rows
-from .walking import MAX_BYTES, File, OnSkip, list_files, log_skip
+from .walking import MAX_BYTES, File, OnSkip, list_files, log_skip, printable
 
 STDIN = "-"
 DATASETS = "datasets:"
@@ -25,53 +26,69 @@ def read_documents(
     columns: Columns = USUAL,
     on_skip: OnSkip = log_skip,
     max_bytes: int = MAX_BYTES,
+    encoding: str | None = None,
 ) -> Iterator[Document]:
     """Read what ``path`` names, one document at a time, in an order that is always the same.
 
     A file of rows (``read_rows``), a BEIR folder or a data set ("datasets:NAME[:CONFIG[:SPLIT]]",
     ``read_dataset``) gives its rows, their parts named by ``columns``. Any other folder gives the files that
     ``list_files`` lists, by their paths in it; a single file one document, called by its name; "-" what
-    comes on standard input, called "stdin". Whatever is left out goes to ``on_skip`` with the reason, which
-    by default logs it. Raises FlatcoatError where ``path`` is missing, a row or a pattern is malformed.
+    comes on standard input, called "stdin". Whatever is left out, files and rows, goes to ``on_skip`` with
+    the reason, which by default logs it. ``max_bytes`` limits texts, not files of rows. ``encoding`` is the
+    charset of text files and rows; by default it is told from their bytes. Raises FlatcoatError where
+    ``path`` is missing, a pattern malformed or an encoding unknown, and for rows as ``read_rows`` does.
     """
     name, path = str(path), Path(path)
     is_dataset = name.startswith(DATASETS)
-    if not is_dataset and name != STDIN and not path.exists():
-        raise FlatcoatError(f"{path} does not exist: give a folder, a file, - or datasets:NAME")
+    require_encoding(encoding)
+    if not is_dataset and name != STDIN and not _exists(path):
+        raise FlatcoatError(f"{printable(name)} does not exist: give a folder, a file, - or datasets:NAME")
     if (include or exclude) and (is_dataset or name == STDIN or is_rows(path)):
-        raise FlatcoatError(f"{path} is no folder of files: include and exclude choose among those")
+        raise FlatcoatError(
+            f"{printable(name)} is no folder of files: include and exclude choose among those"
+        )
     if name == STDIN:
-        return _read_stdin(on_skip, max_bytes)
+        return _read_stdin(on_skip, max_bytes, encoding)
     if is_dataset:
-        return read_dataset(name.removeprefix(DATASETS), columns)
+        return read_dataset(name.removeprefix(DATASETS), columns, on_skip=on_skip)
     if is_rows(path):
-        return read_rows(path, columns)
-    return _read_all(list_files(path, include, exclude, on_skip, max_bytes), on_skip, max_bytes)
+        return read_rows(path, columns, on_skip=on_skip, encoding=encoding)
+    files = list_files(path, include, exclude, on_skip, max_bytes)
+    return _read_all(files, on_skip, max_bytes, encoding)
 
 
-def read_file(file: File, max_bytes: int = MAX_BYTES) -> Document | str:
-    """The document that a file holds, or the reason why it is skipped."""
+def read_file(file: File, max_bytes: int = MAX_BYTES, encoding: str | None = None) -> Document | str:
+    """The document that a file holds, in the charset ``encoding`` if given, or why it is skipped."""
     try:
         data = _read_bytes(file.path, max_bytes)
-        return _document(file.name, data)
+        return _document(file.name, data, encoding)
     except OSError as error:
         return f"unreadable: {error.strerror}"
     except Unreadable as error:
         return str(error)
 
 
-def _read_all(files: Iterator[File], on_skip: OnSkip, max_bytes: int) -> Iterator[Document]:
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a name too long, a folder closed
+        raise FlatcoatError(f"{printable(str(path)):.200} cannot be read: {error.strerror}") from error
+
+
+def _read_all(
+    files: Iterator[File], on_skip: OnSkip, max_bytes: int, encoding: str | None
+) -> Iterator[Document]:
     for file in files:
-        document = read_file(file, max_bytes)
+        document = read_file(file, max_bytes, encoding)
         if isinstance(document, str):
             on_skip(file.name, document)
         else:
             yield document
 
 
-def _read_stdin(on_skip: OnSkip, max_bytes: int) -> Iterator[Document]:
+def _read_stdin(on_skip: OnSkip, max_bytes: int, encoding: str | None) -> Iterator[Document]:
     try:
-        yield _document("stdin", _limited(sys.stdin.buffer, max_bytes))
+        yield _document("stdin", _limited(sys.stdin.buffer, max_bytes), encoding)
     except Unreadable as error:
         on_skip("stdin", str(error))
 
@@ -95,6 +112,6 @@ def _limited(file: IO[bytes], max_bytes: int) -> bytes:
     return data
 
 
-def _document(name: str, data: bytes) -> Document:
-    text, title, lang, outline = extract(name, data)
+def _document(name: str, data: bytes, encoding: str | None) -> Document:
+    text, title, lang, outline = extract(name, data, encoding)
     return Document(name, text, title or name, {"path": name, "lang": lang}, outline)
