@@ -4,6 +4,9 @@ import re
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..indexing.documents import normalized
+from ..indexing.lexical import find_words
+
 if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.text import Text
@@ -19,7 +22,6 @@ _INDENT = " " * 5
 _CONTEXT = 30  # characters before the first match
 _SHOWN_DUPLICATES = 3
 
-_WORD = re.compile(r"[^\W_]{2,}")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _COMMON = frozenset(
     "a an and are as at be by do does for from how in is it of on or that the this to what why with".split()  # noqa: SIM905
@@ -62,7 +64,7 @@ def show_result(result: "Result", query: str) -> "Text":
     """
     from rich.text import Text
 
-    text = result.text.translate(_CONTROLS)
+    text = (result.text or result.title).translate(_CONTROLS)
     marks = _words_in(text, query) if result.explanation is None else _matches_in(result)
     first, lines = _snippet(text, marks)
     shown = Text.assemble(*_header(result, result.lines[0] + first))
@@ -130,10 +132,10 @@ def _matches_in(result: "Result") -> list[_Mark]:
 
 def _words_in(text: str, query: str) -> list[_Mark]:
     """Marks of the words that the query has too."""
-    asked = _words(query)
+    asked = _words(normalized(query))
     return [
         _Mark(*word.span(), stem, 1.0)
-        for word in _WORD.finditer(text)
+        for word in find_words(text)
         for stem in sorted(({_stem(word[0])} | _words(word[0])) & asked)
     ]
 
@@ -197,7 +199,7 @@ def _end(line: _Line) -> int:
 
 
 def _words(text: str) -> set[str]:
-    return {_stem(word) for word in _WORD.findall(_CAMEL.sub(" ", text))} - _COMMON
+    return {_stem(word[0]) for word in find_words(_CAMEL.sub(" ", text)) if len(word[0]) > 1} - _COMMON
 
 
 def _stem(word: str) -> str:

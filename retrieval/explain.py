@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from ..indexing.documents import Passage
-from ..indexing.lexical import camel_parts, query_terms
+from ..indexing.lexical import TOKENIZER, camel_parts, find_words, query_terms
 from .results import Match, Span
 
 if TYPE_CHECKING:
     from ..indexing.store import Store
     from ..indexing.types import TokenVectors
     from .encoding import TokenSpan
-
-_WORD = re.compile(r"[^\W_]+")
 
 
 @runtime_checkable
@@ -96,7 +94,7 @@ def explain_bm25(
 def _matches(terms: Sequence[_Term], row: int, text: str) -> list[Match]:
     found = [term for term in terms if term.scores.get(row)]
     places: dict[str, list[Span]] = {}
-    for word in _WORD.finditer(text):
+    for word in find_words(text):
         places.setdefault(word[0], []).append(word.span())
     matches = []
     for term, words in zip(found, _matching(list(places), [term.text for term in found]), strict=True):
@@ -107,7 +105,7 @@ def _matches(terms: Sequence[_Term], row: int, text: str) -> list[Match]:
 
 def _matching(words: Sequence[str], terms: Sequence[str]) -> list[list[str]]:
     """For each term the words that SQLite finds by it, camelCase words by their parts too."""
-    table = "fts5(word UNINDEXED, forms, tokenize = 'porter unicode61 remove_diacritics 2')"
+    table = f'fts5(word UNINDEXED, forms, tokenize = "{TOKENIZER}")'
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"CREATE VIRTUAL TABLE words USING {table}")
         forms = ((word, f"{word} {camel_parts(word)}") for word in words)
