@@ -5,7 +5,7 @@ from collections import Counter
 from html.parser import HTMLParser
 from typing import NamedTuple
 
-from .documents import Heading
+from .documents import Heading, normalized
 from .extracted import Extracted, Unreadable
 
 _DROPPED = frozenset("canvas iframe nav noscript object script style svg template".split())  # noqa: SIM905
@@ -15,6 +15,7 @@ _INLINE = frozenset(
     "span strong sub sup time tt u var wbr".split()
 )
 _FOLLOWED = _DROPPED | {"title", "pre"}
+_WITH_TITLES = ("svg", "template")  # of their own
 _MOST_UNCLOSED = 5
 _LINE_END = re.compile(r"&#(?:0*1[03]|[xX]0*[aAdD])(?:;|(?![0-9a-fA-F]))|&NewLine;")
 
@@ -34,7 +35,7 @@ def html_text(source: str) -> Extracted:
     lines: list[list[_Piece]] = [[] for _ in range(source.count("\n") + 1)]
     for piece in reader.pieces:
         lines[piece.line - 1].append(piece)
-    text = "\n".join(map(_line, lines))
+    text = normalized("\n".join(map(_line, lines)))  # a reference may be a combining mark
     return Extracted(text, reader.title, "html", tuple(sorted(reader.outline)))
 
 
@@ -121,7 +122,8 @@ class _Reader(HTMLParser):
         self._heading_start = len(self.pieces)
 
     def _close(self, element: _Open) -> None:
-        if element.tag == "title" and not self.title:
+        is_inside = any(self._open_tags[tag] for tag in _WITH_TITLES)
+        if element.tag == "title" and not self.title and not is_inside:
             self.title = _name(self.pieces[element.pieces :])
         if element.tag != "pre":
             del self.pieces[element.pieces :]
@@ -129,4 +131,4 @@ class _Reader(HTMLParser):
 
 
 def _name(pieces: list[_Piece]) -> str:
-    return " ".join("".join(piece.text for piece in pieces).split())
+    return normalized(" ".join("".join(piece.text for piece in pieces).split()))

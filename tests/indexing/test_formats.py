@@ -3,6 +3,7 @@
 import builtins
 import json
 import re
+import time
 from io import BytesIO
 
 import pytest
@@ -120,6 +121,30 @@ def test_html_keeps_lines_headings_and_title() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "drawing",
+    [
+        "<svg><title>icon</title></svg>",
+        "<svg><g><title>a</title></g><title>b</title></svg>",
+        "<template><title>x</title></template>",
+    ],
+)
+def test_the_title_of_a_drawing_is_not_that_of_the_page(drawing: str) -> None:
+    assert extract("a.html", f"{drawing}<p>text".encode()).title == ""
+    page = extract("a.html", f"{drawing}<p>text<title>Page</title>{drawing}<title>late</title>".encode())
+    assert (page.title, page.text) == ("Page", "text")
+
+
+def test_a_page_with_a_title_alone_is_its_title() -> None:
+    page = extract("a.html", b"<title>Walrus</title><div id=root></div>")
+    assert (page.title, page.text.strip()) == ("Walrus", "")
+
+
+def test_combining_marks_of_references_join_their_letters() -> None:
+    page = extract("a.html", b"<title>re&#x301;sume&#x301;</title><h1>cafe&#769;</h1>")
+    assert (page.title, page.text, page.outline[0].name) == ("r\u00e9sum\u00e9", "caf\u00e9", "caf\u00e9")
+
+
 _TAGS = (
     "<p>",
     "</p>",
@@ -158,6 +183,13 @@ def test_html_that_never_ends_is_left_out_in_little_time(unit: str) -> None:
 @pytest.mark.parametrize("unit", ["<nav>", "<h1>", "</pre>", "<pre>x</nav>", "<title>", "&", "x< "])
 def test_html_nested_without_end_is_read_in_little_time(unit: str) -> None:
     assert "word" in extract("a.html", b"word " + unit.encode() * 30_000).text
+
+
+@pytest.mark.parametrize("page", ["<div>" * 200_000, f"<p {'a=b ' * 250_000}>", "<nav>x" * 170_000])
+def test_a_page_of_a_million_characters_takes_little_time(page: str) -> None:
+    begin = time.process_time()
+    assert "word" in extract("a.html", f"word {page} word".encode()).text
+    assert time.process_time() - begin < 3
 
 
 def test_an_unclosed_comment_hides_nothing() -> None:
