@@ -90,12 +90,17 @@ def code_structure(text: str, lang: Scalar | None) -> Structure | None:
 
 @cache
 def _language(lang: str) -> "Language | None":
+    grammars = _grammars()
+    return grammars and grammars.get_language(lang)
+
+
+@cache  # which also warns once
+def _grammars() -> Any:
     try:
-        pack: Any = import_module("tree_sitter_language_pack")
+        return import_module("tree_sitter_language_pack")
     except ImportError:
-        logging.getLogger(__name__).debug("code is cut by lines: pip install 'flatcoat[code]' cuts by syntax")
+        logging.getLogger(__name__).warning("code is cut by lines, not by syntax: pip install flatcoat[code]")
         return None
-    return pack.get_language(lang)
 
 
 def _parsed(source: bytes, language: "Language") -> "Tree | None":

@@ -1,7 +1,9 @@
 """Code cut by syntax: what is a unit, what it is called, and that nothing hostile gets through slowly."""
 
 import re
+import sys
 import time
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -343,6 +345,19 @@ def test_without_a_grammar_or_tree_sitter_code_is_cut_by_lines(monkeypatch: pyte
     by_lines = cut(PYTHON, "python", 20)
     assert [name for name, _ in by_lines] == [""] * len(by_lines)
     assert (18, 25) in [lines for _, lines in by_lines]
+
+
+def test_a_missing_tree_sitter_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "tree_sitter_language_pack", None)
+    monkeypatch.setattr(code, "_grammars", cache(code._grammars.__wrapped__))
+    monkeypatch.setattr(code, "_language", cache(code._language.__wrapped__))
+    for lang in ("python", "go", "python"):
+        cut(PYTHON, lang, 20)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "pip install flatcoat[code]" in record.message
 
 
 @pytest.mark.parametrize(
