@@ -55,7 +55,7 @@ def require_encoding(name: str | None) -> None:
     try:
         if name is not None:
             codecs.getincrementaldecoder(name)
-            b"".decode(name)
+            b"a".decode(name, "replace")  # refuses codecs that give no text
     except (LookupError, ValueError) as error:
         raise FlatcoatError(f"no encoding {name!r}: name one such as utf-8, latin-1, gb18030") from error
 

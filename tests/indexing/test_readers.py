@@ -214,6 +214,45 @@ def test_standard_input_may_be_skipped(monkeypatch: pytest.MonkeyPatch, data: by
     assert read(Path("-"), max_bytes=8) == ({}, {"stdin": reason})
 
 
+def test_a_named_encoding_is_that_of_every_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a.txt": "caf\u00e9".encode("cp1252"), "b.md": "na\u00efve".encode("cp1252")})
+    write(tmp_path, {"marked.txt": "\u00e9".encode("utf-16"), "page.html": "<p>\u00e9".encode("cp1252")})
+    write(tmp_path, {"picture": b"\x89PNG\0\0\xff"})
+    documents, skipped = read(tmp_path, encoding="cp1252")
+    assert {name: document.text for name, document in documents.items()} == {
+        "a.txt": "caf\u00e9",
+        "b.md": "na\u00efve",
+        "marked.txt": "\u00e9",
+        "page.html": "\u00e9",
+    }
+    assert skipped == {"picture": "binary"}
+    assert read(tmp_path / "a.txt", encoding="CP1252")[0]["a.txt"].text == "caf\u00e9"
+    assert read(tmp_path / "a.txt", encoding="ascii") == ({}, {"a.txt": "not ascii"})
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\u0434\u0430".encode("koi8-r"))))
+    assert read(Path("-"), encoding="koi8-r")[0]["stdin"].text == "\u0434\u0430"
+
+
+@pytest.mark.parametrize("encoding", ["nonsense", "", "hex", "undefined", "utf-8\0", "\u00e9"])
+def test_an_unknown_encoding_is_refused_at_once(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(FlatcoatError, match="no encoding"):
+        read_documents(tmp_path, encoding=encoding)
+
+
+def test_a_path_that_is_too_long_is_refused_in_one_line() -> None:
+    for path in ("x" * 5_000, "x/" * 5_000, "a\0b", "x" * 5_000 + ".jsonl"):
+        with pytest.raises(FlatcoatError, match=r"does not exist|File name too long"):
+            read_documents(path)
+
+
+def test_rows_in_a_file_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"rows\xff.jsonl")
+    path.write_text('{"id": "a", "text": "x"}\nbroken')
+    skipped: list[str] = []
+    (row,) = read_documents(path, on_skip=lambda place, _: skipped.append(place))
+    assert row.id == "a"
+    assert skipped[0].endswith(r"rows\udcff.jsonl, line 2")
+
+
 def test_a_files_state_changes_when_it_is_written(tmp_path: Path) -> None:
     write(tmp_path, {"a.txt": "one", "b.txt": "two"})
     assert [file.state for file in list_files(tmp_path)] == ["", ""]
