@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from .. import FlatcoatError
 from .code import code_structure
-from .cutting import CountTokens, Cutter, Stretch
+from .cutting import CountTokens, Cutter, Stretch, even_parts
 from .documents import Document, Passage
 from .prose import text_structure
 from .structure import Structure
@@ -25,18 +25,19 @@ def chunk(document: Document, count_tokens: CountTokens, max_tokens: int, overla
 
     ``count_tokens`` gives the token counts of a list of texts, special tokens included; it is called a few
     times a document. Each passage is exactly the lines it names, without blank ones at its ends; only a
-    line that is too long alone is cut, at the ends of sentences, then at spaces. All text that is not blank
-    is in exactly one passage, unless prose begins with up to ``overlap`` tokens of the passage before in
-    the same section. A document that fits is one passage, of no section. Where the title of a long document
-    fills more than half of ``max_tokens`` it is cut to about that half, and sections get what remains of
-    the half. FlatcoatError if ``max_tokens`` is under 1 or ``overlap`` over half of it.
+    line that is too long alone is cut, at the ends of sentences, then at spaces, into parts of about one
+    size. All text that is not blank is in exactly one passage, unless prose begins with up to ``overlap``
+    tokens of the passage before in the same section. A document that fits is one passage, of no section.
+    Where the title of a long document fills more than half of ``max_tokens`` it is cut to about that half,
+    and sections get what remains of the half. A title without a text is a passage by itself. FlatcoatError
+    if ``max_tokens`` is under 1 or ``overlap`` over half of it.
     """
     if max_tokens < 1:
         raise FlatcoatError(f"passages of {max_tokens} tokens: at least 1 is needed")
     if not 0 <= overlap <= max_tokens // 2:
         raise FlatcoatError(f"an overlap of {overlap} tokens: at most half of the {max_tokens} of a passage")
     if not document.text.strip():
-        return []
+        return _title_alone(document, count_tokens, max_tokens)
     whole = _whole(document)
     likely = len(document.text) <= _CHARACTERS * max_tokens
     if likely and count_tokens([whole.searchable])[0] <= max_tokens:
@@ -101,7 +102,7 @@ class _Fitting:
     def _parted(self, piece: _Piece, parts: int) -> list[_Piece]:
         """In two at a line or sentence, or an atom into about ``parts``."""
         if piece.stretch.first == piece.stretch.last:
-            return [piece._replace(text=text) for text in _split_line(piece.text, parts)]
+            return [piece._replace(text=text) for text in even_parts(piece.text, parts) if text.strip()]
         return [_Piece(stretch, self.cutter.text(stretch)) for stretch in self.cutter.halve(piece.stretch)]
 
     def _overlapped(self, pieces: list[_Piece], overlap: int) -> list[_Piece]:
@@ -118,6 +119,14 @@ class _Fitting:
         ]
 
 
+def _title_alone(document: Document, count_tokens: CountTokens, max_tokens: int) -> list[Passage]:
+    """One passage without text, or none where there is no title; the end of a long one is left out."""
+    title = document.title
+    while (size := count_tokens([title])[0]) > max_tokens and len(title) > 1:
+        title = title[: min(len(title) - 1, len(title) * max_tokens // size)]
+    return [Passage(document.id, "", title, (1, 1), document.metadata)] if title.strip() else []
+
+
 def _whole(document: Document) -> Passage:
     lines = document.text.split("\n")
     filled = [number for number, line in enumerate(lines) if line.strip()]
@@ -131,16 +140,3 @@ def _structure(document: Document) -> Structure:
     lang = document.metadata.get("lang")
     by_syntax = None if document.outline else code_structure(document.text, lang)
     return by_syntax or text_structure(document.text.split("\n"), lang, document.outline)
-
-
-def _split_line(text: str, parts: int) -> list[str]:
-    """Cut ``text`` into about ``parts`` of one length, after a space where there is one; no blank ones."""
-    size = max(1, -(-len(text) // parts))
-    cut, start = [], 0
-    while start < len(text):
-        end = min(start + size, len(text))
-        space = text.rfind(" ", start + size // 2, end) if end < len(text) else -1
-        end = space + 1 if space >= 0 else end
-        cut.append(text[start:end])
-        start = end
-    return [part for part in cut if part.strip()]

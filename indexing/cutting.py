@@ -2,13 +2,13 @@
 
 A stretch that is too long is cut at the lowest rank inside it, neighbours are merged while they fit, and
 what is still too long is cut again. What is never cut is an atom: a line, or a sentence of a line that is
-too long alone.
+too long alone, or one of the small parts of a sentence that is.
 """
 
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple, TypeAlias
 
 from .sentences import sentences
@@ -17,7 +17,9 @@ from .structure import LINE, WORST, Structure
 CountTokens: TypeAlias = Callable[[list[str]], list[int]]
 
 _WORD = re.compile(r"\w")
-_INSIDE = 2 * WORST  # the rank between sentences of one line: it comes apart after all lines have
+_INSIDE = WORST // 2  # the rank inside a line: it comes apart after all lines that may have
+_WORD_LENGTH = 30  # characters; few words are longer
+_FINE = 8  # parts of a sentence that would fill a passage: enough for passages of about one size
 
 
 class Stretch(NamedTuple):
@@ -45,10 +47,7 @@ class Cutter:
         names = [part.label for part in structure.parts]
         costs = _counted(count_tokens, [f"{name}, " for name in names] + [f"{line}\n" for line in lines])
         self._name_costs, line_costs = costs[: len(names)], costs[len(names) :]
-        atoms = [
-            sentences(line) if cost > room and line.strip() else [line]
-            for line, cost in zip(lines, line_costs, strict=True)
-        ]
+        atoms = _atoms(lines, line_costs, count_tokens, room)
         self._set_atoms(atoms)
         self._set_costs(atoms, line_costs, count_tokens)
 
@@ -176,6 +175,42 @@ class Cutter:
 
     def _section_cost(self, stretch: Stretch) -> int:
         return sum(self._name_costs[index] for index in self._named(stretch))
+
+
+def _atoms(lines: list[str], costs: list[int], count_tokens: CountTokens, room: int) -> list[list[str]]:
+    """The atoms of each line: what costs more than ``room`` is cut into sentences, those into fine parts."""
+    atoms = [
+        sentences(line) if cost > room and line.strip() else [line]
+        for line, cost in zip(lines, costs, strict=True)
+    ]
+    cut = [part for parts, cost in zip(atoms, costs, strict=True) if cost > room for part in parts]
+    cost_of = dict(zip(cut, _counted(count_tokens, cut), strict=True)) if cut else {}
+
+    def fine(part: str) -> list[str]:
+        cost = cost_of.get(part, 0)
+        parts = -(-_FINE * cost // room)
+        return even_parts(part, parts, _WORD_LENGTH) if cost > room and part.strip() else [part]
+
+    return [[fine_part for part in parts for fine_part in fine(part)] for parts in atoms]
+
+
+def even_parts(text: str, parts: int, near: int = 0) -> list[str]:
+    """Cut ``text`` into about ``parts`` of one length.
+
+    Each ends with the space that is nearest, where one is in reach: ``near`` characters, or half a part.
+    """
+    near = max(near, len(text) // max(1, parts) // 2)
+    places = (len(text) * number // parts for number in range(1, parts))
+    cuts = dict.fromkeys(_after_space(text, place, near) for place in places)
+    return [text[start:end] for start, end in pairwise([0, *cuts, len(text)]) if start < end]
+
+
+def _after_space(text: str, place: int, near: int) -> int:
+    """The place behind the space that is nearest to ``place``, or ``place`` where none is ``near``."""
+    before = text.rfind(" ", max(0, place - 1 - near), place) + 1
+    after = text.find(" ", place, place + near) + 1
+    found = [cut for cut in (before, after) if cut]
+    return min(found, key=lambda cut: abs(cut - place), default=place)
 
 
 def _counted(count_tokens: CountTokens, texts: list[str]) -> list[int]:

@@ -1,6 +1,9 @@
 """Chunking: exact line ranges, whole coverage, the limit kept, structure preferred."""
 
+import random
+import re
 import time
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -23,15 +26,21 @@ def characters(texts: list[str]) -> list[int]:
 
 
 def check(document: Document, passages: list[Passage]) -> None:
-    """Whole lines equal the lines they claim; all text that is not blank is there once, in order."""
+    """Lines equal those they claim, but for parts of a cut line; all text is there once, in order."""
+    if not document.text.strip():
+        assert [passage.text for passage in passages] == [""] * bool(document.title)
+        return
     lines = document.text.split("\n")
+    ends = Counter(line for passage in passages for line in {*passage.lines})
     end = 0
     for passage in passages:
         first, last = passage.lines
         whole = "\n".join(lines[first - 1 : last])
-        assert passage.text == whole or (first == last and passage.text in whole)
+        is_cut = ends[first] > 1 or ends[last] > 1
+        assert passage.text == whole or (is_cut and passage.text in whole)
+        assert passage.text.count("\n") == last - first
         assert passage.text.strip()
-        assert first > end or first == last == end
+        assert first > end or (first == end and ends[end] > 1)
         end = last
         assert (passage.document_id, passage.metadata) == (document.id, document.metadata)
     assert "".join("".join(p.text for p in passages).split()) == "".join(document.text.split())
@@ -85,7 +94,59 @@ def test_a_short_document_is_one_passage() -> None:
 
 @pytest.mark.parametrize("text", ["", " \n\t\n"])
 def test_blank_text_gives_no_passage(text: str) -> None:
-    assert chunk(Document("d", text, "title"), words, 8) == []
+    assert chunk(Document("d", text), words, 8) == []
+    assert chunk(Document("d", text, " \n"), words, 8) == []
+
+
+@pytest.mark.parametrize("text", ["", " \n\t\n"])
+def test_a_title_without_a_text_is_a_passage(text: str) -> None:
+    document = Document("d", text, "a walrus title", {"n": 1})
+    (passage,) = chunk(document, words, 8)
+    assert passage == Passage("d", "", "a walrus title", (1, 1), {"n": 1})
+    assert passage.searchable == "a walrus title"
+
+
+@pytest.mark.parametrize("count", [words, characters])
+def test_a_title_without_a_text_is_cut_where_it_is_too_long(count) -> None:
+    for title in ("walrus " * 1_000, "w" * 5_000, "\u540d" * 5_000):
+        (passage,) = chunk(Document("d", "", title), count, 8)
+        assert passage.title and title.startswith(passage.title)
+        assert count([passage.searchable])[0] <= 8
+
+
+def long_lines() -> dict[str, str]:
+    generator = random.Random(0)
+    words = ["on", "cities", "the", "walruses", "ice", "a", "international", "of", "water"]
+    transcript = " ".join(generator.choice(words) for _ in range(5_000))
+    chinese = "".join(generator.choice("海象生活在北极地区以贝类为食") for _ in range(9_000))
+    return {
+        "transcript": transcript,
+        "no spaces": chinese,
+        "commas": "\uff0c".join(chinese[at : at + 40] for at in range(0, len(chinese), 40)),
+        "short sentences between": " ".join(
+            f"Yes. {transcript[at : at + 3_000]}. No." for at in range(0, 9_000, 3_000)
+        ),
+        "long words": " ".join("x" * 90 for _ in range(300)),
+    }
+
+
+@pytest.mark.parametrize("limit", [64, 300])
+@pytest.mark.parametrize("name", list(long_lines()))
+def test_a_long_line_is_cut_into_parts_of_about_one_size(name: str, limit: int) -> None:
+    def pieces(texts: list[str]) -> list[int]:
+        """Like a subword tokenizer: words in pieces of six letters, other scripts in letters."""
+        return [2 + len(re.findall(r"[a-zA-Z]{1,6}|[^\sa-zA-Z]", text)) for text in texts]
+
+    text = long_lines()[name]
+    document = Document("d", f"# Walruses\n\n{text}\n", "title", {"lang": "markdown"})
+    passages = chunk(document, pieces, limit)
+    check(document, passages)
+    sizes = pieces([passage.text for passage in passages])
+    assert min(sizes) >= limit / 3
+    assert len(passages) <= 1.35 * sum(sizes) / limit + 1
+    assert passages[0].text.startswith("# Walruses\n\n")
+    if name != "long words" and " " in text:
+        assert all(passage.text.endswith((" ", ".")) for passage in passages[:-1])
 
 
 def test_markdown_breaks_at_the_outermost_heading() -> None:
