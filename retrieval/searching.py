@@ -238,7 +238,8 @@ def _scores(hits: "Hits[int]") -> dict[int, float]:
 
 
 def _folded(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    groups = fold_duplicates([candidate.passage.text for candidate in candidates])
+    passages = [candidate.passage for candidate in candidates]
+    groups = fold_duplicates([passage.text or passage.title for passage in passages])
     return [
         replace(candidates[best], duplicates=tuple(candidates[other].place for other in others))
         for best, *others in groups

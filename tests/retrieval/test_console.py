@@ -163,3 +163,18 @@ def test_control_characters_neither_reach_the_terminal_nor_move_the_highlights()
     assert plain.split("\n")[1:] == ["     a [31m   cats", "     purr  2J"]
     result = Result(1, 0.5, "a\nb.md", "", (1, 1), "x", {}, section="c\x1bd")
     assert show_result(result, "x").plain.split("\n")[0] == "  1  0.50  a b.md:1  c d  (lines 1-1)"
+
+
+def test_a_passage_without_text_shows_its_title() -> None:
+    printed = show_result(Result(1, 0.5, "a", "Walrus season", (1, 1), "", {}), "walrus")
+    assert printed.plain.split("\n") == ["  1  0.50  a:1  (lines 1-1)", "     Walrus season"]
+    assert [
+        printed.plain[span.start : span.end] for span in printed.spans if "yellow" in str(span.style)
+    ] == ["Walrus"]
+
+
+@pytest.mark.parametrize(
+    ("text", "query"), [("हिन्दी में लिखा", "हिन्दी"), ("un r\u00e9sum\u00e9", "re\u0301sume\u0301")]
+)
+def test_words_with_marks_are_highlighted_whole(text: str, query: str) -> None:
+    assert shown(text, query)[1] == [text.split()[0] if query in text else text.split()[1]]

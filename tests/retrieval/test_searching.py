@@ -16,6 +16,7 @@ from flatcoat.indexing.documents import normalized
 from flatcoat.indexing.filters import parse_condition
 from flatcoat.indexing.fusion import reciprocal_rank_fusion, weighted_fusion
 from flatcoat.indexing.store import StaleRow, Store
+from flatcoat.retrieval.console import show_result
 from flatcoat.retrieval.encoding import Encoder
 from flatcoat.retrieval.load import load_encoder
 from flatcoat.retrieval.results import Mode, Result
@@ -204,6 +205,32 @@ def test_near_duplicates_are_one_result(tmp_path: Path, encoder: Encoder) -> Non
         assert places[river] == {"Caps:1", "river:1"} - {f"{river}:1"}
         assert places["cat"] == set()
         assert len(retriever.search("river cat yeast", k=8, mode=mode)) == 3
+
+
+def test_titles_without_a_text_are_found_told_apart_and_explained(
+    tmp_path: Path, encoder: Encoder, make_dense: MakeFolder
+) -> None:
+    titles = {"a": "walrus season", "b": "otter season", "c": "Walrus  season"}
+    documents = [
+        Document(id, text, title) for text, (id, title) in zip(["", " ", "\n"], titles.items(), strict=True)
+    ]
+    retriever = make(tmp_path, encoder, [*documents, Document("empty", "", " ")])
+    for mode in MODES:
+        results = {
+            result.document_id: result
+            for result in retriever.search("walrus season", mode=mode, explain=True)
+        }
+        assert set(results) in ({"a", "b"}, {"c", "b"})
+        assert {result.text for result in results.values()} == {""}
+        (folded,) = (result for result in results.values() if result.duplicates)
+        assert folded.duplicates == (("c:1",) if "a" in results else ("a:1",))
+        assert all(match.text_span is None for match in results["b"].explanation or ())
+        for result in results.values():
+            assert titles[result.document_id] in show_result(result, "walrus season").plain
+            json.dumps(result.to_json())
+    reranked = retriever.search("otter", rerank=make_dense(), group=True)
+    assert set(ids(reranked)) == {"a", "b"} or set(ids(reranked)) == {"b", "c"}
+    retriever.close()
 
 
 def test_k_results_stay_k_however_many_fold_or_group(tmp_path: Path, encoder: Encoder) -> None:
