@@ -1,18 +1,18 @@
 """Documents from rows: JSON lines, CSV, TSV, Parquet, BEIR folders, data sets."""
 
-import math
 import os
-from collections.abc import Iterable, Iterator, KeysView, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, KeysView, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
 from itertools import chain
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, NamedTuple
 
 from .. import FlatcoatError
-from .documents import Document, Metadata, normalized
+from .documents import Document, checked, normalized
 from .seen import SeenIds
-from .tables import BadRow, Break, Found, Row, csv_rows, json_rows, parquet_rows, tsv_rows
+from .tables import BadRow, Break, Found, Row, csv_rows, in_one_line, json_rows, parquet_rows, tsv_rows
 from .walking import OnSkip, log_skip, printable
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".tsv", ".parquet")
@@ -80,17 +80,25 @@ def is_rows(path: Path) -> bool:
 
     That is one where queries.jsonl or a folder qrels stands beside corpus.jsonl (both .jsonl may be gzipped).
     """
-    if not path.is_dir():
+    if not _is(path, S_ISDIR):
         return path.name.lower().endswith(_SUFFIXES)
-    is_collection = (path / _QRELS).is_dir() or any((path / name).is_file() for name in _QUERIES)
-    return is_collection and any((path / name).is_file() for name in _CORPORA)
+    is_collection = _is(path / _QRELS, S_ISDIR) or any(_is(path / name, S_ISREG) for name in _QUERIES)
+    return is_collection and any(_is(path / name, S_ISREG) for name in _CORPORA)
+
+
+def _is(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Whether there is something of this ``kind``, as far as one may look."""
+    try:
+        return kind(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def rows_file(path: Path) -> Path:
     """The file whose rows ``read_rows`` reads: ``path`` itself, or the corpus of a BEIR collection."""
-    if not path.is_dir():
+    if not _is(path, S_ISDIR):
         return path
-    return next((path / name for name in _CORPORA if (path / name).is_file()), path / _CORPORA[0])
+    return next((path / name for name in _CORPORA if _is(path / name, S_ISREG)), path / _CORPORA[0])
 
 
 def read_rows(
@@ -111,7 +119,7 @@ def read_rows(
     name, source = file.name.lower(), printable(str(file))
     if not name.endswith(_SUFFIXES):
         raise FlatcoatError(f"{source} holds no rows: {', '.join(_SUFFIXES)} do")
-    if file.exists() and not file.is_file():  # A pipe or device would be waited for forever.
+    if _is(file, lambda mode: not S_ISREG(mode)):  # A pipe or device would be waited for forever.
         raise FlatcoatError(f"{source} cannot be read: not a regular file")
     if name.endswith(".csv"):
         rows = csv_rows(file, columns.taken, encoding)
@@ -163,11 +171,11 @@ def _dataset_rows(source: str, name: str, config: str, split: str) -> Iterator[F
             yield Row(f"row {number}", values)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         if number:
-            yield Break(f"row {number + 1}", str(error))
+            yield Break(f"row {number + 1}", in_one_line(error))
             return
         raise FlatcoatError(
             f"{source} cannot be read, which is {name}, configuration"
-            f" {config or 'default'}, split {split}: {error}"
+            f" {config or 'default'}, split {split}: {in_one_line(error)}"
         ) from error
 
 
@@ -188,7 +196,7 @@ def _documents(rows: Iterable[Found], source: str, columns: Columns, on_skip: On
             document = _document(row.values, columns, number if is_numbered else None)
             if not seen.add(document.id):
                 raise ValueError(f"id {document.id!r:.80} came before")
-        except ValueError as error:
+        except (ValueError, FlatcoatError) as error:
             on_skip(f"{source}, {row.place}", str(error))
         else:
             yield document
@@ -230,16 +238,16 @@ def _require_columns(sample: _Sample, source: str, columns: Columns) -> None:
 
 
 def _document(values: dict[str, Any], columns: Columns, number: int | None) -> Document:
-    """The document of one row, called by its ``number`` if given; ValueError where it is none."""
+    """The document of one row, called by its ``number`` if given; raises where it is none."""
     values = {normalized(name): value for name, value in values.items()}
     id = _id(values, columns) if number is None else str(number)
     title = values.get(columns.title or "title")
     if not isinstance(title, str | None):
         raise ValueError(f"the title must be a text or null, {title!r:.40} came")
-    text, title = _text(values, columns.texts), normalized(title or "")
-    if not text.strip() and not title.strip():
+    document = checked(Document(id, _text(values, columns.texts), title or "", _metadata(values, columns)))
+    if not document.text.strip() and not document.title.strip():
         raise ValueError("empty")
-    return Document(id, text, title, _metadata(values, columns))
+    return document
 
 
 def _id(values: dict[str, Any], columns: Columns) -> str:
@@ -252,7 +260,7 @@ def _id(values: dict[str, Any], columns: Columns) -> str:
         id = int(id)  # Tables turn whole numbers into floats where some are missing.
     if isinstance(id, bool) or not isinstance(id, str | int) or id == "":
         raise ValueError(f"the id must be a text or whole number, {id!r:.40} came")
-    return normalized(str(id))
+    return str(id)
 
 
 def _text(values: dict[str, Any], names: tuple[str, ...]) -> str:
@@ -262,10 +270,10 @@ def _text(values: dict[str, Any], names: tuple[str, ...]) -> str:
     for part in parts:
         if not isinstance(part, str):
             raise ValueError(f"the text must be a text or null, {part!r:.40} came")
-    return normalized("\n".join(parts))
+    return "\n".join(parts)
 
 
-def _metadata(values: dict[str, Any], columns: Columns) -> Metadata:
+def _metadata(values: dict[str, Any], columns: Columns) -> dict[str, Any]:
     if columns.metadata is not None:
         return _scalars({name: values.get(name) for name in columns.metadata})
     nested = values.get(_NESTED)
@@ -273,16 +281,10 @@ def _metadata(values: dict[str, Any], columns: Columns) -> Metadata:
     return _scalars((nested if isinstance(nested, dict) else {}) | own)
 
 
-def _scalars(items: dict[str, Any]) -> Metadata:
-    found: Metadata = {}
-    for name, value in items.items():
-        name = normalized(name)
-        if isinstance(value, float) and math.isinf(value):
-            raise ValueError(f"{name!r} is beyond the range of a float")
-        if isinstance(value, date):  # datetime is one
-            found[name] = value.isoformat()
-        elif isinstance(value, str):
-            found[name] = normalized(value)
-        elif isinstance(value, int | float) and value == value:  # A table's NaN is its null.
-            found[name] = value
-    return found
+def _scalars(items: dict[str, Any]) -> dict[str, Any]:
+    """Texts, numbers, booleans and dates; ``checked`` says what of them an index can keep."""
+    return {
+        name: value
+        for name, value in items.items()
+        if isinstance(value, str | int | float | date) and value == value  # A table's NaN is its null.
+    }

@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import FlatcoatError
 from .checksums import row_checksum
+from .lexical import TOKENIZER
 
 FORMAT = 4
 DATABASE = "index.sqlite"
@@ -41,7 +42,7 @@ _UNFINISHED = "index.sqlite.new"
 #
 # ``checksum`` is ``checksums.row_checksum`` of the other columns of its row; a document's is that of its
 # passages too. What has none can be told from the rest: ``verify`` does.
-_TABLES = """
+_TABLES = f"""
 BEGIN;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE sources(
@@ -108,7 +109,7 @@ CREATE INDEX passages_by_document ON passages(document);
 CREATE INDEX passages_by_segment ON passages(segment);
 CREATE VIRTUAL TABLE texts USING fts5(
     title, section, text, parts,
-    tokenize = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
+    tokenize = "{TOKENIZER}"
 );
 CREATE TRIGGER passages_delete AFTER DELETE ON passages BEGIN
     DELETE FROM texts WHERE rowid = old.row;

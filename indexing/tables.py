@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from .. import FlatcoatError
 from .decoding import marked
 from .documents import normalized
+from .walking import printable
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -109,8 +110,8 @@ def parquet_rows(path: Path, nested: Collection[str]) -> Iterator[Found]:
                     yield BadRow(place, found) if isinstance(found, str) else Row(place, found, size)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         if not number:
-            raise FlatcoatError(f"{path} cannot be read: {error}") from error
-        yield Break(f"row {number + 1}", str(error))
+            raise FlatcoatError(f"{printable(str(path))} cannot be read: {in_one_line(error)}") from error
+        yield Break(f"row {number + 1}", in_one_line(error))
 
 
 def _rows_at_once(file: "ParquetFile") -> int:
@@ -126,13 +127,17 @@ def _rows_of(batch: "RecordBatch") -> Iterator[dict[str, Any] | str]:
         yield from batch.to_pylist()
         return
     except (ValueError, OverflowError):
-        if len(batch) == 1:
-            raise
+        pass
     for row in range(len(batch)):
         try:
             yield batch.slice(row, 1).to_pylist()[0]
         except (ValueError, OverflowError) as error:
-            yield str(error)
+            yield in_one_line(error)
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, or what it is."""
+    return " ".join(str(error).split())[:500] or type(error).__name__
 
 
 class _Lines(Iterator[str]):
@@ -197,8 +202,8 @@ def _with_file(
             yield from read(lines)
     except (OSError, EOFError, zlib.error) as error:
         if lines is None or not lines.number:
-            raise FlatcoatError(f"{path} cannot be read: {error}") from error
-        yield Break(f"line {lines.number + 1}", str(error))
+            raise FlatcoatError(f"{printable(str(path))} cannot be read: {in_one_line(error)}") from error
+        yield Break(f"line {lines.number + 1}", in_one_line(error))
 
 
 def _opened(path: Path) -> GzipFile | BufferedReader:
@@ -252,7 +257,7 @@ def _table(
     if header is None:
         return
     if not isinstance(header, _Record):
-        raise FlatcoatError(f"{path}, {header.place}: {header.reason}")
+        raise FlatcoatError(f"{printable(str(path))}, {header.place}: {header.reason}")
     names = [normalized(name) for name in header.cells]
     _require_distinct(path, names)
     for record in records:

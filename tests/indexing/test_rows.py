@@ -90,6 +90,8 @@ def test_jsonl_rows(tmp_path: Path) -> None:
         '{"id": "a", "text": " ", "title": "\\n"}',
         '{"id": "a", "text": "x", "n": ' + "9" * 5_000 + "}",
         '{"id": "a", "text": "x"} {"id": "b", "text": "y"}',
+        '{"id": "a\\u0000", "text": "x"}',
+        '{"id": "a", "text": "x", "n": 18446744073709551616}',
         "[" * 100_000,
         '{"a":' * 100_000,
         b"\xff",
@@ -433,6 +435,18 @@ def test_bytes_that_are_no_text_cost_one_row_of_parquet(tmp_path: Path) -> None:
     write_table(pyarrow.table({"text": texts}), tmp_path / "rows.parquet")
     documents, skipped = read(tmp_path / "rows.parquet")
     assert documents == [Document("1", "x"), Document("3", "z")]
+    assert [place for place, _ in skipped] == ["row 2"]
+
+
+def test_a_large_row_of_parquet_that_is_no_text_costs_only_itself(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    large = b"x" * 40_000_000  # more than is read at once
+    texts = pyarrow.array([large, b"\xff", large, b"z"], pyarrow.binary()).view(pyarrow.string())
+    write_table(pyarrow.table({"text": texts}), tmp_path / "rows.parquet", use_dictionary=False)
+    documents, skipped = read(tmp_path / "rows.parquet")
+    assert [(row.id, len(row.text)) for row in documents] == [("1", 40_000_000), ("3", 40_000_000), ("4", 1)]
     assert [place for place, _ in skipped] == ["row 2"]
 
 
