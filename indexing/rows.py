@@ -112,8 +112,8 @@ def read_rows(
     and the reason. It gets the names of what else is in a BEIR folder, too. ``encoding`` is the charset; by
     default it is UTF-8 or what a byte order mark says.
 
-    Raises FlatcoatError where none of the file can be read or a column that was named is not in its first
-    rows, and IncompleteRows, at the end, where a part of it could not be read.
+    Raises FlatcoatError where none of the file or its first rows can be read or a column that was named is
+    not in those, and IncompleteRows, at the end, where a part of it could not be read.
     """
     file = rows_file(path)
     name, source = file.name.lower(), printable(str(file))
@@ -228,9 +228,9 @@ def _sampled(rows: Iterator[Found], columns: Columns) -> _Sample:
 
 def _require_columns(sample: _Sample, source: str, columns: Columns) -> None:
     """FlatcoatError where it is the whole file that does not fit, not one row of it."""
-    first = sample.rows[0] if len(sample.rows) == _SAMPLE_ROWS else None
-    if not sample.names and isinstance(first, BadRow):
-        raise FlatcoatError(f"{source}: no row of the first {_SAMPLE_ROWS:,} can be read: {first.reason}")
+    first = next(iter(sample.rows), None)
+    if isinstance(first, BadRow | Break) and not any(isinstance(row, Row) for row in sample.rows):
+        raise FlatcoatError(f"{source}: no row can be read; {first.place}: {first.reason}")
     missing = [name for name in columns.named if name not in sample.names]
     if sample.names and missing:
         there = ", ".join(map(repr, sample.names))

@@ -86,6 +86,7 @@ def test_every_line_of_json_is_a_document_or_named(tmp_path: Path, name: str, ex
 @AS_LONG_AS
 def test_every_line_of_tsv_is_a_document_or_named(tmp_path: Path, examples: int) -> None:
     def check(lines: list[bytes]) -> None:
+        lines = [b"first\tx\t1", *lines]
         content = b"\n".join([b"id\ttext\tn", *lines])
         filled = [line for line in lines if line.strip(b"\r")]
         assert accounted(tmp_path / "rows.tsv", content) == len(filled)
@@ -98,6 +99,7 @@ def test_every_line_of_tsv_is_a_document_or_named(tmp_path: Path, examples: int)
 @AS_LONG_AS
 def test_every_record_of_csv_is_a_document_or_named(tmp_path: Path, examples: int) -> None:
     def check(records: list[list[str]]) -> None:
+        records = [["first", "x", "1"], *records]
         written = io.StringIO(newline="")
         csv.writer(written, quoting=csv.QUOTE_ALL).writerows([["id", "text", "n"], *records])
         content = written.getvalue().encode("utf-8", "surrogatepass")

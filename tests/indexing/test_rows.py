@@ -289,10 +289,15 @@ def test_a_column_that_one_row_lacks_costs_that_row(tmp_path: Path) -> None:
     assert [row.text for row in joined] == ["x", "no q", "z", "u"]
 
 
-def test_a_file_of_which_nothing_is_a_row_is_one_error(tmp_path: Path) -> None:
-    path = write(tmp_path, "rows.jsonl", json.dumps([{"id": n, "text": "x"} for n in range(999)], indent=1))
-    with pytest.raises(FlatcoatError, match=r"rows\.jsonl: no row of the first 1,000 can be read: no JSON"):
-        read(path)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.tsv"])
+def test_a_file_of_which_nothing_is_a_row_is_one_error(tmp_path: Path, name: str) -> None:
+    pretty = json.dumps([{"id": n, "text": "x"} for n in range(999)], indent=1)
+    with pytest.raises(
+        FlatcoatError, match=rf"{name}: no row can be read; line \d: |{name}: no column 'text'"
+    ):
+        read(write(tmp_path, name, pretty))
+    with pytest.raises(FlatcoatError, match=rf"{name}: no row can be read; line 2: "):
+        read(write(tmp_path, name, "\nno rows" if ".jsonl" in name else "id,text\ta,b\n1"))
 
 
 @pytest.mark.parametrize(
