@@ -94,7 +94,8 @@ def parquet_rows(path: Path, nested: Collection[str]) -> Iterator[Found]:
 
     number = 0
     try:
-        with ParquetFile(path, buffer_size=_PIECE) as file:
+        # Reading ahead would take in whole row groups, one after the other.
+        with ParquetFile(path, pre_buffer=False, buffer_size=_PIECE) as file:
             fields = list(file.schema_arrow)
             _require_distinct(path, [field.name for field in fields])
             kept = [

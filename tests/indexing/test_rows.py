@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import random
 import time
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -455,17 +456,15 @@ def test_a_large_row_of_parquet_that_is_no_text_costs_only_itself(tmp_path: Path
     assert [place for place, _ in skipped] == ["row 2"]
 
 
-def test_a_row_group_larger_than_memory_should_be_is_read_in_parts(tmp_path: Path) -> None:
+def test_large_row_groups_are_read_in_parts(tmp_path: Path) -> None:
     import pyarrow
 
-    rows = [{"id": n, "text": f"{n} " + "x" * 5_000} for n in range(30_000)]
-    path = parquet(tmp_path, rows, row_group_size=30_000)
-    del rows
+    noise = random.Random(0).randbytes(5_000_000).hex()  # does not compress
+    rows = [{"id": n, "text": noise[n * 500 : n * 500 + 5_000]} for n in range(20_000)]
+    path = parquet(tmp_path, rows, row_group_size=10_000)
     before = pyarrow.total_allocated_bytes()
-    documents = read_rows(path)
-    assert next(documents).id == "0"
-    assert pyarrow.total_allocated_bytes() - before < 50_000_000
-    assert sum(1 for _ in documents) == 29_999
+    most = max(pyarrow.total_allocated_bytes() - before for _ in read_rows(path))
+    assert most < path.stat().st_size / 2
 
 
 def test_what_holds_rows(tmp_path: Path) -> None:
