@@ -60,7 +60,7 @@ class Passage:
 
 
 def normalized(text: str) -> str:
-    """How all text is stored and compared: in Unicode's form NFC, half a surrogate pair as U+FFFD."""
+    """How all text is stored and compared: in Unicode's form NFC, half a surrogate pair as three U+FFFD."""
     if text.isascii():
         return text
     paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")

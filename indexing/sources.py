@@ -4,7 +4,6 @@ The ids of a folder's documents are paths below it, those of rows their own, tha
 source whose ids could be those of another puts a prefix before them.
 """
 
-import codecs
 import hashlib
 import hmac
 import json
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .. import FlatcoatError
 from .checksums import row_checksum
+from .decoding import require_encoding
 from .documents import normalized
 from .rows import Columns, is_rows
 from .schema import read_meta
@@ -48,13 +48,7 @@ class Reading:
         """FlatcoatError where a pattern is malformed or a charset unknown."""
         for patterns in (self.include, self.exclude):
             patterns_spec(patterns or ())
-        if self.encoding is not None:
-            try:
-                codecs.lookup(self.encoding)
-            except (LookupError, ValueError) as error:
-                raise FlatcoatError(
-                    f"encoding {self.encoding!r} is unknown: name a charset, such as cp1252"
-                ) from error
+        require_encoding(self.encoding)
 
     def over(self, remembered: "Reading") -> "Reading":
         """``remembered``, but for what is given here."""

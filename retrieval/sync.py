@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .. import FlatcoatError
 from ..indexing.documents import Document
 from ..indexing.readers import read_documents, read_file
-from ..indexing.rows import USUAL, is_rows
+from ..indexing.rows import USUAL, is_rows, rows_file
 from ..indexing.seen import SeenIds
 from ..indexing.sources import FileState, Reading, Root, Source, is_name, place
 from ..indexing.walking import File, file_state, list_files
@@ -85,7 +85,9 @@ class Sync:
         """The rows as far as they can be read; what breaks off reading goes to ``errors``."""
         reading = source.reading
         try:
-            for document in read_documents(root, columns=reading.columns or USUAL, on_skip=self._leave_out):
+            for document in read_documents(
+                root, columns=reading.columns or USUAL, encoding=reading.encoding, on_skip=self._leave_out
+            ):
                 self._adder.added.found += 1
                 seen.add(document.id)
                 yield document
@@ -130,7 +132,7 @@ class Sync:
             if known is not None and state and known.state == state:
                 self._count(name, known)
                 continue
-            came = read_file(file)
+            came = read_file(file, encoding=encoding)
             if isinstance(came, str):
                 self._skip(name, came)
                 yield Change(ids.of(name), name=name, state=FileState(state, skipped=came))
@@ -185,9 +187,8 @@ def _rows_state(root: Root) -> str:
     """That of the file of rows; "" for what has none."""
     if isinstance(root, str):
         return ""
-    file = root / "corpus.jsonl" if root.is_dir() else root
     try:
-        return file_state(file.stat())
+        return file_state(rows_file(root).stat())
     except OSError:  # Reading it says what is wrong.
         return ""
 
