@@ -11,7 +11,7 @@ from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Document, Heading
 from flatcoat.indexing.languages import language_of
 from flatcoat.indexing.readers import read_documents
-from flatcoat.indexing.walking import MAX_DATA_BYTES, File, list_files
+from flatcoat.indexing.walking import MAX_DATA_BYTES, list_files
 
 
 def read(path: Path, **options: Any) -> tuple[dict[str, Document], dict[str, str]]:

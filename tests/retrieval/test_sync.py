@@ -1,8 +1,10 @@
 """An index kept in step with folders and files: what is read, what is encoded, what is left."""
 
+import gzip
 import io
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -383,6 +385,36 @@ def test_a_source_remembers_how_it_is_read(empty: Retriever, tmp_path: Path) -> 
     assert "password" in held(again).values()
     with pytest.raises(FlatcoatError, match="no encoding 'utf-99'"):
         again.add_files(encoding="utf-99")
+
+
+def test_another_encoding_has_files_and_rows_read_anew(empty: Retriever, tmp_path: Path) -> None:
+    write(tmp_path / "docs" / "a.txt", "\u0436\u0443\u043a".encode("koi8_r"))
+    write(tmp_path / "rows.csv", "id,text\n1,\u0436\u0443\u043a\n".encode("koi8_r"))
+    roots = tmp_path / "docs", tmp_path / "rows.csv"
+    empty.add_files(*roots, encoding="cp1251")
+    assert "\u0436\u0443\u043a" not in held(empty).values()
+    assert empty.add_files(encoding="koi8_r").documents == 2
+    assert list(held(empty).values()) == ["\u0436\u0443\u043a"] * 2
+    assert empty.add_files().unchanged == 2
+    assert empty.add_files(*roots).unchanged == 2
+
+
+def test_a_file_of_rows_that_breaks_off_takes_nothing_out(empty: Retriever, tmp_path: Path) -> None:
+    rows = [
+        json.dumps({"id": number, "text": f"text {number} " + random.randbytes(200).hex()})
+        for number in range(200)
+    ]
+    whole = gzip.compress("\n".join(rows).encode())
+    write(tmp_path / "rows.jsonl.gz", whole)
+    assert empty.add_files(tmp_path / "rows.jsonl.gz").documents == 200
+    write(tmp_path / "rows.jsonl.gz", whole[: len(whole) // 2])
+    added = empty.add_files()
+    assert adds_up(added)
+    assert added.removed == 0
+    assert any("rows.jsonl.gz" in skip.path for skip in added.skipped)
+    assert empty.info().documents == 200
+    write(tmp_path / "rows.jsonl.gz", gzip.compress(rows[0].encode()))
+    assert empty.add_files().removed == 199
 
 
 @pytest.mark.parametrize("how", ["replaced", "overwritten", "swapped"])
