@@ -1,8 +1,10 @@
 """Immutable ``.npy`` files, written block by block: no array need be whole in memory to reach the disk."""
 
 import hashlib
+import math
 import os
-from io import BytesIO
+import stat
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,9 +72,45 @@ def seal(path: Path) -> WrittenFile:
     return WrittenFile(path.name, path.stat().st_size, checksum(path))
 
 
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file to be read; OSError where ``path`` is a link, a pipe or anything else but a file."""
+    # Without O_NONBLOCK a pipe would be waited for.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path} is no plain file")
+    return file
+
+
+def open_array(path: Path, mapped: bool) -> np.ndarray:
+    """The array of a ``.npy`` file that ``ArrayFile`` wrote; OSError or ValueError where it is no such file.
+
+    Shape and dtype have to fit the size of the file; an array of objects is none, nothing is unpickled.
+    """
+    with open_plain(path) as file:
+        try:
+            np.lib.format.read_magic(file)
+            shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        except Exception as error:  # It parses Python: there are errors of many kinds.
+            raise ValueError(f"no header of an array: {error!s:.80}") from error
+        start, count = file.tell(), math.prod(shape)
+        size = os.fstat(file.fileno()).st_size
+        if (
+            is_fortran
+            or dtype.hasobject
+            or min(shape, default=0) < 0
+            or start + count * dtype.itemsize != size
+        ):
+            raise ValueError(f"{size} bytes are no array of {dtype} {shape}")
+        if mapped and count:
+            return np.memmap(file, dtype, "r", start, shape)
+        return np.fromfile(file, dtype, count).reshape(shape)
+
+
 def checksum(path: Path) -> str:
     """The sha256 of a file, in hex."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -3,12 +3,16 @@
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .array_files import WrittenFile
 from .checksums import row_checksum
-from .schema import integers
+from .schema import damaged, integers, read_meta
+from .segments import FILE_NAME, CodedSegment, Segment, open_segment
+from .types import Shape, TokenVectors
 
 
 @dataclass(frozen=True)
@@ -33,21 +37,58 @@ class SegmentRecord:
         """How much of its vectors is of removed passages."""
         return 1 - self.live_vectors / self.vectors if self.vectors else 1 - self.live / self.passages
 
+    def open(self, folder: Path, shape: Shape | None) -> Segment:
+        """Map its files, which must hold as many passages and vectors as were written, of this ``shape``."""
+        segment = open_segment(folder, self.sizes)
+        if isinstance(segment, CodedSegment):
+            kind, vectors = "token", len(segment.tokens.codes_T)
+        else:
+            kind, width = Shape.of(segment)
+            vectors = len(segment.values_TD) if isinstance(segment, TokenVectors) else len(segment)
+            if shape is None or width != shape.width:
+                raise damaged(f"segment {self.number}, with vectors of {width} components,")
+        if shape is None or kind != shape.kind or (len(segment), vectors) != (self.passages, self.vectors):
+            raise damaged(
+                f"segment {self.number}, which holds {len(segment)} passages and {vectors} {kind} vectors"
+                f" where {self.passages} and {self.vectors} were written,"
+            )
+        return segment
+
+
+def shape(connection: sqlite3.Connection) -> Shape | None:
+    """Of the vectors that the index holds; None before the first."""
+    held = read_meta(connection, "shape")
+    match held:
+        case None:
+            return None
+        case ["dense" | "token" as kind, int(width)] if 0 < width < 1 << 20:
+            return Shape(kind, width)
+    raise damaged(f"the shape of the vectors, {held!r:.60},")
+
 
 def segments(connection: sqlite3.Connection) -> list[SegmentRecord]:
     """All segments, by number."""
     sizes: dict[int, dict[str, int]] = {}
-    for number, name, size in connection.execute(
-        "SELECT segment, name, bytes FROM files WHERE segment IS NOT NULL"
+    for number, name, kind, size in connection.execute(
+        "SELECT segment, name, kind, bytes FROM files WHERE segment IS NOT NULL"
     ):
-        sizes.setdefault(number, {})[name] = size
+        sizes.setdefault(number, {})[_checked_name(name, kind, size)] = size
     query = "SELECT number, passages, vectors, live, live_vectors FROM segments ORDER BY number"
-    return [SegmentRecord(*counts, sizes=sizes.get(counts[0], {})) for counts in connection.execute(query)]
+    found = [SegmentRecord(*counts, sizes=sizes.get(counts[0], {})) for counts in connection.execute(query)]
+    for one in found:
+        counts = one.live, one.passages, one.live_vectors, one.vectors
+        if not all(type(count) is int for count in counts) or not (
+            0 <= one.live <= one.passages and 0 <= one.live_vectors <= one.vectors and one.passages
+        ):
+            raise damaged(f"segment {one.number}, with counts {counts},")
+    return found
 
 
 def places(connection: sqlite3.Connection, segment: SegmentRecord) -> tuple[np.ndarray, np.ndarray]:
     """The rows of a segment's live passages, and their positions in it (int64, positions rising)."""
     rows = written_rows(connection, segment.number)
+    if len(rows) != segment.passages:
+        raise damaged(f"segment {segment.number}, with {len(rows)} rows for {segment.passages} passages,")
     if segment.is_clean:
         return rows, np.arange(len(rows))
     query = "SELECT row FROM passages WHERE segment = ?"
@@ -57,8 +98,10 @@ def places(connection: sqlite3.Connection, segment: SegmentRecord) -> tuple[np.n
 
 def written_rows(connection: sqlite3.Connection, number: int) -> np.ndarray:
     """The rows of a segment's passages, removed ones too (int64)."""
-    query = "SELECT rows FROM segment_rows WHERE segment = ?"
-    (rows,) = connection.execute(query, [number]).fetchone()
+    query = "SELECT rows, checksum FROM segment_rows WHERE segment = ?"
+    rows, checksum = connection.execute(query, [number]).fetchone() or (None, 0)
+    if not isinstance(rows, bytes) or len(rows) % 8 or row_checksum(number, rows) != checksum:
+        raise damaged(f"the list of passages of segment {number}")
     return np.frombuffer(rows, "<i8").astype(np.int64, copy=False)
 
 
@@ -95,7 +138,8 @@ def enter_files(connection: sqlite3.Connection, number: int, files: Iterable[Wri
 def derived_file(connection: sqlite3.Connection, kind: str) -> tuple[str, int] | None:
     """Name and bytes of the collection's "codec" or "faiss" file, where there is one."""
     query = "SELECT name, bytes FROM files WHERE segment IS NULL AND kind = ?"
-    return connection.execute(query, [kind]).fetchone()
+    found = connection.execute(query, [kind]).fetchone()
+    return found and (_checked_name(found[0], kind, found[1]), found[1])
 
 
 def replace_derived_file(connection: sqlite3.Connection, kind: str, file: WrittenFile | None) -> None:
@@ -103,6 +147,14 @@ def replace_derived_file(connection: sqlite3.Connection, kind: str, file: Writte
     connection.execute("DELETE FROM files WHERE segment IS NULL AND kind = ?", [kind])
     if file:
         _enter_file(connection, None, kind, file)
+
+
+def _checked_name(name: Any, kind: Any, size: Any) -> str:
+    """A name is one of ours, so that it leads nowhere else."""
+    whole = isinstance(name, str) and FILE_NAME.fullmatch(name) and type(size) is int and size > 0
+    if not whole or name.split(".")[1] != kind:
+        raise damaged(f"the index's list of files, which names {name!r:.80} as {kind!r:.20},")
+    return name
 
 
 def _enter_file(connection: sqlite3.Connection, segment: int | None, kind: str, file: WrittenFile) -> None:

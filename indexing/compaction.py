@@ -25,7 +25,7 @@ from .rewriting import Rewriter
 from .schema import read_meta, write_meta
 from .segments import MOST_PASSAGES, Snapshot, Stored, release
 from .snapshots import Snapshots
-from .types import Shape, TokenVectors
+from .types import TokenVectors
 
 if TYPE_CHECKING:
     from .residual import Codec
@@ -45,9 +45,9 @@ _SAMPLE_BYTES_EACH = 8  # of working memory a component of the sample
 def compact(connection: sqlite3.Connection, snapshots: Snapshots, full: bool, budget: int) -> None:
     """Do all that can be done, or (not ``full``) what is due; ``budget`` bounds working memory, in bytes."""
     folder = snapshots.folder
-    if read_meta(connection, "shape") is None:
+    shape = catalog.shape(connection)
+    if shape is None:
         return
-    shape = Shape(*read_meta(connection, "shape"))
     settings = EngineSettings.from_json(read_meta(connection, "engine"))
     segments = _live_segments(connection)
     vectors = sum(segment.live_vectors for segment in segments)
@@ -117,7 +117,8 @@ def _retrain(
     """Train a codec on all that lives, which ``old`` coded, and on ``added``; code all that lives with it."""
     from .residual import Codec, sample_size
 
-    shape = Shape(*read_meta(connection, "shape"))
+    shape = catalog.shape(connection)
+    assert shape
     settings = EngineSettings.from_json(read_meta(connection, "engine"))
     segments = _live_segments(connection)
     rewriter = Rewriter(connection, folder, shape, budget)
@@ -164,7 +165,11 @@ def _is_stale(
 ) -> bool:
     if not held:
         return True
-    covered, last_row = read_meta(connection, "faiss_covers")
+    match read_meta(connection, "faiss_covers"):
+        case [int(covered), int(last_row)]:
+            pass
+        case _:
+            return True
     (added,) = connection.execute("SELECT count(*) FROM passages WHERE row > ?", [last_row]).fetchone()
     removed = covered - (sum(segment.live for segment in segments) - added)
     return added + removed > (0 if full else _MOST_STALE * covered)

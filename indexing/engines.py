@@ -39,8 +39,12 @@ class EngineSettings:
         _require("engine", self.name, get_args(Name))
         _require("bits", self.bits, (1, 2, 4))
         _require("metric", self.metric, get_args(Metric))
-        if self.centroids is not None and not 1 <= self.centroids <= 1 << 16:
-            raise FlatcoatError(f"centroids is {self.centroids}: from 1 to {1 << 16:,} are possible")
+        if not isinstance(self.factory, str):
+            raise FlatcoatError(f"factory is {self.factory!r}: a text as faiss.index_factory takes is needed")
+        if self.centroids is not None and not (
+            type(self.centroids) is int and 1 <= self.centroids <= 1 << 16
+        ):
+            raise FlatcoatError(f"centroids is {self.centroids!r}: from 1 to {1 << 16:,} are possible")
 
     def validate_for(self, shape: "Shape") -> None:
         """Raise FlatcoatError where vectors of this ``shape`` cannot be searched so."""
@@ -72,9 +76,14 @@ class EngineSettings:
         return asdict(self)
 
     @staticmethod
-    def from_json(values: dict[str, Any]) -> "EngineSettings":
-        """What ``to_json`` gave."""
-        return EngineSettings(**values)
+    def from_json(values: Any) -> "EngineSettings":
+        """What ``to_json`` gave; FlatcoatError where it is anything else."""
+        try:
+            settings = EngineSettings(**values)
+            settings.validate()
+        except (TypeError, FlatcoatError) as error:
+            raise FlatcoatError(f"the engine of the index is none that is known ({error})") from error
+        return settings
 
 
 AUTO = EngineSettings()

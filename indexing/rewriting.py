@@ -14,7 +14,7 @@ import numpy as np
 from . import catalog
 from .catalog import SegmentRecord
 from .sampling import Sample, content_keys
-from .segments import MOST_PASSAGES, CodedSegment, Stored, open_segment, take, write_blocks
+from .segments import MOST_PASSAGES, CodedSegment, Stored, take, write_blocks
 from .types import Shape, TokenVectors
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Rewriter:
             first = last
 
     def _open(self, segment: SegmentRecord) -> Stored:
-        opened = open_segment(self._folder, segment.sizes)
+        opened = segment.open(self._folder, self._shape)
         return opened.tokens if isinstance(opened, CodedSegment) else opened
 
     def _write(self, lives: Sequence[_Live], codec: "Codec | None", change: Change) -> None:

@@ -9,6 +9,7 @@ A segment holds vectors as they came, in float16 (half the disk and page cache o
 
 import mmap
 import re
+import stat
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from .. import FlatcoatError
-from .array_files import ArrayFile, WrittenFile, sync_folder, write_array
+from .array_checks import require_array, require_offsets
+from .array_files import ArrayFile, WrittenFile, open_array, sync_folder, write_array
+from .schema import damaged
 from .types import TokenVectors, Vectors
 
 if TYPE_CHECKING:
@@ -30,7 +33,8 @@ MOST_PASSAGES = 1 << 16
 LISTS_FROM_TOKENS = 1 << 20
 """Of a segment that has inverted lists: a scan of fewer codes is as fast."""
 
-_FILE_NAME = re.compile(r"\d{6,}\.([a-z_]+\.np[yz]|faiss)")
+FILE_NAME = re.compile(r"\d{6,18}\.([a-z_]+\.np[yz]|faiss)", re.ASCII)
+"""Of all that flatcoat writes beside the database; the part after the number is the kind."""
 _MAP_FROM_BYTES = 1 << 20  # a mapping holds a file descriptor: many small segments are read instead
 
 
@@ -171,17 +175,54 @@ def _write_lists(folder: Path, number: int, offsets: np.ndarray, centroids: int)
     ]
 
 
-def open_segment(folder: Path, sizes: Mapping[str, int]) -> Segment:
-    """Map the files of one segment, given their sizes; FlatcoatError where one is missing or cut."""
-    arrays = {name.split(".")[1]: _open(folder / name, size) for name, size in sizes.items()}
-    if "codes" in arrays:
-        from .residual import CodedTokens
+_LAYOUT = {
+    "values": (np.float16, 2),
+    "codes": (np.uint16, 1),
+    "residuals": (np.uint8, 2),
+    "scales": (np.uint8, 2),
+    "offsets": (np.int64, 1),
+    "lists": (np.uint16, 1),
+    "list_offsets": (np.uint32, 1),
+}
+"""Dtype and axes of each part."""
 
-        parts = (arrays[part] for part in ("codes", "residuals", "scales", "offsets"))
-        return CodedSegment(CodedTokens(*parts), arrays.get("lists"), arrays.get("list_offsets"))
-    if "offsets" not in arrays:
-        return arrays["values"]
-    return TokenVectors(arrays["values"], np.array(arrays["offsets"]))
+
+def open_segment(folder: Path, sizes: Mapping[str, int]) -> Segment:
+    """Map the files of one segment, given their sizes.
+
+    FlatcoatError where one is missing or cut, or is no array of the kind that belongs there, or they do not
+    fit together; what is inside of coded ones is for ``plaid_parts`` to check.
+    """
+    arrays = {name.split(".")[1]: _open(folder / name, size) for name, size in sizes.items()}
+    for part, array in arrays.items():
+        if part not in _LAYOUT:
+            raise damaged(f"a segment in {folder}, with a part {part!r},")
+        dtype, axes = _LAYOUT[part]
+        require_array(f"{part} in {folder}", array, dtype, (None,) * axes)
+    try:
+        return _together(arrays)
+    except KeyError as error:
+        raise damaged(f"a segment in {folder}, of which {error} is missing,") from error
+
+
+def _together(arrays: dict[str, np.ndarray]) -> Segment:
+    if "codes" not in arrays:
+        if "offsets" not in arrays:
+            return arrays["values"]
+        return TokenVectors(arrays["values"], np.array(arrays["offsets"]))
+    from .residual import CodedTokens
+
+    tokens = CodedTokens(*(arrays[part] for part in ("codes", "residuals", "scales", "offsets")))
+    count = len(tokens.codes_T)
+    require_offsets("offsets", tokens.offsets, count)
+    if not count == len(tokens.residuals_TB) == len(tokens.scales_T2) or tokens.scales_T2.shape[1] != 2:
+        shapes = tokens.codes_T.shape, tokens.residuals_TB.shape, tokens.scales_T2.shape
+        raise damaged(f"a segment whose codes, residuals and scales do not fit together, {shapes},")
+    if ("lists" in arrays) != ("list_offsets" in arrays):
+        raise damaged("a segment with inverted lists or their ends alone")
+    if "lists" in arrays:
+        require_offsets("ends of inverted lists", arrays["list_offsets"], len(arrays["lists"]))
+    return CodedSegment(tokens, arrays.get("lists"), arrays.get("list_offsets"))
 
 
 def release(segments: Iterable[Segment]) -> None:
@@ -193,20 +234,24 @@ def release(segments: Iterable[Segment]) -> None:
 
 
 def require_file(path: Path, size: int) -> Path:
-    """``path``; FlatcoatError where it is missing or has not the ``size`` that was written."""
+    """``path``; FlatcoatError where it is missing, no plain file, or not of the ``size`` that was written."""
     advice = "restore it from a backup, or index again"
-    if not path.is_file():
-        raise FlatcoatError(f"index file {path} is missing: {advice}")
-    if (found := path.stat().st_size) != size:
-        raise FlatcoatError(f"index file {path} has {found} bytes, {size} were written: {advice}")
+    try:
+        found = path.lstat()
+    except FileNotFoundError as error:
+        raise FlatcoatError(f"index file {path} is missing: {advice}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise FlatcoatError(f"index file {path} is no plain file: an index holds no links or pipes there")
+    if found.st_size != size:
+        raise FlatcoatError(f"index file {path} has {found.st_size} bytes, {size} were written: {advice}")
     return path
 
 
 def _open(path: Path, size: int) -> np.ndarray:
     require_file(path, size)
     try:
-        return np.load(path, mmap_mode="r" if size >= _MAP_FROM_BYTES else None)
-    except (OSError, ValueError, EOFError) as error:
+        return open_array(path, mapped=size >= _MAP_FROM_BYTES)
+    except (OSError, ValueError) as error:
         raise FlatcoatError(
             f"index file {path} cannot be read ({error}): restore it from a backup, or index again"
         ) from error
@@ -215,5 +260,5 @@ def _open(path: Path, size: int) -> np.ndarray:
 def sweep(folder: Path, keep: Collection[str]) -> None:
     """Delete the index files that the database does not name."""
     for path in folder.iterdir():
-        if _FILE_NAME.fullmatch(path.name) and path.name not in keep:
+        if FILE_NAME.fullmatch(path.name) and path.name not in keep:
             path.unlink(missing_ok=True)

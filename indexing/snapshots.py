@@ -2,14 +2,14 @@
 
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import catalog
 from .calibration import Step
-from .schema import read_meta
-from .segments import Segment, Snapshot, open_segment, require_file
+from .schema import damaged, read_generation, read_meta
+from .segments import Segment, Snapshot, require_file
 
 if TYPE_CHECKING:
     from .residual import Codec
@@ -24,15 +24,18 @@ class Snapshots:
         self._codec: tuple[str, Codec] | None = None
 
     def take(self, connection: sqlite3.Connection) -> Snapshot:
-        """The index as ``connection`` sees it, in a transaction, which holds off a sweep of the files."""
+        """The index as ``connection`` sees it, in a transaction.
+
+        FlatcoatError where a file is damaged, or was taken by a commit since: what was opened by then is
+        kept for the next time.
+        """
         records = catalog.segments(connection)
-        self._segments = {
-            record.number: self._segments[record.number]
-            if record.number in self._segments
-            else open_segment(self.folder, record.sizes)
-            for record in records
-        }
         places = [catalog.places(connection, record) for record in records]
+        shape = catalog.shape(connection)
+        for record in records:
+            if record.number not in self._segments:
+                self._segments[record.number] = record.open(self.folder, shape)
+        self._segments = {record.number: self._segments[record.number] for record in records}
         nothing = np.zeros(0, np.int64)
         faiss = catalog.derived_file(connection, "faiss")
         return Snapshot(
@@ -40,10 +43,10 @@ class Snapshots:
             np.concatenate([nothing, *(rows for rows, _ in places)]),
             np.repeat(np.arange(len(records)), [len(rows) for rows, _ in places]),
             np.concatenate([nothing, *(positions for _, positions in places)]),
-            read_meta(connection, "generation"),
+            read_generation(connection),
             self.codec(connection),
             require_file(self.folder / faiss[0], faiss[1]) if faiss else None,
-            tuple(Step(*step) for step in read_meta(connection, "calibration") or ()),
+            _steps(read_meta(connection, "calibration")),
         )
 
     def codec(self, connection: sqlite3.Connection) -> "Codec | None":
@@ -57,3 +60,13 @@ class Snapshots:
 
             self._codec = name, Codec.load(require_file(self.folder / name, size))
         return self._codec[1]
+
+
+def _steps(values: Any) -> tuple[Step, ...]:
+    try:
+        steps = tuple(Step(*step) for step in values or ())
+    except TypeError:
+        steps = None
+    if steps is None or not all(isinstance(value, int | float) for step in steps for value in step):
+        raise damaged("the calibration of the index")
+    return steps
