@@ -1,22 +1,31 @@
-"""Conditions on document metadata, such as ``lang=python`` or ``year in 2020,2021``, and their SQL."""
+"""Conditions on document metadata, such as ``lang=python`` or ``year in 2020,2021``, and their SQL.
+
+A field or value in double quotes is taken as it stands, a quote in it being written twice:
+``name="<unknown>"``, ``lang in "a,b",c``, ``"a=b">3``.
+"""
 
 import json
 import math
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from .. import FlatcoatError
-from .documents import Scalar
+from .documents import Scalar, normalized
 
 _OPERATORS = ("!=", "<=", ">=", "^=", "=", "<", ">", "in")
-_CONDITION = re.compile(r"([^=!<>^]*?)(!=|<=|>=|\^=|=|<|>|(?<=\s)in(?=\s))(.*)", re.DOTALL)
+_QUOTED = r'"(?:[^"]|"")*"'
+_CONDITION = re.compile(rf"\s*({_QUOTED}|[^=!<>^]*?)\s*(!=|<=|>=|\^=|=|<|>|(?<=\s)in(?=\s))(.*)", re.DOTALL)
+_ONE_OF_SEVERAL = re.compile(rf"\s*({_QUOTED}|[^,]*?)\s*(?:,|$)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BIGGEST_INTEGER = 2**63 - 1
+_MOST_CONDITIONS = 500  # SQLite nests them, up to a thousand deep
 
-_AS_TEXT = (
-    "CASE field.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(field.value AS TEXT) END"
-)
+_IS_NUMBER = "field.type IN ('integer', 'real')"
+# The type of a boolean is "true" or "false".
+_AS_TEXT = """
+    CASE WHEN field.type IN ('true', 'false') THEN {boolean} ELSE {other} END
+""".strip()
 _SOME_FIELD = "EXISTS (SELECT 1 FROM json_each(documents.metadata) AS field WHERE field.key = ? AND {test})"
 
 
@@ -24,12 +33,27 @@ class Condition(NamedTuple):
     """``field operator value``. Numbers compare as numbers where both sides are, everything else as text.
 
     A document without the field never matches, whatever the operator. ``^=`` asks for a prefix, ``in`` for
-    one of several values.
+    one of several values, any sequence of them. True and False are texts to a condition, "True" too.
     """
 
     field: str
     operator: str
-    value: Scalar | tuple[Scalar, ...]
+    value: Scalar | Sequence[Scalar]
+
+
+Conditions: TypeAlias = "str | Condition | Iterable[str | Condition] | None"
+"""Those that are all to be met, one alone being as good as a list of one."""
+
+
+def as_conditions(conditions: Conditions) -> list[Condition]:
+    """The conditions of any form; FlatcoatError where one cannot be read."""
+    if conditions is None:
+        return []
+    if isinstance(conditions, str | Condition):
+        conditions = [conditions]
+    if not isinstance(conditions, Iterable):
+        raise FlatcoatError(f"filter {conditions!r:.60} is no condition: write it as lang=python")
+    return [one if isinstance(one, Condition) else parse_condition(one) for one in conditions]
 
 
 def parse_condition(text: str) -> Condition:
@@ -38,67 +62,129 @@ def parse_condition(text: str) -> Condition:
     The first operator counts. FlatcoatError where the field, an operator or a value for ``in`` is missing.
     """
     known = ", ".join(_OPERATORS)
-    match = _CONDITION.fullmatch(text)
+    match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise FlatcoatError(f"filter {text!r} has no operator: write it as lang=python, with one of {known}")
-    field, operator, value = match[1].strip(), match[2], match[3].strip()
+        raise FlatcoatError(
+            f"filter {text!r:.200} has no operator: write it as lang=python, with one of {known}"
+        )
+    field, operator, value = _plain(match[1].strip(), text), match[2], match[3].strip()
     if not field:
-        raise FlatcoatError(f"filter {text!r} names no field: write it as lang=python")
+        raise FlatcoatError(f"filter {text!r:.200} names no field: write it as lang=python")
     if value[:1] in tuple("=<>~"):
         raise FlatcoatError(
-            f"filter {text!r} has an unknown operator {operator + value[0]!r}: use one of {known}"
+            f"filter {text!r:.200} has an unknown operator {operator + value[0]!r}: use one of {known}, or "
+            "put the value in double quotes"
         )
     if operator != "in":
-        return Condition(field, operator, value)
-    values = tuple(one.strip() for one in value.split(",") if one.strip())
+        return Condition(field, operator, _plain(value, text))
+    values = tuple(_plain(one, text) for one in _several(value))
     if not values:
-        raise FlatcoatError(f"filter {text!r} names no value: write it as lang in python,rust")
+        raise FlatcoatError(f"filter {text!r:.200} names no value: write it as lang in python,rust")
     return Condition(field, operator, values)
 
 
-def where(conditions: Sequence[Condition]) -> tuple[str, list[Scalar]]:
+def where(conditions: Conditions) -> tuple[str, list[Any]]:
     """SQL over ``documents.metadata`` that holds where all conditions do, and the values it binds."""
     clauses, values = ["1"], []
-    for condition in conditions:
+    for condition in as_conditions(conditions):
+        if not isinstance(condition.field, str):
+            raise FlatcoatError(f"{condition!r:.200}: the name of a field is a text")
         test, bound = _test(condition)
         clauses.append(_SOME_FIELD.format(test=test))
-        values += [condition.field, *bound]
+        values += [normalized(condition.field), *bound]
+    if len(clauses) > _MOST_CONDITIONS:
+        raise FlatcoatError(
+            f"{len(clauses) - 1:,} conditions: up to {_MOST_CONDITIONS - 1} are possible; "
+            "'in' takes any number of values"
+        )
     return " AND ".join(clauses), values
 
 
-def _test(condition: Condition) -> tuple[str, list[Scalar]]:
-    if condition.operator not in _OPERATORS:
-        raise FlatcoatError(f"unknown operator {condition.operator!r}: use one of {', '.join(_OPERATORS)}")
-    if isinstance(condition.value, tuple) != (condition.operator == "in"):
-        raise FlatcoatError(f"{condition}: operator 'in' takes a tuple of values, any other a single one")
-    if isinstance(condition.value, tuple):
-        return _test_in([_text(value) for value in condition.value])
-    text = _text(condition.value)
-    if condition.operator == "^=":
-        return f"substr({_AS_TEXT}, 1, ?) = ?", [len(text), text]
-    as_text = f"{_AS_TEXT} {condition.operator} ?"
-    number = _number(text)
+def _several(text: str) -> Iterator[str]:
+    """What stands between commas, quoted or not, without what is blank."""
+    at = 0
+    while at < len(text):
+        match = _ONE_OF_SEVERAL.match(text, at)
+        assert match  # Its second form takes anything up to a comma.
+        if match[1]:
+            yield match[1]
+        at = match.end()
+
+
+def _plain(text: str, condition: str) -> str:
+    """A field or value without its quotes."""
+    if not text.startswith('"'):
+        return text
+    if not re.fullmatch(_QUOTED, text, re.DOTALL):
+        raise FlatcoatError(
+            f"filter {condition!r:.200} begins a quote that does not end with {text!r:.60}: "
+            "write a quote within quotes twice"
+        )
+    return text[1:-1].replace('""', '"')
+
+
+def _test(condition: Condition) -> tuple[str, list[Any]]:
+    operator, value = condition.operator, condition.value
+    if operator not in _OPERATORS:
+        raise FlatcoatError(f"unknown operator {operator!r:.60}: use one of {', '.join(_OPERATORS)}")
+    if (isinstance(value, Iterable) and not isinstance(value, str | bytes)) != (operator == "in"):
+        raise FlatcoatError(
+            f"{condition!r:.200}: operator 'in' takes a tuple or list of values, any other a single one"
+        )
+    if operator == "in":
+        return _test_in([_scalar(one) for one in value])  # type: ignore[union-attr]
+    scalar = _scalar(value)
+    text = _text(scalar)
+    if operator == "^=":
+        test, bound = "instr({}, ?) = 1", [_boolean(text), text]
+    else:
+        test, bound = f"{{}} {operator} ?", [_boolean(text), text]
+    as_text = _AS_TEXT.format(
+        boolean=test.format("field.type"), other=test.format("CAST(field.value AS TEXT)")
+    )
+    number = None if operator == "^=" else _number(scalar)
     if number is None:
-        return as_text, [text]
-    as_number = f"field.value {condition.operator} ?"
-    return f"CASE WHEN field.type IN ('integer', 'real') THEN {as_number} ELSE {as_text} END", [number, text]
+        return as_text, bound
+    return f"CASE WHEN {_IS_NUMBER} THEN field.value {operator} ? ELSE {as_text} END", [number, *bound]
 
 
-def _test_in(texts: Sequence[str]) -> tuple[str, list[Scalar]]:
-    numbers = [number for text in texts if (number := _number(text)) is not None and math.isfinite(number)]
+def _test_in(values: Sequence[Scalar]) -> tuple[str, list[Any]]:
+    texts = [_text(value) for value in values]
+    numbers = [number for value in values if (number := _number(value)) is not None and math.isfinite(number)]
     # Values go as JSON: there may be more of them than SQLite binds.
     among = "IN (SELECT value FROM json_each(?))"
-    test = f"CASE WHEN field.type IN ('integer', 'real') THEN field.value {among} ELSE {_AS_TEXT} {among} END"
-    return test, [json.dumps(numbers), json.dumps(texts)]
+    as_text = _AS_TEXT.format(boolean=f"field.type {among}", other=f"CAST(field.value AS TEXT) {among}")
+    lists = numbers, [_boolean(text) for text in texts], texts
+    test = f"CASE WHEN {_IS_NUMBER} THEN field.value {among} ELSE {as_text} END"
+    return test, [json.dumps(one) for one in lists]
+
+
+def _scalar(value: Any) -> Scalar:
+    """A value that a condition can have, numpy's as Python's; FlatcoatError for anything else."""
+    if not isinstance(value, Scalar) and hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, Scalar) or value != value:
+        raise FlatcoatError(f"a condition on {value!r:.60}: a text, number or boolean is needed")
+    return normalized(value) if isinstance(value, str) else value
 
 
 def _text(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _number(text: str) -> int | float | None:
-    if not _NUMBER.fullmatch(text):
+def _boolean(text: str) -> str:
+    """What is compared with a boolean: "True" is as good as "true" there."""
+    return text.lower() if text.lower() in ("true", "false") else text
+
+
+def _number(value: Scalar) -> int | float | None:
+    if isinstance(value, bool):
         return None
-    if text.lstrip("+-").isdigit() and len(text) < 20 and abs(int(text)) <= _BIGGEST_INTEGER:
-        return int(text)
-    return float(text)
+    if isinstance(value, str):
+        if not _NUMBER.fullmatch(value):
+            return None
+        is_short = value.lstrip("+-").isdigit() and len(value) < 20
+        value = int(value) if is_short else float(value)
+    if isinstance(value, float) or abs(value) <= _BIGGEST_INTEGER:
+        return value
+    return float(value) if abs(value) < 10**308 else math.inf if value > 0 else -math.inf
