@@ -1,15 +1,21 @@
-"""The SQLite file of an index: its tables, how it is opened, how it is made.
+"""The SQLite file of an index: its tables, how it is made, and its settings.
 
-The journal is SQLite's rollback journal (DELETE), not WAL: at rest the index is one database file that
-opens from a read-only directory, by another user or over a network, and a reader's transaction holds
-off a commit, so that no segment file goes away between reading its name and mapping it. A killed writer
-leaves a hot journal, which the next connection that may write rolls back. The price is that readers wait
-for the milliseconds in which a commit is flushed.
+The journal is a write-ahead log (WAL). Readers see the last commit and wait for nobody: not for a commit, not
+for a writer that was stopped in the middle of one; and no reader, however slow or stopped, makes a commit
+wait or fail. (With a rollback journal a reader's transaction holds off a commit, which in turn keeps new
+readers out.) What it costs: ``-wal`` and ``-shm`` stand beside the database while somebody has it open, one
+host at a time where the folder is on a network, and a segment file may be gone by the time that a reader
+opens it, who then looks again. A commit is one fsync of the log (synchronous = EXTRA); a killed writer's log
+is read and carried on by whoever comes next; a log that a stopped reader needs grows until it is through.
+
+At rest, once the last one closed it, the index is one database file again, and can be copied, moved and read
+from where nothing can be written: ``database`` says how.
 """
 
 import json
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +24,7 @@ from uuid import uuid4
 import numpy as np
 
 from .. import FlatcoatError
+from .array_files import sync_folder
 from .checksums import row_checksum
 from .lexical import TOKENIZER
 
@@ -26,6 +33,7 @@ DATABASE = "index.sqlite"
 SEGMENTS = "segments"
 LOCK = "writer.lock"
 _UNFINISHED = "index.sqlite.new"
+_BESIDE = ("-wal", "-shm", "-journal")
 
 # AUTOINCREMENT: a passage row or segment number is never used twice, so that what an old snapshot found
 # is either still that passage or gone. Title, section and text live in the FTS5 table alone, beside the parts
@@ -42,7 +50,7 @@ _UNFINISHED = "index.sqlite.new"
 #
 # ``checksum`` is ``checksums.row_checksum`` of the other columns of its row; a document's is that of its
 # passages too. What has none can be told from the rest: ``verify`` does.
-_TABLES = f"""
+TABLES = f"""
 BEGIN;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE sources(
@@ -118,51 +126,62 @@ END;
 """
 
 
-def connect(database: Path) -> sqlite3.Connection:
-    """Open an existing database in autocommit; transactions are begun by name. Waits 30 s for a lock."""
-    connection = sqlite3.connect(
-        f"{database.resolve().as_uri()}?mode=rw",
-        uri=True,
-        timeout=30.0,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
-
-
 def create(path: Path, contract: dict[str, Any], engine: dict[str, Any]) -> None:
     """Make the folder of an empty index; the rename of its database is the moment it exists."""
     (path / SEGMENTS).mkdir(parents=True, exist_ok=True)
+    for name in (_UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)):
+        (path / name).unlink(missing_ok=True)
     unfinished = path / _UNFINISHED
-    unfinished.unlink(missing_ok=True)
-    unfinished.touch()
-    connection = connect(unfinished)
     try:
-        connection.executescript(_TABLES)
-        values = {"format": FORMAT, "contract": contract, "engine": engine, "generation": 0}
-        for key, value in {**values, "uuid": uuid4().hex}.items():
-            write_meta(connection, key, value)
-        connection.execute("COMMIT")
+        with closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = EXTRA")
+            connection.executescript(TABLES)
+            values = {"format": FORMAT, "contract": contract, "engine": engine, "generation": 0}
+            for key, value in {**values, "uuid": uuid4().hex}.items():
+                write_meta(connection, key, value)
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode = WAL")
     except (TypeError, ValueError) as error:
         raise FlatcoatError(f"the contract of {path} cannot be written as JSON: {error}") from error
-    finally:
-        connection.close()
     unfinished.replace(path / DATABASE)
+    sync_folder(path)
+    with suppress(PermissionError):  # It may be closed to reading.
+        sync_folder(path.absolute().parent)
 
 
 def may_become_index(path: Path) -> bool:
     """Whether ``path`` is free: nothing, an empty folder, or what a killed ``create`` left."""
     if not path.exists():
         return True
-    ours = {SEGMENTS, LOCK, _UNFINISHED, f"{_UNFINISHED}-journal"}
+    ours = {SEGMENTS, LOCK, _UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)}
     return path.is_dir() and {entry.name for entry in path.iterdir()} <= ours
 
 
+def damaged(what: str) -> FlatcoatError:
+    """The error that names ``what`` is not as it was written, and says what to do."""
+    return FlatcoatError(f"{what} is damaged: verify the index, restore it from a backup or index again")
+
+
 def read_meta(connection: sqlite3.Connection, key: str) -> Any:
-    """The value of ``key`` in the meta table, or None."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return None if row is None else json.loads(row[0])
+    """The value of ``key`` in the meta table, or None; FlatcoatError where it is not what was written."""
+    row = connection.execute("SELECT value, checksum FROM meta WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        return None
+    value, checksum = row
+    try:
+        if row_checksum(key, value) == checksum:
+            return json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise damaged(f"the setting {key!r} of the index")
+
+
+def read_generation(connection: sqlite3.Connection) -> int:
+    """How many commits there have been."""
+    generation = read_meta(connection, "generation")
+    if type(generation) is not int:
+        raise damaged("the generation of the index")
+    return generation
 
 
 def write_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:

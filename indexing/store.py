@@ -1,13 +1,16 @@
 """The index on disk, read side: text, metadata, filters, BM25 and snapshots of the vectors."""
 
 import json
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -15,15 +18,23 @@ from filelock import FileLock, Timeout
 from .. import FlatcoatError
 from . import catalog, schema
 from . import sources as tables
+from .allowed import KeptRows, among, json_of
+from .database import Database, explained
 from .documents import Passage, Scalar
 from .engines import AUTO, EngineSettings, open_index
-from .filters import Condition, where
+from .filters import Conditions, where
 from .lexical import query_terms
 from .segments import Snapshot
 from .snapshots import Snapshots
-from .types import Hits, Shape, VectorIndex
-from .verify import problems
+from .types import Hits, VectorIndex
+from .verify import copy_database, problems
 from .writer import Writer
+
+Read = TypeVar("Read")
+
+_MOST_TRIES = 100  # of reads that commits come between
+_MOST_HITS = 2**63 - 1
+_log = logging.getLogger(__name__)
 
 
 class StaleRow(FlatcoatError):
@@ -59,60 +70,61 @@ class Stats:
         )
 
 
-class Store:
-    """One index folder, open for reading; ``writer()`` opens it for writing. Threads may share it."""
+class State(NamedTuple):
+    """What a store reads: how often another index took the place of the first, and this one's commits."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    replacements: int
+    generation: int
+
+
+class Store:
+    """One index folder, open for reading; ``writer()`` opens it for writing. Threads may share it.
+
+    Where another index is put in its place, made with the same contract and engine, the store reads that one
+    from then on; FlatcoatError where it was made otherwise, or where there is none any more.
+    """
+
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection = connection
         self._lock = threading.Lock()
-        self._snapshots = Snapshots(path / schema.SEGMENTS)
-        self.contract: dict[str, Any] = self._meta("contract")
-        self.engine = EngineSettings.from_json(self._meta("engine"))
+        self._replacements = 0
+        self._is_writing = False
+        self._kept = KeptRows()
+        self._adopt(Database(path))
+        self.contract, self.engine = _made_with(self._connection)
 
     @staticmethod
     def create(path: str | Path, contract: dict[str, Any], engine: EngineSettings = AUTO) -> "Store":
         """Make an empty index; FlatcoatError where ``path`` holds anything, or cannot be written."""
         path = Path(path)
         engine.validate()
-        if (path / schema.DATABASE).exists():
-            raise FlatcoatError(f"{path} is already an index: open it, or choose another path")
-        if not schema.may_become_index(path):
-            raise FlatcoatError(f"{path} holds something else: choose a path that does not exist yet")
         try:
+            if (path / schema.DATABASE).exists():
+                raise FlatcoatError(f"{path} is already an index: open it, or choose another path")
+            if not schema.may_become_index(path):
+                raise FlatcoatError(f"{path} holds something else: choose a path that does not exist yet")
             path.mkdir(parents=True, exist_ok=True)
             with _writer_lock(path):
                 schema.create(path, contract, engine.to_json())
-        except (OSError, sqlite3.Error) as error:
-            raise FlatcoatError(f"cannot create an index at {path}: {error}") from error
+        except (OSError, ValueError, sqlite3.Error) as error:
+            raise FlatcoatError(f"cannot create an index at {str(path)!r:.200}: {error!s:.200}") from error
         return Store.open(path)
 
     @staticmethod
     def open(path: str | Path) -> "Store":
         """Open an index; FlatcoatError where there is none, or one that another flatcoat wrote."""
         path = Path(path)
-        database = path / schema.DATABASE
-        if not database.is_file():
-            raise FlatcoatError(f"{path} is not an index: it has no {schema.DATABASE}")
-        connection: sqlite3.Connection | None = None
         try:
-            connection = schema.connect(database)
-            version = schema.read_meta(connection, "format")
-        except (sqlite3.Error, ValueError) as error:
-            if connection:
-                connection.close()
-            raise FlatcoatError(f"{database} cannot be read as an index: {error}") from error
-        if version != schema.FORMAT:
-            connection.close()
-            advice = "upgrade flatcoat" if version > schema.FORMAT else "index again, in another folder"
+            return Store(path)
+        except (OSError, sqlite3.Error) as error:
             raise FlatcoatError(
-                f"index {path} has format {version}, this flatcoat reads {schema.FORMAT}: {advice}"
-            )
-        return Store(path, connection)
+                f"{path / schema.DATABASE} cannot be read as an index: {explained(error)}"
+            ) from error
 
     def close(self) -> None:
         """Close the database; the store is of no use afterwards."""
-        self._connection.close()
+        with self._lock:
+            self._closing()
 
     def __enter__(self) -> "Store":
         return self
@@ -127,17 +139,41 @@ class Store:
         Leaving the block commits. An exception, KeyboardInterrupt included, rolls back to the last commit.
         """
         with _writer_lock(self.path):
+            with self._reading():
+                pass  # It may have been replaced.
             writer = Writer(self.path)
+            self._is_writing = True
             try:
                 yield writer
                 writer.commit()
             finally:
                 writer.close()
+                self._is_writing = False
 
     @property
     def generation(self) -> int:
         """Counts the commits so far: a snapshot of another generation is out of date."""
-        return self._meta("generation")
+        return self.state.generation
+
+    @property
+    def state(self) -> State:
+        """What tells whether two reads saw the same: as long as it is equal, nothing has changed."""
+        with self._reading() as connection:
+            return State(self._replacements, schema.read_generation(connection))
+
+    def of_one_state(self, read: Callable[[], Read]) -> Read:
+        """The result of several reads of this store, again where the index changed while they were made."""
+        for _ in range(_MOST_TRIES):
+            before = self.state
+            try:
+                found = read()
+            except FlatcoatError:
+                if self.state == before:
+                    raise
+                continue
+            if self.state.replacements == before.replacements:
+                return found
+        return read()
 
     def document_hashes(self) -> dict[str, str]:
         """The content hash that each document was added with, by document id."""
@@ -197,19 +233,16 @@ class Store:
 
     def snapshot(self) -> Snapshot:
         """All live passages and their vectors as of now, unmoved by later commits."""
-        with self._reading() as connection:
-            return self._snapshots.take(connection)
+
+        def taken() -> Snapshot:
+            with self._reading() as connection:
+                return self._snapshots.take(connection)
+
+        return self.of_one_state(taken)
 
     def index(self) -> VectorIndex[int]:
         """What searches the index as of now; its hits are passage rows."""
-        while True:
-            snapshot = self.snapshot()
-            try:
-                return open_index(snapshot, self.engine)
-            except FlatcoatError:
-                # A commit may have taken the FAISS file between the two.
-                if snapshot.generation == self.generation:
-                    raise
+        return self.of_one_state(lambda: open_index(self.snapshot(), self.engine))
 
     def compact(self, full: bool = True) -> None:
         """Merge segments, code or index what is large enough: ``Writer.compact``."""
@@ -219,30 +252,34 @@ class Store:
     def passages(self, rows: Sequence[int] | np.ndarray) -> list[Passage]:
         """The passages of ``rows``, in that order; StaleRow where one has been removed since."""
         query = """
-            SELECT passages.row, documents.id, text, texts.title, first_line, last_line, metadata, section
+            SELECT passages.row, documents.id, text, texts.title, section, first_line, last_line, metadata
             FROM json_each(?) AS wanted
             JOIN passages ON passages.row = wanted.value
-            JOIN documents ON documents.key = passages.document
-            JOIN texts ON texts.rowid = passages.row
+            LEFT JOIN documents ON documents.key = passages.document
+            LEFT JOIN texts ON texts.rowid = passages.row
         """
+        wanted = json_of(rows)
         with self._reading() as connection:
-            found = {
-                row: Passage(id, text, title, (first, last), json.loads(metadata), section)
-                for row, id, text, title, first, last, metadata, section in connection.execute(
-                    query, [_json(rows)]
-                )
-            }
+            found = {row: _passage(row, *parts) for row, *parts in connection.execute(query, [wanted])}
         missing = [int(row) for row in rows if int(row) not in found]
         if missing:
             raise StaleRow(f"passage {missing[0]} is no longer in index {self.path}: search again")
         return [found[int(row)] for row in rows]
 
-    def rows_where(self, conditions: Sequence[Condition]) -> np.ndarray:
-        """Rows (int64, rising) of the passages whose document meets all ``conditions``."""
+    def rows_where(self, conditions: Conditions) -> np.ndarray:
+        """Rows (int64, rising) of the passages whose document meets all ``conditions``.
+
+        Those of the last conditions asked for are kept as long as nothing is committed.
+        """
         clause, values = where(conditions)
-        query = f"SELECT row FROM passages JOIN documents ON key = document WHERE {clause} ORDER BY row"
+        # Each document is looked at once, whatever SQLite would choose.
+        query = f"SELECT row FROM documents CROSS JOIN passages ON document = key WHERE {clause}"
         with self._reading() as connection:
-            return schema.integers(connection.execute(query, values))
+            asked = self._replacements, schema.read_generation(connection), clause, *values
+            if (rows := self._kept.get(asked)) is None:
+                rows = np.sort(schema.integers(connection.execute(query, values)))
+                self._kept.keep(asked, rows)
+        return rows
 
     def bm25(self, query: str, k: int, rows: np.ndarray | None = None) -> Hits[int]:
         """The best ``k`` passages (ids are rows) that share a term with ``query``, of ``rows`` if given.
@@ -252,16 +289,15 @@ class Store:
         else.
         """
         terms = query_terms(query)
-        among = "" if rows is None else "AND rowid IN (SELECT value FROM json_each(?))"
-        values: list[Scalar] = [" OR ".join(f'"{term}"' for term in terms)]
-        if rows is not None:
-            values.append(_json(rows))
+        allowed, values = ("1", []) if rows is None else among(rows)
+        match = " OR ".join(f'"{term}"' for term in terms)
         sql = f"""
-            SELECT rowid, -bm25(texts) AS score FROM texts WHERE texts MATCH ? {among}
+            SELECT rowid, -bm25(texts) AS score FROM texts WHERE texts MATCH ? AND {allowed}
             ORDER BY score DESC, rowid LIMIT ?
         """
+        most = min(max(k, 0), _MOST_HITS)
         with self._reading() as connection:
-            found = connection.execute(sql, [*values, max(k, 0)]).fetchall() if terms else []
+            found = connection.execute(sql, [match, *values, most]).fetchall() if terms else []
         return Hits([row for row, _ in found], np.array([score for _, score in found], dtype=np.float32))
 
     def stats(self) -> Stats:
@@ -272,37 +308,100 @@ class Store:
                 " (SELECT coalesce(sum(live_vectors), 0) FROM segments), (SELECT count(*) FROM segments)"
             ).fetchone()
             (vector_bytes,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM files").fetchone()
-            shape = schema.read_meta(connection, "shape")
+            shape = catalog.shape(connection)
             derived = [kind for kind in ("codec", "faiss") if catalog.derived_file(connection, kind)]
         engine = {"codec": "plaid", "faiss": "faiss"}[derived[0]] if derived else "exact"
         size = vector_bytes + (self.path / schema.DATABASE).stat().st_size
-        kind, width = Shape(*shape) if shape else (None, None)
+        kind, width = shape or (None, None)
         return Stats(documents, passages, vectors, segments, size, kind, width, engine)
 
     def verify(self) -> list[str]:
-        """Everything that is wrong with the index, one line each: checksums, shapes, cross-references."""
+        """Everything that is wrong with the index, one line each: checksums, shapes, cross-references.
+
+        Nobody waits for it: the database is copied in one read, to a temporary file, and checked there.
+        """
         try:
-            with self._reading() as connection:
-                return list(problems(connection, self.path / schema.SEGMENTS))
-        except FlatcoatError as error:
+            with TemporaryDirectory(prefix="flatcoat-verify-") as folder:
+                copy = Path(folder) / schema.DATABASE
+                with self._reading() as connection:
+                    copy_database(connection, copy)
+                found = problems(copy, self.path, self._names)
+                return [" ".join(problem.split()) for problem in found]
+        except (FlatcoatError, OSError) as error:
             return [str(error)]
 
-    def _meta(self, key: str) -> Any:
+    def _names(self) -> set[str]:
+        """The files that the index is made of as of now."""
         with self._reading() as connection:
-            return schema.read_meta(connection, key)
+            return {name for (name,) in connection.execute("SELECT name FROM files")}
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        return self._database.connection
+
+    def _adopt(self, database: Database) -> None:
+        self._database = database
+        self._closing = weakref.finalize(self, database.close)
+        self._snapshots = Snapshots(self.path / schema.SEGMENTS)
+
+    def _follow(self) -> None:
+        """Go over to the index that was put in the place of ours."""
+        if not self._database.was_replaced():
+            return
+        if self._is_writing:
+            # Were it the last to close, the writer's connection would delete the log of the new index.
+            raise FlatcoatError(f"index {self.path} was replaced while it was written: write again")
+        database = Database(self.path)
+        try:
+            if _made_with(database.connection) != (self.contract, self.engine):
+                raise FlatcoatError(
+                    f"index {self.path} was replaced by one that another model or engine made: open it again"
+                )
+        except BaseException:
+            database.close()
+            raise
+        _log.info("index %s was replaced and is read anew", self.path)
+        self._closing()
+        self._adopt(database)
+        self._replacements += 1
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """One read transaction; what SQLite has to say against it comes as a FlatcoatError."""
+        """One read transaction; what SQLite or a malformed row has to say against it is a FlatcoatError."""
         with self._lock:
             try:
-                self._connection.execute("BEGIN")
+                self._follow()
+                connection = self._connection
+                connection.execute("BEGIN")
                 try:
-                    yield self._connection
+                    yield connection
                 finally:
-                    self._connection.execute("ROLLBACK")
-            except sqlite3.Error as error:
-                raise FlatcoatError(f"index {self.path} cannot be read: {error}") from error
+                    connection.execute("ROLLBACK")
+                self._database.require_unmoved()
+            except (OSError, sqlite3.Error) as error:
+                raise FlatcoatError(f"index {self.path} cannot be read: {explained(error)}") from error
+            except UnicodeEncodeError as error:
+                raise FlatcoatError(f"half a surrogate pair is no text: {error.object!r:.80}") from error
+            except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+                raise schema.damaged(f"index {self.path} ({error!s:.80})") from error
+
+
+def _made_with(connection: sqlite3.Connection) -> tuple[dict[str, Any], EngineSettings]:
+    contract = schema.read_meta(connection, "contract")
+    if not isinstance(contract, dict):
+        raise schema.damaged(f"the contract of the index, {contract!r:.40},")
+    return contract, EngineSettings.from_json(schema.read_meta(connection, "engine"))
+
+
+def _passage(row: int, *parts: Any) -> Passage:
+    *texts, first, last, metadata = parts
+    if isinstance(first, int) and isinstance(last, int) and all(isinstance(text, str) for text in texts):
+        id, text, title, section = texts
+        with suppress(TypeError, ValueError, RecursionError):
+            values = json.loads(metadata)
+            if isinstance(values, dict) and all(isinstance(value, Scalar) for value in values.values()):
+                return Passage(id, text, title, (first, last), values, section)
+    raise schema.damaged(f"passage {row} of the index")
 
 
 @contextmanager
@@ -318,7 +417,3 @@ def _writer_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _json(rows: Iterable[int]) -> str:
-    return json.dumps([int(row) for row in rows])

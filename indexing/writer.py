@@ -12,7 +12,8 @@ import numpy as np
 from .. import FlatcoatError
 from . import catalog, compaction, schema, sources
 from .checksums import document_checksum, row_checksum
-from .documents import Document, Metadata, Passage
+from .database import connect_to_write, explained
+from .documents import Document, Metadata, Passage, normalized
 from .engines import EngineSettings
 from .lexical import camel_parts
 from .parallel import pieces
@@ -31,15 +32,13 @@ class Writer:
         self._segments = path / schema.SEGMENTS
         self._snapshots = Snapshots(self._segments)
         self._changed: set[int] = set()  # keys of documents, or of such as are gone by now
+        self._committed: set[str] = set()  # the files of the last commit
         try:
-            self._connection = schema.connect(path / schema.DATABASE)
-            # EXTRA also fsyncs the folder when the journal goes: a commit survives a power cut. Without
-            # cache_spill=OFF a large transaction would shut readers out before its commit.
+            self._connection = connect_to_write(path)
             self._connection.execute("PRAGMA synchronous = EXTRA")
-            self._connection.execute("PRAGMA cache_spill = OFF")
             self._begin()
         except (OSError, sqlite3.Error) as error:
-            raise FlatcoatError(f"index {path} cannot be written: {error}") from error
+            raise FlatcoatError(f"index {path} cannot be written: {explained(error)}") from error
 
     def add(
         self,
@@ -86,7 +85,7 @@ class Writer:
     def remove(self, document_ids: Iterable[str]) -> int:
         """Remove documents; returns how many of them were there."""
         with self._all_or_nothing():
-            return self._delete(document_ids)
+            return self._delete(map(_checked_id, document_ids))
 
     def rename(self, old_id: str, document: Document, hash: str, name: str | None = None) -> None:
         """Give a document another id, title and metadata; its passages keep their vectors.
@@ -186,30 +185,36 @@ class Writer:
             self._connection.execute("DELETE FROM segments WHERE live = 0")
             self._write_checksums()
             if self._connection.total_changes > self._changes_at_begin:
-                schema.write_meta(
-                    self._connection, "generation", schema.read_meta(self._connection, "generation") + 1
-                )
+                generation = schema.read_generation(self._connection)
+                schema.write_meta(self._connection, "generation", generation + 1)
             self._connection.execute("COMMIT")
             self._begin()
         except (OSError, sqlite3.Error) as error:
-            raise FlatcoatError(f"index {self._path}: the commit failed: {error}") from error
+            raise FlatcoatError(f"index {self._path}: the commit failed: {explained(error)}") from error
 
     def close(self) -> None:
-        """Drop what is not committed, and the files it wrote."""
+        """Drop what is not committed, and the files it wrote; what is goes from the log to the database."""
         self._roll_back()
-        # What to keep comes from the database, never from a list of our own: an interrupt that arrives
+        # What to keep comes from the database, never from a list of our own alone: an interrupt that arrives
         # just after a COMMIT must not take the committed files with it.
         self._sweep()
+        self._connection.execute("PRAGMA busy_timeout = 0")  # A stopped reader may need the log.
+        with suppress(sqlite3.Error):  # What stays in the log is as durable there.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
     def _begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
+        self._committed = self._names()
         self._sweep()
         self._changes_at_begin = self._connection.total_changes
         self._changed.clear()
 
+    def _names(self) -> set[str]:
+        return {name for (name,) in self._connection.execute("SELECT name FROM files")}
+
     def _sweep(self) -> None:
-        sweep(self._segments, {name for (name,) in self._connection.execute("SELECT name FROM files")})
+        sweep(self._segments, self._names() | self._committed)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:  # SQLite rolls back by itself where it cannot go on.
@@ -240,17 +245,17 @@ class Writer:
                     f"not text, it holds half a surrogate pair: {error.object!r:.80}"
                 ) from error
             if isinstance(error, OSError | sqlite3.Error):
-                raise FlatcoatError(f"index {self._path} cannot be written: {error}") from error
+                raise FlatcoatError(f"index {self._path} cannot be written: {explained(error)}") from error
             raise
 
     def _require_shape(self, vectors: Vectors) -> None:
         shape = Shape.of(vectors)
-        held = schema.read_meta(self._connection, "shape")
+        held = catalog.shape(self._connection)
         if held is None:
             EngineSettings.from_json(schema.read_meta(self._connection, "engine")).validate_for(shape)
             schema.write_meta(self._connection, "shape", shape)
         else:
-            Shape(*held).require(shape, "passage")
+            held.require(shape, "passage")
 
     def _add_segment(self, passages: Sequence[Passage], stored: Stored, keys: Mapping[str, int]) -> None:
         sizes = np.ones(len(stored), int) if isinstance(stored, np.ndarray) else np.diff(stored.offsets)
@@ -316,6 +321,12 @@ class Writer:
         self._connection.execute(
             "INSERT INTO texts(rowid, title, section, text, parts) VALUES (?, ?, ?, ?, ?)", text
         )
+
+
+def _checked_id(id: object) -> str:
+    if not isinstance(id, str):
+        raise FlatcoatError(f"document ids are texts, {id!r:.60} came: give ids as search names them")
+    return normalized(id)
 
 
 def _by_document(passages: Sequence[Passage]) -> dict[str, Passage]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, cast, get_args
@@ -12,7 +13,7 @@ from .. import FlatcoatError
 from ..indexing.documents import Passage
 from ..indexing.filters import Condition
 from ..indexing.fusion import RRF_CONSTANT, reciprocal_rank_fusion, weighted_fusion
-from ..indexing.store import StaleRow, Store
+from ..indexing.store import StaleRow, State, Store
 from .checks import checked_conditions, checked_k, checked_query, checked_recall, is_number
 from .explain import LateInteraction, explain_bm25, explain_maxsim
 from .folding import fold_duplicates, group_by
@@ -135,7 +136,7 @@ class Searcher:
     def __init__(self, store: Store, encoder: "Callable[[], Encoder]") -> None:
         self._store = store
         self._encoder = encoder
-        self._opened: tuple[int, VectorIndex[int]] | None = None
+        self._opened: tuple[State, VectorIndex[int]] | None = None
         self._rerankers: dict[str, Reranker] = {}
         self._opening = Lock()  # What one thread opens or loads, others wait for: it may be large.
 
@@ -145,12 +146,9 @@ class Searcher:
         vectors = None if question.mode == "bm25" else self._encoder().encode_queries([question.query])
         count = self._bounded(max(5 * question.k, 50))
         while True:
-            generation = self._store.generation
             try:
-                candidates = self._candidates(question, vectors, count)
+                candidates = self._store.of_one_state(partial(self._candidates, question, vectors, count))
             except StaleRow as stale:
-                if self._store.generation != generation:
-                    continue  # A commit came between two reads: look again.
                 raise FlatcoatError(
                     f"index {self._store.path} is damaged: a passage that was found is not stored "
                     "(flatcoat verify says what else is wrong)"
@@ -190,9 +188,9 @@ class Searcher:
 
     def _index(self) -> "VectorIndex[int]":
         with self._opening:
-            generation = self._store.generation
-            if self._opened is None or self._opened[0] != generation:
-                self._opened = generation, self._store.index()
+            state = self._store.state
+            if self._opened is None or self._opened[0] != state:
+                self._opened = state, self._store.index()
             return self._opened[1]
 
     def _reranker(self, wanted: "Reranker | str | Path | None") -> "Reranker | None":

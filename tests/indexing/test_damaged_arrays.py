@@ -6,7 +6,9 @@ import os
 import random
 import resource
 import signal
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -307,7 +309,7 @@ def test_a_codec_from_somebody_else_is_named_when_an_index_opens(tmp_path: Path)
         parts = parts_of(Codec.load(path))
         path.unlink()
         np.savez(path, **CODECS["widened centroids"](parts))
-        with store._connection as connection:
+        with closing(sqlite3.connect(store.path / "index.sqlite")) as connection, connection:
             values = path.stat().st_size, checksum(path), path.name
             connection.execute("UPDATE files SET bytes = ?, sha256 = ? WHERE name = ?", values)
     with (

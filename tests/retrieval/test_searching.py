@@ -1,6 +1,7 @@
 """How a question is answered, against plain twins over the store and the encoder's own scores."""
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -13,9 +14,9 @@ import pytest
 
 from flatcoat import Document, FlatcoatError, Retriever
 from flatcoat.indexing.documents import normalized
-from flatcoat.indexing.filters import parse_condition
+from flatcoat.indexing.filters import Condition, parse_condition
 from flatcoat.indexing.fusion import reciprocal_rank_fusion, weighted_fusion
-from flatcoat.indexing.store import StaleRow, Store
+from flatcoat.indexing.store import Store
 from flatcoat.retrieval.console import show_result
 from flatcoat.retrieval.encoding import Encoder
 from flatcoat.retrieval.load import load_encoder
@@ -302,41 +303,39 @@ def test_results_as_json(retriever: Retriever) -> None:
 
 
 def test_a_commit_between_two_reads_is_looked_at_again(
-    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = retriever.search("cat")
-    passages = Store.passages
-    stale = iter([True, True])
+    retriever = make(tmp_path, encoder, [Document("a", "cat one"), Document("b", "cat two")])
+    bm25, commits = Store.bm25, iter(["a", "b"])
 
-    def read(store: Store, rows: Sequence[int]) -> Any:
-        if next(stale, False):
-            retriever.add([Document("gone", "a cat")])
-            retriever.remove(["gone"])
-            raise StaleRow("gone")
-        return passages(store, rows)
+    def read(store: Store, *arguments: Any) -> Any:
+        """Replace a document after it has been found, before it is read."""
+        found = bm25(store, *arguments)
+        if id := next(commits, None):
+            with Store.open(retriever.store.path) as other:
+                Retriever(other, encoder).add([Document(id, f"cat new {id}")])
+        return found
 
-    monkeypatch.setattr(Store, "passages", read)
-    assert retriever.search("cat") == expected
-    assert next(stale, None) is None
+    monkeypatch.setattr(Store, "bm25", read)
+    assert sorted(result.text for result in retriever.search("cat")) == ["cat new a", "cat new b"]
 
 
-@pytest.mark.parametrize("mode", ["vectors", "bm25", "hybrid"])
-@pytest.mark.parametrize("table", ["texts", "passages"])
-def test_a_row_that_is_lost_ends_a_search(tmp_path: Path, encoder: Encoder, mode: Mode, table: str) -> None:
-    made = make(tmp_path, encoder, make_documents(12))
-    made.close()
-    with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as connection, connection:
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("table", ["texts_content", "passages", "documents"])
+def test_a_lost_row_ends_a_search_with_an_error(
+    tmp_path: Path, encoder: Encoder, table: str, mode: Any
+) -> None:
+    retriever = make(tmp_path, encoder, make_documents(9))
+    with closing(sqlite3.connect(retriever.store.path / "index.sqlite", isolation_level=None)) as connection:
+        (trigger,) = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger'").fetchone()
         connection.execute("DROP TRIGGER passages_delete")
         connection.execute(f"DELETE FROM {table} WHERE rowid = 8")
-    retriever = Retriever.open(tmp_path / "index", encoder)
-    began = monotonic()
-    query = "cat dog river bridge bread yeast sky light n7"
-    if (mode, table) == ("bm25", "texts"):  # What full-text search does not hold, it does not find.
-        assert len(retriever.search(query, 50, mode=mode)) < 12
-    else:
-        with pytest.raises(FlatcoatError, match=r"index .* is damaged: .*flatcoat verify"):
-            retriever.search(query, 50, mode=mode)
-    assert monotonic() - began < 5
+        connection.execute(trigger)
+    for asked in (retriever, Retriever.open(retriever.store.path, encoder)):
+        began = monotonic()
+        with pytest.raises(FlatcoatError, match=r"is damaged: .*verify|malformed"):
+            asked.search(" ".join(WORDS), mode=mode)
+        assert monotonic() - began < 5
 
 
 @pytest.mark.parametrize("query", ["re\u0301sume\u0301", "résumé"])
@@ -456,3 +455,36 @@ def test_bad_questions(retriever: Retriever, options: dict[Any, Any], message: s
 def test_fusions_that_there_are_not(options: dict[str, Any], message: str) -> None:
     with pytest.raises(FlatcoatError, match=message):
         Fusion(**options)
+
+
+def test_an_index_that_is_made_again_is_searched_by_who_has_it_open(
+    tmp_path: Path, encoder: Encoder, make_colbert: MakeFolder
+) -> None:
+    retriever = make(tmp_path, encoder, [Document("old", "cat one")])
+    assert ids(retriever.search("cat")) == ["old"]
+    path = retriever.store.path
+    shutil.rmtree(path)
+    make(tmp_path, encoder, [Document("new", "cat two")])
+    for mode in MODES:
+        assert ids(retriever.search("cat", mode=mode)) == ["new"]
+    retriever.add([Document("more", "cat three")])
+    assert sorted(ids(retriever.search("cat"))) == ["more", "new"]
+    shutil.rmtree(path)
+    Retriever.create(path, encoder, passage_tokens=16).close()
+    for ask in (
+        lambda: retriever.search("cat"),
+        lambda: retriever.add([]),
+        lambda: retriever.remove(["new"]),
+    ):
+        with pytest.raises(FlatcoatError, match="another model or engine made: open it again"):
+            ask()
+    shutil.rmtree(path)
+    with pytest.raises(FlatcoatError, match="is gone"):
+        retriever.search("cat", mode="bm25")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_condition_and_any_k_will_do(retriever: Retriever, mode: Any) -> None:
+    expected = retriever.search("cat", 200, where=["part=1"], mode=mode)
+    for where in ("part=1", Condition("part", "in", [1]), ("part=1", 'part in 1,"2"')):
+        assert retriever.search("cat", 10**19, where=where, mode=mode) == expected  # type: ignore[arg-type]
