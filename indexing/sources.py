@@ -200,6 +200,22 @@ def file_states(connection: sqlite3.Connection, source: int) -> dict[str, FileSt
     return states | {name: FileState(state, skipped=reason) for name, state, reason in skipped}
 
 
+def as_root(root: object) -> Root:
+    """What a user means by ``root``, whether it is there or not; FlatcoatError where it can be nothing."""
+    return root if isinstance(root, str) and is_name(root) else as_path(root)
+
+
+def as_path(path: object) -> Path:
+    """A path that there may be; FlatcoatError where it is none, or no system has such names."""
+    try:
+        path = Path(path)  # type: ignore[arg-type]
+        if b"\0" not in os.fsencode(path):
+            return path
+    except (TypeError, ValueError):
+        pass
+    raise FlatcoatError(f"{str(path)[:80]!a} is no path: the name of a folder or file is needed")
+
+
 def is_name(path: str) -> bool:
     """Whether a root is no file: stdin, or a data set."""
     return path == "-" or path.startswith("datasets:")

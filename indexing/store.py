@@ -87,8 +87,9 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._writing_thread: int | None = None
         self._replacements = 0
-        self._is_writing = False
         self._kept = KeptRows()
         self._adopt(Database(path))
         self.contract, self.engine = _made_with(self._connection)
@@ -96,7 +97,7 @@ class Store:
     @staticmethod
     def create(path: str | Path, contract: dict[str, Any], engine: EngineSettings = AUTO) -> "Store":
         """Make an empty index; FlatcoatError where ``path`` holds anything, or cannot be written."""
-        path = Path(path)
+        path = tables.as_path(path)
         engine.validate()
         try:
             if (path / schema.DATABASE).exists():
@@ -113,7 +114,7 @@ class Store:
     @staticmethod
     def open(path: str | Path) -> "Store":
         """Open an index; FlatcoatError where there is none, or one that another flatcoat wrote."""
-        path = Path(path)
+        path = tables.as_path(path)
         try:
             return Store(path)
         except (OSError, sqlite3.Error) as error:
@@ -134,21 +135,24 @@ class Store:
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        """The one writer of this index, across processes; FlatcoatError at once where there is another.
+        """The one writer of this index, across processes; FlatcoatError at once where another one has it.
 
-        Leaving the block commits. An exception, KeyboardInterrupt included, rolls back to the last commit.
+        Threads that share the store wait for each other. Leaving the block commits. An exception,
+        KeyboardInterrupt included, rolls back to the last commit.
         """
-        with _writer_lock(self.path):
+        if self._writing_thread == threading.get_ident():
+            raise FlatcoatError(f"index {self.path} is being written by this very thread: end that first")
+        with self._turn, _writer_lock(self.path):
             with self._reading():
                 pass  # It may have been replaced.
             writer = Writer(self.path)
-            self._is_writing = True
+            self._writing_thread = threading.get_ident()
             try:
                 yield writer
                 writer.commit()
             finally:
                 writer.close()
-                self._is_writing = False
+                self._writing_thread = None
 
     @property
     def generation(self) -> int:
@@ -215,11 +219,10 @@ class Store:
         with self._reading() as connection:
             return tables.sources(connection)
 
-    def source_at(self, root: tables.Root) -> tables.Source:
+    def source_at(self, root: str | Path) -> tables.Source:
         """The source that was read from ``root``; FlatcoatError where there is none."""
         held = self.sources()
-        root = root if isinstance(root, str) and tables.is_name(root) else Path(root)
-        wanted = tables.canonical(root, self.path)
+        wanted = tables.canonical(tables.as_root(root), self.path)
         for source in held:
             if tables.place(self.path, source) == wanted:
                 return source
@@ -348,7 +351,7 @@ class Store:
         """Go over to the index that was put in the place of ours."""
         if not self._database.was_replaced():
             return
-        if self._is_writing:
+        if self._writing_thread is not None:
             # Were it the last to close, the writer's connection would delete the log of the new index.
             raise FlatcoatError(f"index {self.path} was replaced while it was written: write again")
         database = Database(self.path)

@@ -15,7 +15,7 @@ from ..indexing.documents import Document
 from ..indexing.readers import read_documents, read_file
 from ..indexing.rows import USUAL, is_rows, rows_file
 from ..indexing.seen import SeenIds
-from ..indexing.sources import FileState, Reading, Root, Source, is_name, place
+from ..indexing.sources import FileState, Reading, Root, Source, as_root, place
 from ..indexing.walking import File, file_state, list_files
 from .adding import Adder, Change, Ids, Skip, content_hash, new_or_changed
 
@@ -162,19 +162,15 @@ class Sync:
         self._skip(path, reason)
 
 
-def found(root: str | Path) -> Root:
+def found(root: object) -> Root:
     """What a user means by ``root``; FlatcoatError where there is nothing."""
-    if isinstance(root, str) and is_name(root):
-        return root
+    named = as_root(root)
     try:
-        path = Path(root)
-        exists = path.exists()
-    except (OSError, TypeError, ValueError) as error:
-        reason = getattr(error, "strerror", error)  # An OSError's own words repeat the name.
-        raise FlatcoatError(f"{str(root)[:80]!r} names no folder or file: {reason}") from error
-    if not exists:
-        raise FlatcoatError(f"{path} does not exist: give a folder, a file, rows or a BEIR folder")
-    return path
+        if isinstance(named, str) or named.exists():
+            return named
+    except OSError as error:
+        raise FlatcoatError(f"{str(named)[:80]!a} cannot be read: {error.strerror}") from error
+    raise FlatcoatError(f"{named} does not exist: give a folder, a file, rows or a BEIR folder")
 
 
 def watched_places(store: "Store") -> list[Path]:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -341,6 +342,23 @@ def test_create_wants_a_free_path(store: Store, tmp_path: Path) -> None:
         Store.create(tmp_path / "new", {"model": object()})
     with Store.create(tmp_path / "new", {"model": 1}) as second:
         assert second.contract == {"model": 1}
+
+
+def test_threads_that_share_a_store_write_in_turns(store: Store) -> None:
+    def add(number: int) -> None:
+        for part in range(3):
+            texts = passages(f"{number}-{part}")
+            with store.writer() as writer:
+                writer.add(texts, vectors(texts))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
+    assert store.stats().documents == 24
+    assert store.verify() == []
+    with store.writer(), pytest.raises(FlatcoatError, match="by this very thread"), store.writer():
+        pass
+    add(8)
+    assert store.stats().documents == 27
 
 
 def test_open_wants_an_index(store: Store, tmp_path: Path) -> None:

@@ -483,8 +483,8 @@ def test_an_index_from_elsewhere_is_not_brought_up_to_date_unasked(
 
 
 def test_roots_that_cannot_be_are_refused_in_a_line(empty: Retriever) -> None:
-    for root in ("x" * 5_000, "a\0b", Path("/dev/null/x")):
-        with pytest.raises(FlatcoatError, match=r"^[^\n]*(names no folder|does not exist)[^\n]*$"):
+    for root in ("x" * 5_000, "a\0b", "a\ud800", Path("/dev/null/x"), None, 3):
+        with pytest.raises(FlatcoatError, match=r"^[^\n]*(no path|too long|does not exist)[^\n]*$"):
             empty.add_files(root)
 
 
