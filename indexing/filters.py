@@ -7,7 +7,7 @@ A field or value in double quotes is taken as it stands, a quote in it being wri
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from .. import FlatcoatError
@@ -45,14 +45,16 @@ Conditions: TypeAlias = "str | Condition | Iterable[str | Condition] | None"
 """Those that are all to be met, one alone being as good as a list of one."""
 
 
-def as_conditions(conditions: Conditions) -> list[Condition]:
+def as_conditions(conditions: object) -> list[Condition]:
     """The conditions of any form; FlatcoatError where one cannot be read."""
     if conditions is None:
         return []
     if isinstance(conditions, str | Condition):
         conditions = [conditions]
-    if not isinstance(conditions, Iterable):
-        raise FlatcoatError(f"filter {conditions!r:.60} is no condition: write it as lang=python")
+    if isinstance(conditions, bytes | Mapping) or not isinstance(conditions, Iterable):
+        raise FlatcoatError(
+            f"filter {conditions!r:.60}: in where a list of conditions such as 'lang=python' is wanted"
+        )
     return [one if isinstance(one, Condition) else parse_condition(one) for one in conditions]
 
 
@@ -62,7 +64,9 @@ def parse_condition(text: str) -> Condition:
     The first operator counts. FlatcoatError where the field, an operator or a value for ``in`` is missing.
     """
     known = ", ".join(_OPERATORS)
-    match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        raise FlatcoatError(f"filter {text!r:.60}: in where a text or a Condition is wanted")
+    match = _CONDITION.fullmatch(text)
     if match is None:
         raise FlatcoatError(
             f"filter {text!r:.200} has no operator: write it as lang=python, with one of {known}"

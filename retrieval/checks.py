@@ -1,12 +1,10 @@
 """Checks of what a search is asked. Each raises a FlatcoatError that says what came and what is wanted."""
 
-from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import TypeGuard
 
 from .. import FlatcoatError
 from ..indexing.documents import normalized
-from ..indexing.filters import Condition, parse_condition
 
 
 def checked_query(query: object) -> str:
@@ -39,22 +37,3 @@ def checked_recall(recall: object) -> float | None:
 def is_number(value: object) -> TypeGuard[float]:
     """Of Python or numpy, truth values aside."""
     return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def checked_conditions(where: object) -> tuple[Condition, ...]:
-    """One condition may come without a list."""
-    if where is None:
-        return ()
-    if isinstance(where, str | Condition):
-        where = [where]
-    if isinstance(where, bytes | Mapping) or not isinstance(where, Iterable):
-        raise FlatcoatError(f"where is {where!r:.60}: a list of conditions such as 'lang=python' is wanted")
-    return tuple(map(_condition, where))
-
-
-def _condition(condition: object) -> Condition:
-    if isinstance(condition, str):
-        return parse_condition(condition)
-    if not isinstance(condition, Condition):
-        raise FlatcoatError(f"where holds {condition!r:.60}: text or a Condition is wanted")
-    return condition

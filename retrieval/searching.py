@@ -11,10 +11,10 @@ import numpy as np
 
 from .. import FlatcoatError
 from ..indexing.documents import Passage
-from ..indexing.filters import Condition
+from ..indexing.filters import Condition, as_conditions
 from ..indexing.fusion import RRF_CONSTANT, reciprocal_rank_fusion, weighted_fusion
 from ..indexing.store import StaleRow, State, Store
-from .checks import checked_conditions, checked_k, checked_query, checked_recall, is_number
+from .checks import checked_k, checked_query, checked_recall, is_number
 from .explain import LateInteraction, explain_bm25, explain_maxsim
 from .folding import fold_duplicates, group_by
 from .results import Match, Mode, Result
@@ -89,7 +89,7 @@ class Question:
         for name, checked in (
             ("query", checked_query(self.query)),
             ("k", checked_k(self.k)),
-            ("where", checked_conditions(self.where)),
+            ("where", tuple(as_conditions(self.where))),
             ("recall", checked_recall(self.recall)),
         ):
             object.__setattr__(self, name, checked)

@@ -4,15 +4,11 @@ sentence-transformers and PyLate import what modules.json names, from a local fo
 config.json names as its activation function; transformers imports what auto_map names.
 """
 
-import json
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from .. import FlatcoatError
-
-Find = Callable[[str], Path | None]
-"""A file of the checkpoint by its name, None where it has no such file."""
+from .model_files import Find, read_json
 
 _PACKAGES = ("sentence_transformers", "pylate")
 _MODULES = {"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "Dropout"}
@@ -22,17 +18,16 @@ _CONFIGS = ("config.json", "tokenizer_config.json", "sentence_bert_config.json")
 def require_data_only(find: Find, name: str) -> None:
     """FlatcoatError where loading the checkpoint ``name`` would import more than its library's modules."""
     for file in _CONFIGS:
-        _require("auto_map" not in _said(find, file, name), name, f"{file} has an auto_map")
-    modules = _json(find, "modules.json", name) or []
-    _require(isinstance(modules, list), name, "modules.json is no list")
-    for module in modules:
+        _require("auto_map" not in _said(find, file), name, f"{file} has an auto_map")
+    listed = find("modules.json")
+    for module in [] if listed is None else read_json(listed, list):
         _require(isinstance(module, dict), name, "modules.json holds more than modules")
         kind, path = str(module.get("type")), str(module.get("path"))
         known = kind.partition(".")[0] in _PACKAGES and kind.rpartition(".")[2] in _MODULES
         _require(known, name, f"modules.json names {kind}")
         parts = PurePosixPath(path.replace("\\", "/"))
         _require(not parts.is_absolute() and ".." not in parts.parts, name, f"modules.json names {path}")
-        activation = _said(find, str(parts / "config.json"), name).get("activation_function")
+        activation = _said(find, str(parts / "config.json")).get("activation_function")
         plain = activation is None or str(activation).startswith("torch.nn.modules.activation.")
         plain = plain or activation == "torch.nn.modules.linear.Identity"
         _require(plain, name, f"{parts / 'config.json'} names {activation}")
@@ -46,14 +41,6 @@ def _require(fine: bool, name: str, fault: str) -> None:
         )
 
 
-def _said(find: Find, file: str, name: str) -> dict[str, Any]:
-    values = _json(find, file, name)
-    return values if isinstance(values, dict) else {}
-
-
-def _json(find: Find, file: str, name: str) -> Any:
+def _said(find: Find, file: str) -> dict[str, Any]:
     path = find(file)
-    try:
-        return None if path is None else json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise FlatcoatError(f"{name}: {file} is not JSON: {error}") from None
+    return {} if path is None else read_json(path, dict)
