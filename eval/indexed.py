@@ -102,13 +102,25 @@ def _named(
     store: Store, index: "VectorIndex[int]", queries: Vectors, k: int, recall: float | None
 ) -> list[Hits[str]]:
     """Hits by document id instead of passage row: a document is one passage here."""
-    results = index.search(queries, k, recall=recall)
+    results = _best_and_equals(index, queries, k, recall)
     rows = np.unique([row for hits in results for row in hits.ids])
     names: dict[int, str] = {}
     for start in range(0, len(rows), _ROWS):
         some = rows[start : start + _ROWS]
         names |= zip(some.tolist(), (passage.document_id for passage in store.passages(some)), strict=True)
     return [Hits([names[row] for row in hits.ids], hits.scores) for hits in results]
+
+
+def _best_and_equals(
+    index: "VectorIndex[int]", queries: Vectors, k: int, recall: float | None
+) -> list[Hits[int]]:
+    """The best ``k`` of each query and all that equal the last: trec_eval says which of those count."""
+    depth = k + 1
+    while True:
+        results = index.search(queries, depth, recall=recall)
+        if not any(len(hits.ids) == depth and hits.scores[k - 1] == hits.scores[-1] for hits in results):
+            return results
+        depth *= 2
 
 
 def _missing(documents: Corpus, held: dict[str, str]) -> Iterator[Document]:

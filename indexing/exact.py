@@ -120,9 +120,11 @@ class ExactIndex(Generic[Id]):
                     values_ND = self._values[segments[first]][starts[first:last][here]]
                     yield inner_products(values_ND.astype(np.float32, copy=False), query_UD[0])
             return
+        # In float64, so that a token's product is the same float32 wherever in its passage it stands.
+        query_UD = query_UD.astype(np.float64)
         for segment, start, size in zip(segments.tolist(), starts.tolist(), sizes.tolist(), strict=True):
-            values_TD = self._values[segment][start : start + size].astype(np.float32, copy=False)
-            yield (query_UD @ values_TD.T).max(axis=1).sum(keepdims=True)
+            values_TD = self._values[segment][start : start + size].astype(np.float64)
+            yield (query_UD @ values_TD.T).max(axis=1).sum(keepdims=True).astype(np.float32)
 
     def _margins(self, query_UD: np.ndarray, query_starts: np.ndarray) -> np.ndarray:
         """By how much two of a query's scores may change places when both are computed otherwise [Q].

@@ -60,9 +60,14 @@ def test_an_index_finds_what_exact_search_finds(encoder, engine, dataset, name, 
     found = search(EncoderSystem(encoder, engine, budget_bytes=SMALL), dataset, folder=tmp_path)
     scores = [evaluate(searched.run, dataset.qrels).mean["ndcg@10"] for searched in (exact, found)]
     assert scores[1] == pytest.approx(scores[0], abs=0.05)
+    scored = search(EncoderSystem(encoder), dataset, k=60).run
     for query in dataset.queries:
         assert len(found.run[query]) == 10 and query not in found.run[query]
-        assert len(found.run[query].keys() & exact.run[query].keys()) >= 8
+        tenth = min(
+            exact.run[query].values()
+        )  # Others may equal it: which of them count is a matter of order.
+        right = {document for document, score in scored[query].items() if score >= tenth}
+        assert len(found.run[query].keys() & right) >= 8
 
 
 def test_an_index_needs_no_folder_of_the_users(encoder, engine, dataset):

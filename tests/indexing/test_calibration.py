@@ -14,6 +14,7 @@ from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.engines import EngineSettings
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.plaid import PlaidIndex
+from flatcoat.indexing.schema import write_meta
 from flatcoat.indexing.segments import take
 from flatcoat.indexing.store import Store
 from flatcoat.indexing.types import TokenVectors
@@ -166,7 +167,6 @@ def test_milliseconds_of_older_indexes_still_compare_their_steps(tmp_path: Path)
             writer.compact()
         connection = sqlite3.connect(store.path / "index.sqlite")
         with connection:
-            old = "[[4, 32, 0.5, 0.31], [4, 128, 0.9, 0.5]]"
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'calibration'", [old])
+            write_meta(connection, "calibration", [[4, 32, 0.5, 0.31], [4, 128, 0.9, 0.5]])
         connection.close()
         assert cheapest(store.snapshot().calibration, 0.6) == Step(4, 128, 0.9, 0.5)
