@@ -12,7 +12,7 @@ from .documents import Document
 from .extracted import Unreadable
 from .formats import extract
 from .rows import USUAL, Columns, is_rows, read_dataset, read_rows
-from .walking import MAX_BYTES, File, OnSkip, list_files, log_skip, printable
+from .walking import MAX_BYTES, UNREADABLE, File, OnSkip, list_files, log_skip, printable
 
 STDIN = "-"
 DATASETS = "datasets:"
@@ -63,7 +63,7 @@ def read_file(file: File, max_bytes: int = MAX_BYTES, encoding: str | None = Non
         data = _read_bytes(file.path, max_bytes)
         return _document(file.name, data, encoding)
     except OSError as error:
-        return f"unreadable: {error.strerror}"
+        return f"{UNREADABLE}: {error.strerror}"
     except Unreadable as error:
         return str(error)
 

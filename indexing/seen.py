@@ -23,3 +23,6 @@ class SeenIds:
 
     def __contains__(self, id: str) -> bool:
         return self._connection.execute("SELECT 1 FROM seen WHERE id = ?", [id]).fetchone() is not None
+
+    def __len__(self) -> int:
+        return self._connection.execute("SELECT count(*) FROM seen").fetchone()[0]

@@ -20,6 +20,9 @@ MAX_BYTES = 10_000_000
 MAX_DATA_BYTES = 100_000
 """For formats that machines mostly write: vocabularies and fixtures would drown what people wrote."""
 
+UNREADABLE = "unreadable"
+"""Begins the reason where the system, and not the content, kept a file or folder from being read."""
+
 _MOST_STARS = 12  # the time that a pattern takes may double with each
 
 _DATA = frozenset(".json .jsonl .csv .tsv .xml .svg .lock .po".split())  # noqa: SIM905
@@ -119,7 +122,7 @@ def _inside(folder: _Entry, chosen: _Chosen, root: str, on_skip: OnSkip) -> list
         with os.scandir(folder.path) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        on_skip(printable(folder.name) or ".", f"unreadable: {error.strerror}")
+        on_skip(printable(folder.name) or ".", f"{UNREADABLE}: {error.strerror}")
         return []
     names = {entry.name for entry in entries}
     if _INDEX in names:
@@ -149,7 +152,7 @@ def _reason_to_skip(entry: os.DirEntry[str], name: str, rules: tuple[_Rules, ...
         if entry.is_dir():
             return "a link to a folder"
     except OSError as error:  # in a loop, or behind a closed folder
-        return f"unreadable: {error.strerror}"
+        return f"{UNREADABLE}: {error.strerror}"
     return "" if Path(os.path.realpath(entry.path)).is_relative_to(root) else "a link out of the folder"
 
 
@@ -175,7 +178,7 @@ def _read_rules(folder: _Entry, source: str, on_skip: OnSkip) -> _Rules:
                 raise ValueError(f"over {_MOST_STARS} stars in {wild:.40}")
         spec = GitIgnoreSpec.from_lines(lines)
     except (OSError, ValueError) as error:
-        on_skip(printable(folder.name + source), f"unreadable: {getattr(error, 'strerror', error)}")
+        on_skip(printable(folder.name + source), f"{UNREADABLE}: {getattr(error, 'strerror', error)}")
         spec = GitIgnoreSpec.from_lines([])
     return _Rules(source, folder.name, spec)
 
@@ -187,7 +190,7 @@ def _file(entry: _Entry, chosen: _Chosen, max_bytes: int) -> File | str:
     try:
         status = entry.path.stat()
     except OSError as error:
-        return "not a regular file" if entry.path.is_symlink() else f"unreadable: {error.strerror}"
+        return "not a regular file" if entry.path.is_symlink() else f"{UNREADABLE}: {error.strerror}"
     if not stat.S_ISREG(status.st_mode):  # A pipe or device would be waited for forever.
         return "not a regular file"
     if status.st_size > max_bytes:

@@ -16,7 +16,7 @@ from ..indexing.readers import read_documents, read_file
 from ..indexing.rows import USUAL, is_rows, rows_file
 from ..indexing.seen import SeenIds
 from ..indexing.sources import FileState, Reading, Root, Source, as_root, place
-from ..indexing.walking import File, file_state, list_files
+from ..indexing.walking import UNREADABLE, File, file_state, list_files
 from .adding import Adder, Change, Ids, Skip, content_hash, new_or_changed
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Sync:
         documents = self._row_documents(source, root, seen, errors)
         changes = new_or_changed(documents, self._store, self._adder.added, source)
         self._adder.carry_out(changes, source.key)
+        if root == "-" and self._store.count_of(source.key) and not len(seen):
+            return  # Whatever was to be piped here gave nothing.
         if not errors:  # Or what was not reached would count as gone.
             self._adder.added.removed += self._remove_all_but(seen, source)
             self._writer.finish_source(source, state)
@@ -104,11 +106,22 @@ class Sync:
 
     def _sync_files(self, source: Source, root: Path) -> None:
         states = self._store.file_states(source.key)
-        reading = source.reading
-        listed = list_files(root, reading.include or (), reading.exclude or (), self._leave_out)
+        reading, closed = source.reading, list[str]()
+
+        def leave_out(path: str, reason: str) -> None:
+            self._leave_out(path, reason)
+            if reason.startswith(UNREADABLE):
+                closed.append("" if path == "." else path)
+
+        listed = list_files(root, reading.include or (), reading.exclude or (), leave_out)
         files = {file.name: file for file in listed}
         self._adder.added.found += len(files)
-        gone = {name: state for name, state in states.items() if name not in files}
+        # What cannot be read at the moment is not gone.
+        gone = {
+            name: state
+            for name, state in states.items()
+            if name not in files and not name.startswith(tuple(closed))
+        }
         self._adder.carry_out(self._file_changes(source, states, files, gone), source.key)
         self._adder.added.removed += self._writer.remove_named(source.key, gone)
 
@@ -135,6 +148,8 @@ class Sync:
             came = read_file(file, encoding=encoding)
             if isinstance(came, str):
                 self._skip(name, came)
+                if came.startswith(UNREADABLE) and known is not None and not known.skipped:
+                    continue  # At the moment: what was read of it before stays.
                 yield Change(ids.of(name), name=name, state=FileState(state, skipped=came))
                 continue
             digest, id = _digest(came), ids.of(name)

@@ -341,6 +341,37 @@ def test_a_source_that_is_gone_does_not_block_the_others(
         empty.forget(tmp_path / "notes.md")
 
 
+def test_what_cannot_be_read_at_the_moment_stays(
+    empty: Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.md", "closed/b.md", "closed/in/c.md", "locked.md"):
+        write(tmp_path / "docs" / name, f"text of {name}")
+    empty.add_files(tmp_path / "docs")
+    before = held(empty)
+    write(tmp_path / "docs" / "locked.md", "changed")
+    scandir, opened = os.scandir, Path.open
+
+    def refusing(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    def locked(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "locked.md":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    monkeypatch.setattr(Path, "open", locked)
+    added = empty.add_files()
+    assert (added.removed, added.unchanged) == (0, 1)
+    assert {skip.path for skip in added.skipped} == {"closed/", "locked.md"}
+    assert held(empty) == before
+    monkeypatch.undo()
+    added = empty.add_files()
+    assert (added.removed, added.unchanged, added.documents) == (0, 3, 1)
+
+
 def test_standard_input_is_not_read_again(
     empty: Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,6 +383,9 @@ def test_standard_input_is_not_read_again(
     empty.add_files("-", tmp_path / "docs")
     piped(b"")
     assert empty.add_files().removed == 0
+    assert "piped text" in held(empty).values()
+    with pytest.raises(FlatcoatError, match="nothing to index in -"):
+        empty.add_files("-")
     assert "piped text" in held(empty).values()
     piped(b"another text")
     assert empty.add_files("-").documents == 1
