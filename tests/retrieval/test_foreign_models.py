@@ -216,7 +216,10 @@ def test_what_is_no_model_of_ours_is_refused_and_said(index: Path, name: str) ->
         ("", "neither a folder nor a name|it has no modules.json"),
     ],
 )
-def test_names_that_lead_to_no_model_are_refused(index: Path, name: str, reason: str) -> None:
+def test_names_that_lead_to_no_model_are_refused(
+    index: Path, name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(index.parent)
     name_model(index, name)
     with pytest.raises(FlatcoatError, match=reason) as raised:
         search(index)
