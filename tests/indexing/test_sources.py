@@ -1,5 +1,8 @@
 """Where documents come from: places that move, prefixes, states that go with their documents."""
 
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Document, Passage
 from flatcoat.indexing.sources import FileState, place
 from flatcoat.indexing.store import Store
+from flatcoat.indexing.user_secret import user_secret
 
 VECTORS = np.eye(4, dtype=np.float32)
 
@@ -145,3 +149,49 @@ def test_a_prefix_is_not_one_that_ids_have(store: Store, folders: list[Path]) ->
         writer.add([Passage("docs/a", "a folder below three")], VECTORS[:1], source=three.key)
         (docs,) = writer.enter_sources(folders[:1])
     assert docs.prefix == "docs-2/"
+
+
+@pytest.fixture
+def at_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Moves to the home of another user."""
+
+    def move(home: Path) -> None:
+        monkeypatch.setenv("XDG_STATE_HOME", str(home))
+        user_secret.cache_clear()
+
+    yield move
+    monkeypatch.undo()
+    user_secret.cache_clear()
+
+
+def test_a_source_is_own_to_whom_named_it_for_this_index(
+    store: Store, folders: list[Path], tmp_path: Path, at_home: Callable[[Path], None]
+) -> None:
+    at_home(tmp_path / "mine")
+    with store.writer() as writer:
+        writer.enter_sources(folders[2:])
+    assert [source.is_own for source in store.sources()] == [True]
+    secret = tmp_path / "mine" / "flatcoat" / "secret"
+    assert len(secret.read_bytes()) == 32
+    assert secret.stat().st_mode & 0o77 == 0
+    with Store.create(tmp_path / "other.index", {}) as other:
+        with other.writer() as writer:
+            writer.enter_sources(folders[1:2])
+        connection = sqlite3.connect(store.path / "index.sqlite")
+        seal = connection.execute("SELECT seal FROM sources").fetchone()
+        with closing(sqlite3.connect(other.path / "index.sqlite")) as theirs, theirs:
+            theirs.execute("UPDATE sources SET path = '../three', seal = ?", seal)
+        connection.close()
+        assert [source.is_own for source in other.sources()] == [False]
+    at_home(tmp_path / "of another user")
+    assert [source.is_own for source in store.sources()] == [False]
+
+
+def test_who_can_keep_no_secret_owns_no_source(
+    store: Store, folders: list[Path], tmp_path: Path, at_home: Callable[[Path], None]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    at_home(tmp_path / "file")
+    with store.writer() as writer:
+        writer.enter_sources(folders[2:])
+    assert [source.is_own for source in store.sources()] == [False]
