@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +32,9 @@ from .verify import copy_database, problems
 from .writer import Writer
 
 Read = TypeVar("Read")
+
+_writing: ContextVar[frozenset[int]] = ContextVar("writing", default=frozenset())
+"""The stores that are being written further up among the calls, which to wait for would never end."""
 
 _MOST_TRIES = 100  # of reads that commits come between
 _MOST_HITS = 2**63 - 1
@@ -88,7 +92,7 @@ class Store:
         self.path = path
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._writing_thread: int | None = None
+        self._is_writing = False
         self._replacements = 0
         self._kept = KeptRows()
         self._adopt(Database(path))
@@ -140,19 +144,22 @@ class Store:
         Threads that share the store wait for each other. Leaving the block commits. An exception,
         KeyboardInterrupt included, rolls back to the last commit.
         """
-        if self._writing_thread == threading.get_ident():
-            raise FlatcoatError(f"index {self.path} is being written by this very thread: end that first")
+        writing = _writing.get()
+        if id(self) in writing:
+            raise FlatcoatError(f"index {self.path} is being written by the caller of this: end that first")
         with self._turn, _writer_lock(self.path):
             with self._reading():
                 pass  # It may have been replaced.
             writer = Writer(self.path)
-            self._writing_thread = threading.get_ident()
+            self._is_writing = True
+            _writing.set(writing | {id(self)})
             try:
                 yield writer
                 writer.commit()
             finally:
                 writer.close()
-                self._writing_thread = None
+                self._is_writing = False
+                _writing.set(writing)
 
     @property
     def generation(self) -> int:
@@ -351,7 +358,7 @@ class Store:
         """Go over to the index that was put in the place of ours."""
         if not self._database.was_replaced():
             return
-        if self._writing_thread is not None:
+        if self._is_writing:
             # Were it the last to close, the writer's connection would delete the log of the new index.
             raise FlatcoatError(f"index {self.path} was replaced while it was written: write again")
         database = Database(self.path)

@@ -1,6 +1,7 @@
 """Work that overlaps: an iterator that runs ahead in a thread of its own."""
 
 from collections.abc import Generator, Iterable
+from contextvars import copy_context
 from queue import Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
@@ -44,7 +45,8 @@ def ahead(items: Iterable[T], count: int = 2) -> Generator[T]:
         except BaseException as error:
             put(_Raised(error))
 
-    thread = Thread(target=run, name="flatcoat-ahead", daemon=True)
+    # With what its caller is doing: documents that are added while they are made would wait for themselves.
+    thread = Thread(target=copy_context().run, args=[run], name="flatcoat-ahead", daemon=True)
     thread.start()
     try:
         while (item := queue.get()) is not _END:

@@ -355,7 +355,7 @@ def test_threads_that_share_a_store_write_in_turns(store: Store) -> None:
         list(pool.map(add, range(8)))
     assert store.stats().documents == 24
     assert store.verify() == []
-    with store.writer(), pytest.raises(FlatcoatError, match="by this very thread"), store.writer():
+    with store.writer(), pytest.raises(FlatcoatError, match="by the caller of this"), store.writer():
         pass
     add(8)
     assert store.stats().documents == 27

@@ -318,3 +318,15 @@ def test_nothing_to_add_is_an_error(tmp_path: Path, encoder: Encoder) -> None:
         retriever.add_files(tmp_path / "nothing")
     with pytest.raises(FlatcoatError, match="does not exist"):
         retriever.add_files(tmp_path / "nowhere")
+
+
+def test_documents_that_add_documents_are_refused(filled: Retriever) -> None:
+    def nested() -> Iterator[Document]:
+        yield Document("outer", "added first")
+        filled.add([Document("inner", "added by the documents themselves")])
+
+    with pytest.raises(FlatcoatError, match="is being written by the caller of this"):
+        filled.add(nested())
+    with pytest.raises(FlatcoatError, match="is being written by the caller of this"):
+        filled.add([Document("other", "new")], lambda added: filled.remove(["sky"]) and None)
+    assert filled.add([Document("after", "works again")]).documents == 1
