@@ -205,10 +205,12 @@ class Store:
 
     def document(self, source: int | None, name: str) -> tuple[str, str] | None:
         """Id and content hash of what a source calls so (None: of a document without one, by its id)."""
-        column = "id" if source is None else "name"
-        query = f"SELECT id, hash FROM documents WHERE source IS ? AND {column} = ?"
+        # With "source IS ?" SQLite would use no index: it might ask for NULL, which is in none.
+        asked, values = "id = ? AND source IS NULL", [name]
+        if source is not None:
+            asked, values = "source = ? AND name = ?", [source, name]
         with self._reading() as connection:
-            return connection.execute(query, (source, name)).fetchone()
+            return connection.execute(f"SELECT id, hash FROM documents WHERE {asked}", values).fetchone()
 
     def count_of(self, source: int) -> int:
         """How many documents were read from a source."""

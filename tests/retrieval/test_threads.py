@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from flatcoat import Document, Retriever
 from flatcoat.indexing.types import TokenVectors
@@ -25,6 +26,8 @@ KINDS = ["packed colbert", "packed dense", "pylate packed", "sentence-transforme
 
 @pytest.fixture(autouse=True)
 def _switching_often() -> Iterator[None]:
+    # Sums depend on the number of threads in their last bits: new threads get that of this one.
+    torch.set_num_threads(torch.get_num_threads())
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
