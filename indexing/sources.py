@@ -171,7 +171,7 @@ def enter(
     alone = sum(isinstance(root, Path) for root in {*known, *wanted}) == 1
     found = []
     for root in wanted:
-        source = _known(known, root)
+        source = source_at(known, root)
         if source is None and (moved := _moved(known, root)) is not None:
             source = known[root] = known.pop(moved)._replace(path=_relative(root, index))
         if source is None:
@@ -185,6 +185,15 @@ def enter(
         found.append(source._replace(is_own=True))
         _write(connection, found[-1])
     return found
+
+
+def source_at(known: Mapping[Root, Source], root: Root) -> Source | None:
+    """The source at ``root``, under whatever name: two links may lead to one folder."""
+    if root in known or isinstance(root, str):
+        return known.get(root)
+    real = root.resolve()
+    same = (source for path, source in known.items() if isinstance(path, Path) and path.resolve() == real)
+    return next(same, None)
 
 
 def set_state(connection: sqlite3.Connection, source: Source, state: str) -> None:
@@ -267,15 +276,6 @@ def _without_dots(path: Path) -> Path:
         return Path(*parts)
     last = len(parts) - parts[::-1].index("..")
     return Path(*parts[:last]).resolve().joinpath(*parts[last:])
-
-
-def _known(known: Mapping[Root, Source], root: Root) -> Source | None:
-    """The source at ``root``, under whatever name: two links may lead to one folder."""
-    if root in known or isinstance(root, str):
-        return known.get(root)
-    real = root.resolve()
-    same = (source for path, source in known.items() if isinstance(path, Path) and path.resolve() == real)
-    return next(same, None)
 
 
 def _moved(known: Mapping[Root, Source], root: Root) -> Root | None:

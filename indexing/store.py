@@ -230,13 +230,12 @@ class Store:
 
     def source_at(self, root: str | Path) -> tables.Source:
         """The source that was read from ``root``; FlatcoatError where there is none."""
-        held = self.sources()
-        wanted = tables.canonical(tables.as_root(root), self.path)
-        for source in held:
-            if tables.place(self.path, source) == wanted:
-                return source
-        known = ", ".join(str(tables.place(self.path, source)) for source in held) or "none"
-        raise FlatcoatError(f"{root} is no source of index {self.path}; its sources: {known}")
+        held = {tables.place(self.path, source): source for source in self.sources()}
+        source = tables.source_at(held, tables.canonical(tables.as_root(root), self.path))
+        if source is None:
+            known = ", ".join(map(str, held)) or "none"
+            raise FlatcoatError(f"{root} is no source of index {self.path}; its sources: {known}")
+        return source
 
     def file_states(self, source: int) -> dict[str, tables.FileState]:
         """What the files of a source were when they were read, by name."""

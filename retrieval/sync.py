@@ -75,7 +75,7 @@ class Sync:
         documents = self._row_documents(source, root, seen, errors)
         changes = new_or_changed(documents, self._store, self._adder.added, source)
         self._adder.carry_out(changes, source.key)
-        if root == "-" and self._store.count_of(source.key) and not len(seen):
+        if root == "-" and not len(seen):
             return  # Whatever was to be piped here gave nothing.
         if not errors:  # Or what was not reached would count as gone.
             self._adder.added.removed += self._remove_all_but(seen, source)
@@ -165,7 +165,7 @@ class Sync:
 
     def _count(self, name: str, known: FileState) -> None:
         if known.skipped:
-            self._adder.added.skipped.append(Skip(name, known.skipped))
+            self._skip(name, known.skipped)
         else:
             self._adder.added.unchanged += 1
 

@@ -484,6 +484,8 @@ def test_a_root_that_is_a_link_is_followed_as_a_link(empty: Retriever, tmp_path:
     assert held(empty) == {"a.md": "text of v2"}
     with pytest.raises(FlatcoatError, match="hold the same files"):
         empty.add_files(tmp_path)
+    assert empty.add_files(tmp_path / "v2").unchanged == 1
+    assert empty.forget(tmp_path / "v2") == 1
 
 
 def test_links_above_index_and_root_do_not_keep_them_from_moving(encoder: Counting, tmp_path: Path) -> None:
