@@ -5,7 +5,7 @@ Axes: N sequences, T tokens of all sequences together, D width, C labels.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from .heads import prediction_head
 from .layers import truncated_normal
 from .model import ModernBert
 from .packing import PackedBatch
+from .weightless import weightless
+from .weights import EMBEDDINGS, ENCODER_PREFIX, fill, read_checkpoint, require_layers, save, under_head
 
 
 class Classifier(nn.Module):
@@ -23,6 +25,9 @@ class Classifier(nn.Module):
 
     ``num_labels`` replaces the labels that the config names; without it they are those of ``id2label``.
     """
+
+    architecture: ClassVar[str]
+    """transformers' class for these weights."""
 
     def __init__(self, config: ModernBertConfig, num_labels: int | None = None):
         super().__init__()
@@ -45,15 +50,23 @@ class Classifier(nn.Module):
         masked language model or another classifier); the rest is drawn anew. Raises FlatcoatError where there
         is no such checkpoint, or it has no classifier and ``num_labels`` is not given.
         """
-        from .weights import load_classifier
-
-        return load_classifier(cls, name_or_path, dtype, num_labels)
+        config, state = read_checkpoint(name_or_path)
+        state = under_head(state)
+        if num_labels is None and "classifier.weight" not in state:
+            raise FlatcoatError(
+                f"{name_or_path} has no classifier: give num_labels to start one on its encoder"
+            )
+        if num_labels is not None:
+            config = with_labels(config, num_labels)
+            state = _new_classifier(config, state)
+        require_layers(config, state, name_or_path)
+        with weightless():
+            model = cls(config)
+        return fill(model, state, name_or_path, dtype)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json``, with the labels, and ``model.safetensors`` as transformers reads them."""
-        from .weights import save
-
-        save(self, folder)
+        save(self, folder, config=self.config, architecture=self.architecture)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.classifier(self.drop(self.head(hidden)))
@@ -66,6 +79,8 @@ class SequenceClassifier(Classifier):
     the config's ``classifier_pooling`` chooses "cls" or "mean". One label makes a regression.
     """
 
+    architecture = "ModernBertForSequenceClassification"
+
     def forward(self, batch: PackedBatch) -> Tensor:
         hidden_TD = self.model(batch)
         if self.config.classifier_pooling == "mean":
@@ -75,6 +90,8 @@ class SequenceClassifier(Classifier):
 
 class TokenClassifier(Classifier):
     """One set of logits for each token: ``model(batch)`` returns [T, C] in the order of the batch."""
+
+    architecture = "ModernBertForTokenClassification"
 
     def forward(self, batch: PackedBatch) -> Tensor:
         return self._logits(self.model(batch))
@@ -106,6 +123,20 @@ def with_labels(config: ModernBertConfig, num_labels: int) -> ModernBertConfig:
     extra["id2label"] = {str(label): name for label, name in enumerate(names)}
     extra["label2id"] = {name: label for label, name in enumerate(names)}
     return replace(config, extra=extra)
+
+
+def _new_classifier(config: ModernBertConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The checkpoint's encoder and head, and what a classifier needs beyond them drawn anew."""
+    dtype = state[EMBEDDINGS].dtype if EMBEDDINGS in state else None
+    parts = {"head": prediction_head(config), "classifier": classifier_layer(config)}
+    drawn = {
+        f"{part}.{name}": tensor
+        for part, module in parts.items()
+        for name, tensor in module.to(dtype).state_dict().items()
+    }
+    return drawn | {
+        name: tensor for name, tensor in state.items() if name.startswith((ENCODER_PREFIX, "head."))
+    }
 
 
 def _means(hidden_TD: Tensor, batch: PackedBatch) -> Tensor:

@@ -1,6 +1,7 @@
 """The masked-language-model head on the encoder. Axes: T tokens, D width, V vocabulary."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from .fused import ACTIVATIONS
 from .layers import make_norm, truncated_normal
 from .model import ModernBert
 from .packing import PackedBatch
+from .weightless import weightless
+from .weights import EMBEDDINGS, fill, read_checkpoint, require_layers, save, under_head
 
 
 class PredictionHead(nn.Module):
@@ -46,6 +49,9 @@ class MaskedLanguageModel(nn.Module):
     The decoder has weights of its own where the config's ``tie_word_embeddings`` is False.
     """
 
+    architecture: ClassVar[str] = "ModernBertForMaskedLM"
+    """transformers' class for these weights."""
+
     def __init__(self, config: ModernBertConfig):
         super().__init__()
         self.config = config
@@ -73,12 +79,18 @@ class MaskedLanguageModel(nn.Module):
 
         Raises FlatcoatError where there is no such checkpoint, or it has no such head.
         """
-        from .weights import load_masked_lm
-
-        return load_masked_lm(name_or_path, dtype)
+        config, state = read_checkpoint(name_or_path)
+        state = under_head(state)
+        require_layers(config, state, name_or_path)
+        with weightless():
+            model = MaskedLanguageModel(config)
+        if config.tie_word_embeddings and EMBEDDINGS in state:
+            state["decoder.weight"] = state[EMBEDDINGS]
+        fill(model, state, name_or_path, dtype)
+        if config.tie_word_embeddings:
+            model.decoder.weight = model.model.embeddings.tok_embeddings.weight
+        return model
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` as transformers reads them."""
-        from .weights import save
-
-        save(self, folder)
+        save(self, folder, config=self.config, architecture=self.architecture)

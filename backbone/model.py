@@ -5,7 +5,7 @@ Axes: T tokens of all sequences together, D width.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ from .layers import (
 )
 from .packing import PackedBatch
 from .rotary import Rotary, rotary_table
+from .weightless import weightless
+from .weights import fill, read_checkpoint, require_layers, save, without_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +43,9 @@ class ModernBert(nn.Module):
     ``model(batch)`` returns the hidden states [T, D] of a PackedBatch, in its order.
     With ``gradient_checkpointing`` set, training keeps no activations within layers but computes them again.
     """
+
+    architecture: ClassVar[str] = "ModernBertModel"
+    """transformers' class for these weights."""
 
     def __init__(self, config: ModernBertConfig):
         super().__init__()
@@ -87,17 +92,20 @@ class ModernBert(nn.Module):
     def from_pretrained(name_or_path: str | Path, dtype: torch.dtype | None = None) -> "ModernBert":
         """Load the encoder of a Hugging Face checkpoint: a folder, or a name on the hub.
 
-        Raises FlatcoatError where there is no such checkpoint or its weights do not fit.
+        Weights keep the dtype they were saved in unless ``dtype`` says otherwise; the model comes in
+        evaluation mode, a head's weights are left aside. Raises FlatcoatError where the checkpoint is
+        missing, of another kind, damaged, or lacks weights.
         """
-        from .weights import load_encoder
-
-        return load_encoder(name_or_path, dtype)
+        config, state = read_checkpoint(name_or_path)
+        state = without_head(state)
+        require_layers(config, state, name_or_path)
+        with weightless():
+            model = ModernBert(config)
+        return fill(model, state, name_or_path, dtype)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` as transformers reads them."""
-        from .weights import save
-
-        save(self, folder)
+        save(self, folder, config=self.config, architecture=self.architecture)
 
 
 def _rotary_tables(

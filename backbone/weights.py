@@ -9,91 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from .. import FlatcoatError
-from .classification import Classifier, SequenceClassifier, TokenClassifier, classifier_layer, with_labels
 from .config import ModernBertConfig
-from .heads import MaskedLanguageModel, prediction_head
-from .model import ModernBert
-from .weightless import weightless
 
 Model = TypeVar("Model", bound=nn.Module)
-ClassifierKind = TypeVar("ClassifierKind", bound=Classifier)
-Savable = ModernBert | MaskedLanguageModel | Classifier
-_PREFIX = "model."
+ENCODER_PREFIX = "model."
+EMBEDDINGS = "model.embeddings.tok_embeddings.weight"
 _HEAD = re.compile(r"^(head|decoder|classifier)\.")
-_EMBEDDINGS = "model.embeddings.tok_embeddings.weight"
-_ARCHITECTURES: dict[type[nn.Module], str] = {
-    ModernBert: "ModernBertModel",
-    MaskedLanguageModel: "ModernBertForMaskedLM",
-    SequenceClassifier: "ModernBertForSequenceClassification",
-    TokenClassifier: "ModernBertForTokenClassification",
-}
 
 
-def load_encoder(name_or_path: str | Path, dtype: torch.dtype | None = None) -> ModernBert:
-    """The encoder of a checkpoint; a head's weights are left aside.
-
-    Weights keep the dtype they were saved in unless ``dtype`` says otherwise; the model comes in evaluation
-    mode. Raises FlatcoatError where the checkpoint is missing, of another kind, damaged, or lacks weights.
-    """
-    config, state = read_checkpoint(name_or_path)
-    encoder = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items() if not _HEAD.match(name)}
-    _require_layers(config, encoder, name_or_path)
-    with weightless():
-        model = ModernBert(config)
-    return _fill(model, encoder, name_or_path, dtype)
-
-
-def load_masked_lm(name_or_path: str | Path, dtype: torch.dtype | None = None) -> MaskedLanguageModel:
-    """A checkpoint with its masked-language-model head. Raises as ``load_encoder`` does."""
-    config, state = read_checkpoint(name_or_path)
-    state = _prefixed(state)
-    _require_layers(config, state, name_or_path)
-    with weightless():
-        model = MaskedLanguageModel(config)
-    if config.tie_word_embeddings and _EMBEDDINGS in state:
-        state["decoder.weight"] = state[_EMBEDDINGS]
-    model = _fill(model, state, name_or_path, dtype)
-    if config.tie_word_embeddings:
-        model.decoder.weight = model.model.embeddings.tok_embeddings.weight
-    return model
-
-
-def load_classifier(
-    kind: type[ClassifierKind],
-    name_or_path: str | Path,
-    dtype: torch.dtype | None = None,
-    num_labels: int | None = None,
-) -> ClassifierKind:
-    """A classifier as it was saved, or with ``num_labels`` a new one on a checkpoint.
-
-    Raises as ``load_encoder`` does, and where there is no classifier and ``num_labels`` is not given.
-    """
-    config, state = read_checkpoint(name_or_path)
-    state = _prefixed(state)
-    if num_labels is None and "classifier.weight" not in state:
-        raise FlatcoatError(f"{name_or_path} has no classifier: give num_labels to start one on its encoder")
-    if num_labels is not None:
-        config = with_labels(config, num_labels)
-        state = _new_classifier(config, state)
-    _require_layers(config, state, name_or_path)
-    with weightless():
-        model = kind(config)
-    return _fill(model, state, name_or_path, dtype)
-
-
-def save(model: Savable, folder: str | Path) -> None:
-    """Write what transformers loads as the class of the same task; a tied decoder is left out."""
+def save(model: nn.Module, folder: str | Path, *, config: ModernBertConfig, architecture: str) -> None:
+    """Write what transformers loads as its class ``architecture``; a tied decoder is left out."""
     from safetensors.torch import save_file
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tied = model.config.tie_word_embeddings
     state = {
         name: tensor.contiguous()
         for name, tensor in model.state_dict().items()
-        if not (tied and name == "decoder.weight")
+        if not (config.tie_word_embeddings and name == "decoder.weight")
     }
-    (folder / "config.json").write_text(json.dumps(_hf_values(model), indent=2, sort_keys=True) + "\n")
+    values = _hf_values(config, architecture, next(model.parameters()).dtype)
+    (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -159,45 +95,42 @@ def _folder(name_or_path: str | Path) -> Path:
         raise FlatcoatError(f"{name_or_path} is neither a folder nor a model on the hub: {reason}") from None
 
 
-def _prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def under_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Encoder weights under the names that they have beneath a head."""
     return {
-        name if name.startswith(_PREFIX) or _HEAD.match(name) else _PREFIX + name: tensor
+        name if name.startswith(ENCODER_PREFIX) or _HEAD.match(name) else ENCODER_PREFIX + name: tensor
         for name, tensor in state.items()
     }
 
 
-def _new_classifier(config: ModernBertConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The checkpoint's encoder and head, and what a classifier needs beyond them drawn anew."""
-    dtype = state[_EMBEDDINGS].dtype if _EMBEDDINGS in state else None
-    parts = {"head": prediction_head(config), "classifier": classifier_layer(config)}
-    drawn = {
-        f"{part}.{name}": tensor
-        for part, module in parts.items()
-        for name, tensor in module.to(dtype).state_dict().items()
+def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's weights alone, under the names that they have without a head."""
+    return {
+        name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in state.items() if not _HEAD.match(name)
     }
-    return drawn | {name: tensor for name, tensor in state.items() if name.startswith((_PREFIX, "head."))}
 
 
-def _hf_values(model: Savable) -> dict[str, Any]:
-    values = model.config.to_hf()
+def _hf_values(config: ModernBertConfig, architecture: str, dtype: torch.dtype) -> dict[str, Any]:
+    values = config.to_hf()
     # The older name of dtype: what it said was true of the checkpoint that was loaded.
     values.pop("torch_dtype", None)
-    return values | {
-        "architectures": [next(name for kind, name in _ARCHITECTURES.items() if isinstance(model, kind))],
-        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-    }
+    return values | {"architectures": [architecture], "dtype": str(dtype).removeprefix("torch.")}
 
 
-def _require_layers(config: ModernBertConfig, state: dict[str, Tensor], name: str | Path) -> None:
-    """Before they are built: a config may say any number."""
+def require_layers(config: ModernBertConfig, state: dict[str, Tensor], name: str | Path) -> None:
+    """Raise FlatcoatError, before layers are built, where a config asks for more than there can be."""
     if config.num_hidden_layers > len(state):
         raise FlatcoatError(
             f"{name}: its config asks for {config.num_hidden_layers} layers, and it has {len(state)} weights"
         )
 
 
-def _fill(model: Model, state: dict[str, Tensor], name: str | Path, dtype: torch.dtype | None) -> Model:
+def fill(model: Model, state: dict[str, Tensor], name: str | Path, dtype: torch.dtype | None) -> Model:
+    """Give a model without data the weights of the checkpoint ``name``, and evaluation mode.
+
+    Weights keep the dtype they were saved in unless ``dtype`` says otherwise. Raises FlatcoatError where
+    weights are missing or of another shape.
+    """
     expected = model.state_dict()
     missing = sorted(set(expected) - set(state))
     if missing:

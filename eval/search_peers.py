@@ -20,7 +20,8 @@ from ..indexing.exact import ExactIndex
 from ..indexing.parallel import pieces
 from ..indexing.plaid import PlaidIndex
 from ..indexing.residual import Codec, sample_size
-from ..indexing.segments import MOST_PASSAGES, Snapshot, open_segment, write_segment
+from ..indexing.segments import MOST_PASSAGES, open_segment, write_segment
+from ..indexing.snapshot import Snapshot
 from ..indexing.types import TokenVectors
 
 EXACT = "exact"
@@ -105,7 +106,9 @@ def _write(vectors: TokenVectors, folder: Path, codec: Codec | None = None) -> N
     for number, here in enumerate(pieces(len(vectors), MOST_PASSAGES)):
         bounds = vectors.offsets[here.start : here.stop + 1]
         block = TokenVectors(vectors.values_TD[bounds[0] : bounds[-1]], bounds - bounds[0])
-        write_segment(folder, number, codec.encode(block) if codec else block, codec)
+        write_segment(
+            folder, number, codec.encode(block) if codec else block, lists_of=codec and codec.inverted_lists
+        )
 
 
 def _read(folder: Path, codec: Codec | None = None) -> Snapshot:

@@ -23,7 +23,8 @@ from .catalog import SegmentRecord
 from .engines import EngineSettings
 from .rewriting import Rewriter
 from .schema import read_meta, write_meta
-from .segments import MOST_PASSAGES, Snapshot, Stored, release
+from .segments import MOST_PASSAGES, Stored, release
+from .snapshot import Snapshot
 from .snapshots import Snapshots
 from .types import TokenVectors
 

@@ -7,7 +7,7 @@ import numpy as np
 from .. import FlatcoatError
 from .exact import ExactIndex
 from .parallel import pieces
-from .segments import Snapshot
+from .snapshot import Snapshot
 from .types import Hits
 
 _BLOCK = 1 << 24  # numbers fetched at once: 64 MiB

@@ -7,7 +7,7 @@ from .. import FlatcoatError
 from .faiss_settings import FaissSettings, Metric, load_faiss
 
 if TYPE_CHECKING:
-    from .segments import Snapshot
+    from .snapshot import Snapshot
     from .types import Shape, VectorIndex
 
 Name = Literal["auto", "exact", "plaid", "faiss"]

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import FlatcoatError
 from .parallel import pieces
-from .segments import Snapshot
+from .snapshot import Snapshot
 from .types import Hits, Id, Shape, TokenVectors, Vectors, require_finite, require_queries, values_of
 
 _BLOCK = 1 << 24  # numbers in a block of scores, or of passage vectors in float32: 64 MiB

@@ -24,7 +24,7 @@ from .dense_rows import DenseRows
 from .faiss_settings import FaissSettings, load_faiss, reason
 
 if TYPE_CHECKING:
-    from .segments import Snapshot
+    from .snapshot import Snapshot
 
 _END = struct.Struct("<8sQ")
 _MAGIC = b"flatcoat"

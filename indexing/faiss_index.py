@@ -21,7 +21,7 @@ from .faiss_file import build_faiss, read_faiss
 from .faiss_search import FaissSearch, Selection
 from .faiss_settings import FaissSettings
 from .parallel import pieces
-from .segments import Snapshot
+from .snapshot import Snapshot
 from .types import Hits, Id, Shape, Vectors, require_count, require_finite, require_queries
 
 _FEW = 2_000  # vectors that are scored exactly in about the time of any other search

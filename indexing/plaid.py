@@ -16,16 +16,27 @@ from typing import Generic, NamedTuple
 import numpy as np
 
 from .. import FlatcoatError
-from .calibration import CALIBRATED_K, THOROUGH, Work, cheapest
 from .inverted_lists import inverted_lists
+from .operating_points import CALIBRATED_K, THOROUGH, Work, cheapest
 from .parallel import cores, pieces, spread
 from .plaid_kernels import interact, list_scores, residual_scores
 from .plaid_parts import Part, Spread, best, in_turn, parts_of, score_each
 from .plaid_query import QueryScorer, ScoredQuery
-from .residual import Codec, CodedTokens, sample_size
+from .residual import Codec, sample_size
 from .sampling import content_keys
-from .segments import LISTS_FROM_TOKENS, MOST_PASSAGES, CodedSegment, Snapshot
-from .types import Hits, Id, Shape, TokenVectors, Vectors, require_count, require_finite, require_queries
+from .segments import LISTS_FROM_TOKENS, MOST_PASSAGES, CodedSegment
+from .snapshot import Snapshot
+from .types import (
+    CodedTokens,
+    Hits,
+    Id,
+    Shape,
+    TokenVectors,
+    Vectors,
+    require_count,
+    require_finite,
+    require_queries,
+)
 
 N_PROBE = 16
 """Centroids of each query token whose lists are read."""

@@ -9,7 +9,8 @@ from .. import FlatcoatError
 from .array_checks import damaged, require_array, require_below, require_offsets
 from .parallel import cores, pieces
 from .residual import Codec
-from .segments import CodedSegment, Snapshot
+from .segments import CodedSegment
+from .snapshot import Snapshot
 
 Spread = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
 """``parallel.spread``, or ``in_turn`` where the caller is one of many."""

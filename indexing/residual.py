@@ -20,10 +20,11 @@ import numpy as np
 from .. import FlatcoatError
 from .array_checks import damaged, require_array, require_below, require_offsets
 from .byte_products import Columns, as_rows, nearest
+from .inverted_lists import inverted_lists
 from .kmeans import POINTS_EACH, kmeans
 from .parallel import pieces, spread
 from .residual_kernels import decode, encode
-from .types import TokenVectors
+from .types import CodedTokens, TokenVectors
 
 BITS = (1, 2, 4)
 MOST_CENTROIDS = 1 << 16
@@ -35,24 +36,6 @@ _SMALLEST = 1e-6
 _SCALES = 4.0  # natural logarithm of the largest over the smallest scale
 _LARGEST, _LARGEST_LOGARITHM = 65_504.0, 40.0  # of float16, and of scales that float32 can multiply
 _NORMS = 0.1  # how far logarithms of norms go from 0 at least
-
-
-@dataclass(frozen=True)
-class CodedTokens:
-    """The token vectors of N texts as a codec wrote them, end to end.
-
-    ``codes_T`` uint16, centroids; ``residuals_TB`` uint8, packed codes, the first in the lowest bits;
-    ``scales_T2`` uint8, places of scale and norm in ``Codec.scales``; ``offsets`` int64 [N + 1], as in
-    TokenVectors.
-    """
-
-    codes_T: np.ndarray
-    residuals_TB: np.ndarray
-    scales_T2: np.ndarray
-    offsets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
 
 
 def centroid_count(tokens: int) -> int:
@@ -158,6 +141,10 @@ class Codec:
         require_array("offsets", coded.offsets, np.int64, (None,))
         require_offsets("offsets", coded.offsets, tokens)
         require_below("codes", coded.codes_T, len(self.centroids_KP))
+
+    def inverted_lists(self, codes_T: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The passages that have a token at each centroid, and where each list ends: ``inverted_lists``."""
+        return inverted_lists(codes_T, offsets, len(self.centroids_KP))
 
     def decode(self, coded: CodedTokens) -> TokenVectors:
         """What the bytes keep of the vectors (float32); FlatcoatError where another codec wrote them."""

@@ -112,7 +112,9 @@ class Rewriter:
         number = catalog.new_segment(self._connection, rows, vectors)
         blocks = (change(block) for live in lives for block in self._blocks(live))
         token_offsets = None if self._shape.kind == "dense" else offsets
-        files = write_blocks(self._folder, number, blocks, vectors, token_offsets, codec)
+        files = write_blocks(
+            self._folder, number, blocks, vectors, token_offsets, codec and codec.inverted_lists
+        )
         catalog.enter_files(self._connection, number, files)
         moved = ((number, row) for row in rows.tolist())
         self._connection.executemany("UPDATE passages SET segment = ? WHERE row = ?", moved)

@@ -10,10 +10,10 @@ A segment holds vectors as they came, in float16 (half the disk and page cache o
 import mmap
 import re
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,11 +21,7 @@ from .. import FlatcoatError
 from .array_checks import require_array, require_offsets
 from .array_files import ArrayFile, WrittenFile, open_array, sync_folder, write_array
 from .schema import damaged
-from .types import TokenVectors, Vectors
-
-if TYPE_CHECKING:
-    from .calibration import Step
-    from .residual import Codec, CodedTokens
+from .types import CodedTokens, TokenVectors, Vectors
 
 MOST_PASSAGES = 1 << 16
 """Of a segment: its inverted lists name a passage in two bytes."""
@@ -42,7 +38,7 @@ _MAP_FROM_BYTES = 1 << 20  # a mapping holds a file descriptor: many small segme
 class CodedSegment:
     """Coded token vectors; large ones have inverted lists, as ``inverted_lists`` makes them."""
 
-    tokens: "CodedTokens"
+    tokens: CodedTokens
     lists: np.ndarray | None = None
     list_offsets: np.ndarray | None = None
 
@@ -51,38 +47,10 @@ class CodedSegment:
 
 
 Segment: TypeAlias = Vectors | CodedSegment
-Stored: TypeAlias = "np.ndarray | TokenVectors | CodedTokens"
-"""What goes into a segment: float16 vectors, dense or one a token, or coded ones."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The live passages of one moment, ordered by segment and position.
-
-    Passage ``i`` is row ``rows[i]`` of the store; its vectors stand at ``positions[i]`` of
-    ``segments[segment_of[i]]`` (all three int64 [N]). Where ``codec`` is not None it coded every segment.
-    ``faiss`` is the file that covers most of the vectors, if there is one; it may go with a later commit.
-    """
-
-    segments: tuple[Segment, ...]
-    rows: np.ndarray
-    segment_of: np.ndarray
-    positions: np.ndarray
-    generation: int = 0
-    codec: "Codec | None" = None
-    faiss: Path | None = None
-    calibration: "tuple[Step, ...]" = ()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def vectors(self) -> tuple[Vectors, ...]:
-        """The segments as vectors; FlatcoatError where they are coded."""
-        vectors = tuple(segment for segment in self.segments if not isinstance(segment, CodedSegment))
-        if len(vectors) < len(self.segments):
-            raise FlatcoatError("the vectors of this index are coded: search it with PlaidIndex")
-        return vectors
+Stored: TypeAlias = np.ndarray | TokenVectors | CodedTokens
+"""What goes into a segment: float16 vectors, dense or one per token, or coded ones."""
+ListBuilder: TypeAlias = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""``Codec.inverted_lists``: codes and offsets of a segment's tokens to its inverted lists and their ends."""
 
 
 def as_stored(vectors: Vectors) -> Vectors:
@@ -112,12 +80,15 @@ def take(stored: Stored, positions: np.ndarray) -> Stored:
 
 
 def write_segment(
-    folder: Path, number: int, stored: Stored, codec: "Codec | None" = None
+    folder: Path, number: int, stored: Stored, *, lists_of: ListBuilder | None = None
 ) -> list[WrittenFile]:
-    """Write and fsync the files of a new segment; they count once the database names them."""
+    """Write and fsync the files of a new segment; they count once the database names them.
+
+    A large segment of coded vectors gets the inverted lists that ``lists_of`` makes.
+    """
     if isinstance(stored, np.ndarray):
         return write_blocks(folder, number, [stored], len(stored))
-    return write_blocks(folder, number, [stored], int(stored.offsets[-1]), stored.offsets, codec)
+    return write_blocks(folder, number, [stored], int(stored.offsets[-1]), stored.offsets, lists_of)
 
 
 def write_blocks(
@@ -126,11 +97,11 @@ def write_blocks(
     blocks: Iterable[Stored],
     vectors: int,
     offsets: np.ndarray | None = None,
-    codec: "Codec | None" = None,
+    lists_of: ListBuilder | None = None,
 ) -> list[WrittenFile]:
     """``write_segment`` of what comes in blocks (one at least), ``vectors`` of them altogether.
 
-    ``offsets`` are those of all token vectors together, ``codec`` is what coded them.
+    ``offsets`` are those of all token vectors together; ``lists_of`` is as in ``write_segment``.
     """
     open_files: dict[str, ArrayFile] = {}
     try:
@@ -146,8 +117,8 @@ def write_blocks(
             file.abandon()
     if offsets is not None:
         written.append(write_array(_path(folder, number, "offsets"), offsets))
-        if codec and vectors >= LISTS_FROM_TOKENS:
-            written += _write_lists(folder, number, offsets, len(codec.centroids_KP))
+        if lists_of and vectors >= LISTS_FROM_TOKENS:
+            written += _write_lists(folder, number, offsets, lists_of)
     sync_folder(folder)
     return written
 
@@ -164,11 +135,9 @@ def _parts(stored: Stored) -> dict[str, np.ndarray]:
     return {"codes": stored.codes_T, "residuals": stored.residuals_TB, "scales": stored.scales_T2}
 
 
-def _write_lists(folder: Path, number: int, offsets: np.ndarray, centroids: int) -> list[WrittenFile]:
-    from .inverted_lists import inverted_lists
-
+def _write_lists(folder: Path, number: int, offsets: np.ndarray, lists_of: ListBuilder) -> list[WrittenFile]:
     codes_T = np.load(_path(folder, number, "codes"))
-    lists, list_offsets = inverted_lists(codes_T, offsets, centroids)
+    lists, list_offsets = lists_of(codes_T, offsets)
     return [
         write_array(_path(folder, number, "lists"), lists),
         write_array(_path(folder, number, "list_offsets"), list_offsets),
@@ -210,8 +179,6 @@ def _together(arrays: dict[str, np.ndarray]) -> Segment:
         if "offsets" not in arrays:
             return arrays["values"]
         return TokenVectors(arrays["values"], np.array(arrays["offsets"]))
-    from .residual import CodedTokens
-
     tokens = CodedTokens(*(arrays[part] for part in ("codes", "residuals", "scales", "offsets")))
     count = len(tokens.codes_T)
     require_offsets("offsets", tokens.offsets, count)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import catalog
-from .calibration import Step
+from .operating_points import Step
 from .schema import damaged, read_generation, read_meta
-from .segments import Segment, Snapshot, require_file
+from .segments import Segment, require_file
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from .residual import Codec

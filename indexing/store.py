@@ -25,7 +25,7 @@ from .documents import Passage, Scalar
 from .engines import AUTO, EngineSettings, open_index
 from .filters import Conditions, where
 from .lexical import query_terms
-from .segments import Snapshot
+from .snapshot import Snapshot
 from .snapshots import Snapshots
 from .types import Hits, VectorIndex
 from .verify import copy_database, problems

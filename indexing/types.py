@@ -1,6 +1,6 @@
 """Arrays that travel between encoders, indexes and metrics.
 
-Axes: N texts, T tokens of all texts together, D width.
+Axes: N texts, T tokens of all texts together, D width, B bytes of packed codes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -71,6 +71,24 @@ class TokenVectors:
         if not len(matrices):
             return TokenVectors(np.zeros((0, width or 0), dtype=np.float32), offsets)
         return TokenVectors(np.concatenate(list(matrices)), offsets)
+
+
+@dataclass(frozen=True)
+class CodedTokens:
+    """The token vectors of N texts as a codec wrote them, end to end.
+
+    ``codes_T`` uint16, centroids; ``residuals_TB`` uint8, packed codes, the first in the lowest bits;
+    ``scales_T2`` uint8, places of scale and norm in ``Codec.scales``; ``offsets`` int64 [N + 1], as in
+    TokenVectors.
+    """
+
+    codes_T: np.ndarray
+    residuals_TB: np.ndarray
+    scales_T2: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
 
 Vectors: TypeAlias = np.ndarray | TokenVectors

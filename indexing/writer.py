@@ -263,7 +263,7 @@ class Writer:
         segment = catalog.new_segment(self._connection, rows, int(sizes.sum()))
         codec = self._snapshots.codec(self._connection)
         coded = codec.encode(stored) if codec and isinstance(stored, TokenVectors) else stored
-        files = write_segment(self._segments, segment, coded, codec)
+        files = write_segment(self._segments, segment, coded, lists_of=codec and codec.inverted_lists)
         catalog.enter_files(self._connection, segment, files)
         for row, passage, size in zip(rows.tolist(), passages, sizes.tolist(), strict=True):
             self._insert_passage(passage, (row, keys[passage.document_id], segment, size))

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from .. import FlatcoatError
-from ..retrieval.sources import Positive, SomeName, SomePath, Source
+from ..retrieval.source import Positive, SomeName, SomePath, Source
 from .yaml_values import parse_yaml, read_yaml, require_sane, shown
 
 _LONGEST_NAME = 200

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from .. import FlatcoatError
 from ..backbone.model import ModernBert
 from ..backbone.weightless import weightless
-from ..backbone.weights import load_encoder
 from .model_files import Find, read_json
 from .tokenization import FastTokenizer
 
@@ -177,7 +176,9 @@ class _Backbone(nn.Module):
         _require(dtype in (None, "float32"), f"its weights are {dtype!r:.20}, not float32")
         weights = _present(find, "model.safetensors")
         _require(_fits(weights), "its weights are larger than this machine's memory")
-        self.auto_model: ModernBert = load_encoder(weights.parent, torch.float32 if dtype else None)
+        self.auto_model: ModernBert = ModernBert.from_pretrained(
+            weights.parent, torch.float32 if dtype else None
+        )
 
 
 class _Dense(nn.Module):

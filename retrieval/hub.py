@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from .. import FlatcoatError
 from .examples import Row, listed
+from .source import Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from .sources import Source
-
 _BATCH = 1_000
 
 
-def hub_rows(source: "Source", root: Path, folder: Path) -> Iterator[Row]:
+def hub_rows(source: Source, root: Path, folder: Path) -> Iterator[Row]:
     """The rows of a hub source, texts in the place of ids; a copy below ``root`` is unpacked in ``folder``.
 
     Raises FlatcoatError where the data set cannot be read, with the folder below ``root`` that a copy is
@@ -87,13 +86,13 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, str) and value.startswith("["))
 
 
-def _only_split(source: "Source", copy: Path, folder: Path, subset: str) -> "Dataset":
+def _only_split(source: Source, copy: Path, folder: Path, subset: str) -> "Dataset":
     """A subset of texts, whose split is the only one, or that of the rows."""
     splits = _load(source, copy, folder, subset, None)
     return splits[source.split if source.split in splits else next(iter(splits))]
 
 
-def _load(source: "Source", copy: Path, folder: Path, subset: str | None, split: str | None) -> Any:
+def _load(source: Source, copy: Path, folder: Path, subset: str | None, split: str | None) -> Any:
     import datasets
     from datasets.exceptions import DatasetsError
 

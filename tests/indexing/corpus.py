@@ -3,7 +3,8 @@
 import numpy as np
 
 from flatcoat.indexing.documents import Passage
-from flatcoat.indexing.segments import CodedSegment, Snapshot
+from flatcoat.indexing.segments import CodedSegment
+from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store import Store
 from flatcoat.indexing.types import TokenVectors
 

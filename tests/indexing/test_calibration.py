@@ -9,10 +9,10 @@ import pytest
 
 from flatcoat import FlatcoatError
 from flatcoat.indexing import calibration, parallel, plaid
-from flatcoat.indexing.calibration import Step, Work, cheapest
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.engines import EngineSettings
 from flatcoat.indexing.exact import ExactIndex
+from flatcoat.indexing.operating_points import Step, Work, cheapest
 from flatcoat.indexing.plaid import PlaidIndex
 from flatcoat.indexing.schema import write_meta
 from flatcoat.indexing.segments import take

@@ -27,10 +27,11 @@ from flatcoat.indexing.faiss_index import FaissIndex
 from flatcoat.indexing.faiss_settings import FaissSettings
 from flatcoat.indexing.plaid import PlaidIndex
 from flatcoat.indexing.plaid_parts import require_valid
-from flatcoat.indexing.residual import Codec, CodedTokens
-from flatcoat.indexing.segments import CodedSegment, Snapshot
+from flatcoat.indexing.residual import Codec
+from flatcoat.indexing.segments import CodedSegment
+from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store import Store
-from flatcoat.indexing.types import TokenVectors
+from flatcoat.indexing.types import CodedTokens, TokenVectors
 
 WIDTH, COUNT = 32, 300
 PARTS = ("codes", "residuals", "scales", "offsets", "lists", "list_offsets")

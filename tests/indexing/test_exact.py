@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flatcoat import FlatcoatError
 from flatcoat.indexing import exact
 from flatcoat.indexing.exact import ExactIndex
-from flatcoat.indexing.segments import Snapshot
+from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.types import TokenVectors, Vectors
 
 

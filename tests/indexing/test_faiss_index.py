@@ -17,7 +17,7 @@ from flatcoat.indexing.faiss_file import write_faiss
 from flatcoat.indexing.faiss_index import FaissIndex
 from flatcoat.indexing.faiss_search import FaissSearch
 from flatcoat.indexing.faiss_settings import FaissSettings
-from flatcoat.indexing.segments import Snapshot
+from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store import Store
 from flatcoat.indexing.types import Hits, Vectors
 

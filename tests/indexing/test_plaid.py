@@ -12,9 +12,8 @@ from flatcoat import FlatcoatError
 from flatcoat.indexing import plaid
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.plaid import PlaidIndex
-from flatcoat.indexing.residual import CodedTokens
 from flatcoat.indexing.segments import CodedSegment
-from flatcoat.indexing.types import Hits, TokenVectors
+from flatcoat.indexing.types import CodedTokens, Hits, TokenVectors
 
 PASSAGES = 700
 

@@ -12,7 +12,7 @@ from flatcoat import FlatcoatError
 from flatcoat.indexing import segments
 from flatcoat.indexing.array_files import WrittenFile
 from flatcoat.indexing.inverted_lists import inverted_lists
-from flatcoat.indexing.residual import Codec, CodedTokens
+from flatcoat.indexing.residual import Codec
 from flatcoat.indexing.segments import (
     CodedSegment,
     as_stored,
@@ -22,7 +22,7 @@ from flatcoat.indexing.segments import (
     write_blocks,
     write_segment,
 )
-from flatcoat.indexing.types import TokenVectors
+from flatcoat.indexing.types import CodedTokens, TokenVectors
 
 SIZES = [3, 0, 1, 7, 2, 0, 9]
 
@@ -57,12 +57,12 @@ def test_coded_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     vectors = token_vectors()
     codec = Codec.train(vectors.values_TD, len(vectors.values_TD), centroids=5)
     coded = codec.encode(vectors)
-    held = opened(tmp_path, write_segment(tmp_path, 1, coded, codec))
+    held = opened(tmp_path, write_segment(tmp_path, 1, coded, lists_of=codec.inverted_lists))
     assert isinstance(held, CodedSegment)
     assert equal(held.tokens, coded)
     assert held.lists is None
     monkeypatch.setattr(segments, "LISTS_FROM_TOKENS", len(vectors.values_TD))
-    files = write_segment(tmp_path, 2, coded, codec)
+    files = write_segment(tmp_path, 2, coded, lists_of=codec.inverted_lists)
     parts = ["codes", "residuals", "scales", "offsets", "lists", "list_offsets"]
     assert [file.name for file in files] == [f"000002.{part}.npy" for part in parts]
     held = opened(tmp_path, files)

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from flatcoat import FlatcoatError
 from flatcoat.retrieval.examples import Columns, Example, Row, examples, write_examples
-from flatcoat.retrieval.sources import Source, load_source
+from flatcoat.retrieval.source import Source
+from flatcoat.retrieval.sources import load_source
 
 MINED = [
     {"query": "sky", "document": "blue", "negatives": ["green", "red", "grey"], "scores": [9.0, 1, 2, 3]},

@@ -1,0 +1,45 @@
+"""The live passages of an index at one moment, as every engine searches them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import FlatcoatError
+from .operating_points import Step
+from .segments import CodedSegment, Segment
+from .types import Vectors
+
+if TYPE_CHECKING:
+    from .residual import Codec
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The live passages of one moment, ordered by segment and position.
+
+    Passage ``i`` is row ``rows[i]`` of the store; its vectors stand at ``positions[i]`` of
+    ``segments[segment_of[i]]`` (all three int64 [N]). Where ``codec`` is not None it coded every segment.
+    ``faiss`` is the file that covers most of the vectors, if there is one; it may go with a later commit.
+    """
+
+    segments: tuple[Segment, ...]
+    rows: np.ndarray
+    segment_of: np.ndarray
+    positions: np.ndarray
+    generation: int = 0
+    codec: "Codec | None" = None
+    faiss: Path | None = None
+    calibration: tuple[Step, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def vectors(self) -> tuple[Vectors, ...]:
+        """The segments as vectors; FlatcoatError where they are coded."""
+        vectors = tuple(segment for segment in self.segments if not isinstance(segment, CodedSegment))
+        if len(vectors) < len(self.segments):
+            raise FlatcoatError("the vectors of this index are coded: search it with PlaidIndex")
+        return vectors
