@@ -6,37 +6,38 @@ The public names are loaded on first use, so that ``import flatcoat`` costs noth
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .errors import FlatcoatError
+
 if TYPE_CHECKING:
-    from .backbone.classification import SequenceClassifier, TokenClassifier
-    from .backbone.fill_mask import FillMask
-    from .backbone.heads import MaskedLanguageModel
-    from .backbone.model import ModernBert
-    from .indexing.documents import Document, Passage
-    from .indexing.exact import ExactIndex
-    from .indexing.types import Hits, TokenVectors
-    from .recipes.schema import Recipe
-    from .retrieval.colbert import ColbertEncoder
-    from .retrieval.dense import DenseEncoder
-    from .retrieval.retriever import Result, Retriever
+    from flatcoat.backbone.fill_mask import FillMask
+    from flatcoat.backbone.heads import MaskedLanguageModel, SequenceClassifier, TokenClassifier
+    from flatcoat.backbone.model import ModernBert
+    from flatcoat.indexing.documents import Document, Passage
+    from flatcoat.indexing.exact import ExactIndex
+    from flatcoat.indexing.vectors import Hits, TokenVectors
+    from flatcoat.recipes.schema import Recipe
+    from flatcoat.retrieval.encoders.colbert import ColbertEncoder
+    from flatcoat.retrieval.encoders.dense import DenseEncoder
+    from flatcoat.retrieval.retriever import Result, Retriever
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ColbertEncoder": "retrieval.colbert",
-    "DenseEncoder": "retrieval.dense",
+    "ColbertEncoder": "retrieval.encoders.colbert",
+    "DenseEncoder": "retrieval.encoders.dense",
     "Document": "indexing.documents",
     "ExactIndex": "indexing.exact",
     "FillMask": "backbone.fill_mask",
-    "Hits": "indexing.types",
+    "Hits": "indexing.vectors",
     "MaskedLanguageModel": "backbone.heads",
     "ModernBert": "backbone.model",
     "Passage": "indexing.documents",
     "Recipe": "recipes.schema",
     "Result": "retrieval.retriever",
     "Retriever": "retrieval.retriever",
-    "SequenceClassifier": "backbone.classification",
-    "TokenClassifier": "backbone.classification",
-    "TokenVectors": "indexing.types",
+    "SequenceClassifier": "backbone.heads",
+    "TokenClassifier": "backbone.heads",
+    "TokenVectors": "indexing.vectors",
 }
 
 __all__ = [
@@ -57,17 +58,6 @@ __all__ = [
     "TokenClassifier",
     "TokenVectors",
 ]
-
-
-class FlatcoatError(Exception):
-    """Base of every error that flatcoat raises on purpose; its message is one line for a person.
-
-    Line breaks and half surrogate pairs in it, of names that came from outside, are replaced.
-    """
-
-    def __init__(self, message: str) -> None:
-        line = " ".join(message.splitlines())
-        super().__init__(line.encode("utf-8", "backslashreplace").decode())
 
 
 def __getattr__(name: str) -> Any:

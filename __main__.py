@@ -6,12 +6,14 @@ import sys
 
 import typer
 
-from . import FlatcoatError, __version__
-from .backbone.memory import reuse_freed_memory
+from flatcoat.backbone.malloc import reuse_freed_memory
+from flatcoat.retrieval.data import commands as training_data
+
+from . import __version__
+from .errors import FlatcoatError
 from .eval import commands as evaluation
 from .recipes import commands as training
 from .retrieval import commands as retrieval
-from .retrieval import data_commands as training_data
 
 app = typer.Typer(
     no_args_is_help=True,

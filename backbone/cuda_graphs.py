@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import AttentionPlan
-from .attention_choice import choose
+from .attention_dispatch import choose
 from .model import ModernBert
 from .packing import PackedBatch
 

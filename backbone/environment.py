@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from .. import __version__
-from .attention_choice import KERNELS, choose, obstacle
-from .fused import has_kernels
+from flatcoat import __version__
+
+from .attention_dispatch import KERNELS, choose, obstacle
+from .elementwise import has_kernels
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Precisions by the names that commands give them."""

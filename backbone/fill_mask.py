@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast, overload
 
 import torch
 
-from .. import FlatcoatError
+from flatcoat.errors import FlatcoatError
+
 from .heads import MaskedLanguageModel
 from .packing import PackedBatch, budget_batches
 

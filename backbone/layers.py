@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from .. import FlatcoatError
+from flatcoat.errors import FlatcoatError
+
 from .attention import Attend
-from .fused import ACTIVATIONS, add_norm, added, gated, normed, rotated_qkv
+from .elementwise import ACTIVATIONS, add_norm, added, gated, normed, rotated_qkv
 from .packing import PackedBatch
-from .rotary import Rotary
+from .positions import Rotary
 
 Norm = nn.LayerNorm | nn.RMSNorm
 

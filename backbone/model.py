@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .alibi import alibi_slopes
 from .attention import AttentionPlan
-from .attention_choice import attend_to
+from .attention_dispatch import attend_to
 from .config import ModernBertConfig
-from .cores import spread
-from .fused import normed
+from .cpu_workers import spread
+from .elementwise import normed
 from .layers import (
     Attention,
     Embeddings,
@@ -29,9 +28,8 @@ from .layers import (
     truncated_normal,
 )
 from .packing import PackedBatch
-from .rotary import Rotary, rotary_table
-from .weightless import weightless
-from .weights import fill, read_checkpoint, require_layers, save, without_head
+from .positions import Rotary, alibi_slopes, rotary_table
+from .weights import fill, read_checkpoint, require_layers, save, weightless, without_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import FlatcoatError
+from flatcoat.errors import FlatcoatError
 
 
 @dataclass(frozen=True)

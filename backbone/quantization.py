@@ -12,12 +12,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .. import FlatcoatError
+from flatcoat.errors import FlatcoatError
+
 from .attention import Attend
+from .elementwise_cpu import Rows, added, gated_rows, normed_rows, on_one_core, quantized_rows, turned
 from .layers import Attention, GatedMlp, Layer
 from .model import ModernBert
-from .one_core import Rows, added, gated_rows, normed_rows, on_one_core, quantized_rows, turned
-from .rotary import Rotary
+from .positions import Rotary
 
 _ZERO = 128
 """The byte that stands for 0: activations are unsigned, as the kernels want them."""

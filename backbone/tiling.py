@@ -9,7 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from .. import FlatcoatError
+from flatcoat.errors import FlatcoatError
+
 from .config import ModernBertConfig
 from .heads import MaskedLanguageModel
 from .model import ModernBert

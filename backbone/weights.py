@@ -2,13 +2,17 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from .. import FlatcoatError
+from flatcoat.errors import FlatcoatError
+
 from .config import ModernBertConfig
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -145,3 +149,23 @@ def fill(model: Model, state: dict[str, Tensor], name: str | Path, dtype: torch.
             )
     model.load_state_dict({key: state[key] for key in expected}, assign=True)
     return (model.to(dtype) if dtype is not None else model).eval()
+
+
+@contextmanager
+def weightless() -> Iterator[None]:
+    """What is built inside lies on the meta device, and its initialisers are passed over.
+
+    Even with nothing to fill, torch's own import its compiler first, which takes two seconds.
+    """
+    with torch.device("meta"), _Uninitialised():
+        yield
+
+
+class _Uninitialised(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else options["tensor"]
+        return func(*args, **options)

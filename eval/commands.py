@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import FlatcoatError
-from . import bench, compare_command, glue_command
+from flatcoat.errors import FlatcoatError
+
+from .bench import commands as bench
+from .compare import commands as compare
+from .glue import commands as glue
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 app.add_typer(bench.app, name="bench")
-app.command()(compare_command.compare)
-app.command()(glue_command.glue)
+app.command()(compare.compare)
+app.command()(glue.glue)
 
 _TITLES = {"ndcg@10": "nDCG@10", "map": "MAP", "recall@100": "Recall@100", "mrr@10": "MRR@10"}
 _DEEPEST = 100
@@ -92,7 +95,6 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure models on data sets: nDCG@10, MAP, Recall@100 and MRR@10."""
-    from .lineup import Lineup
 
     data = [*filter(_is_data_set, targets or ()), *(benchmark or ())]
     models = [*(target for target in targets or () if not _is_data_set(target)), *(model or ())]
@@ -104,6 +106,8 @@ def evaluate(
         raise typer.BadParameter(
             "two FOLDERs share a name: their rows would look alike; measure one after the other"
         )
+    from .lineup import Lineup
+
     lineup = Lineup(tuple(models) or (None,), tuple(index or ["exact"]), recall, bm25, hybrid, rerank, k)
     with TemporaryDirectory() as temporary:
         records = _measure(lineup, data, split, document_length, output or Path(temporary))
@@ -125,8 +129,9 @@ def _is_data_set(target: str) -> bool:
 def _measure(
     lineup: "Lineup", data: Sequence[str], split: str | None, document_length: int | None, results: Path
 ) -> "list[Record]":
-    from ..retrieval.console import progress_bar
-    from .tasks import BENCHMARKS, load_tasks
+    from flatcoat.console import progress_bar
+
+    from .benchmarks import BENCHMARKS, load_tasks
 
     datasets = load_tasks(data, split)
     records: list[Record] = []
@@ -144,7 +149,7 @@ def _measure(
 
 
 def _measure_one(system, dataset, k: int, results: Path, progress: "Progress") -> "Record":
-    from .measure import measure
+    from .runner import measure
 
     task = progress.add_task(f"{dataset.name}: {system.name}", total=None)
     record = measure(

@@ -14,8 +14,8 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
 
-from .. import FlatcoatError
-from ..indexing.documents import Document
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.documents import Document
 
 Qrels: TypeAlias = dict[str, dict[str, int]]
 """Query id -> document id -> grade."""

@@ -7,12 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from .. import FlatcoatError
-from ..indexing.engines import EngineSettings, Name
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.store.engines import EngineSettings, Name
 
 if TYPE_CHECKING:
-    from ..retrieval.encoding import Encoder
-    from ..retrieval.rerank import Reranker
+    from flatcoat.retrieval.encoders.encoder import Encoder
+    from flatcoat.retrieval.rerank import Reranker
+
     from .costs import Searched
     from .datasets import RetrievalDataset
     from .systems import Progress, System
@@ -59,13 +60,13 @@ class Lineup:
 
     @cached_property
     def _encoders(self) -> "list[Encoder]":
-        from ..retrieval.load import load_encoder
+        from flatcoat.retrieval.encoders.load import load_encoder
 
         return [load_encoder(model) for model in self.models]
 
     @cached_property
     def _reranker(self) -> "Reranker | None":
-        from ..retrieval.rerank import load_reranker
+        from flatcoat.retrieval.rerank import load_reranker
 
         return load_reranker(self.reranker) if self.reranker else None
 

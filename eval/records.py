@@ -21,8 +21,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from .. import FlatcoatError
-from .runs import read_per_query
+from flatcoat.errors import FlatcoatError
+
+from .trec_files import read_per_query
 
 RECORD = "record.json"
 _LONGEST_NAME = 60  # characters of one that is part of a folder's

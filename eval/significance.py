@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from .. import FlatcoatError
+from flatcoat.errors import FlatcoatError
 
 SAMPLES = 20_000
 """Sign patterns drawn; all of them are tried where there are no more."""

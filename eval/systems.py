@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from .. import FlatcoatError
-from ..indexing.documents import Document
-from ..indexing.engines import EngineSettings
-from ..indexing.fusion import RRF_CONSTANT, reciprocal_rank_fusion, weighted_fusion
-from ..indexing.types import Hits
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.documents import Document
+from flatcoat.indexing.fusion import RRF_CONSTANT, reciprocal_rank_fusion, weighted_fusion
+from flatcoat.indexing.store.engines import EngineSettings
+from flatcoat.indexing.vectors import Hits
+
 from .costs import Costs, Meter, Searched, joined
 from .datasets import RetrievalDataset
-from .evaluation import search_exactly
-from .indexed import build, find, open_store
-from .streaming import BUDGET_BYTES, Best, chunks, searchable
+from .indexed_search import build, find, open_store
+from .streamed_search import BUDGET_BYTES, Best, chunks, search_exactly, searchable
 
 if TYPE_CHECKING:
-    from ..retrieval.encoding import Encoder
-    from ..retrieval.rerank import Reranker
+    from flatcoat.retrieval.encoders.encoder import Encoder
+    from flatcoat.retrieval.rerank import Reranker
 
 __all__ = [
     "EXACT",
@@ -137,7 +137,7 @@ class Bm25System:
 
     def describe(self) -> dict[str, Any]:
         """What BM25 is computed with."""
-        from ..indexing.bm25 import SETTINGS, STEMMER, STOP_WORDS
+        from flatcoat.indexing.bm25 import SETTINGS, STEMMER, STOP_WORDS
 
         return {"kind": "bm25", **SETTINGS, "stop_words": STOP_WORDS, "stemmer": STEMMER}
 
@@ -145,7 +145,7 @@ class Bm25System:
         self, dataset: RetrievalDataset, k: int, folder: Path | None, on_progress: Progress
     ) -> Searched:
         """Nothing is kept in ``folder``."""
-        from ..indexing.bm25 import Bm25
+        from flatcoat.indexing.bm25 import Bm25
 
         meter = Meter()
         with meter.stage("build"):

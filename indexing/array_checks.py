@@ -5,7 +5,7 @@ to memory that is not theirs.
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .. import FlatcoatError
+from flatcoat.errors import FlatcoatError
 
 
 def damaged(what: str, problem: str) -> FlatcoatError:

@@ -12,7 +12,7 @@ import bm25s
 import numpy as np
 from bm25s.tokenization import Tokenized
 
-from .types import Hits
+from .vectors import Hits
 
 SETTINGS = {"method": "lucene", "k1": 1.5, "b": 0.75}
 STOP_WORDS, STEMMER = "english", "porter"

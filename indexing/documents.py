@@ -8,7 +8,7 @@ from datetime import date
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias
 
-from .. import FlatcoatError
+from flatcoat.errors import FlatcoatError
 
 Scalar: TypeAlias = str | int | float | bool
 Metadata: TypeAlias = dict[str, Scalar]

@@ -16,10 +16,11 @@ from typing import Generic, NamedTuple
 
 import numpy as np
 
-from .. import FlatcoatError
-from .parallel import pieces
+from flatcoat.errors import FlatcoatError
+
 from .snapshot import Snapshot
-from .types import Hits, Id, Shape, TokenVectors, Vectors, require_finite, require_queries, values_of
+from .threads import pieces
+from .vectors import Hits, Id, Shape, TokenVectors, Vectors, require_finite, require_queries, values_of
 
 _BLOCK = 1 << 24  # numbers in a block of scores, or of passage vectors in float32: 64 MiB
 _RANKED_AT_ONCE = 1 << 24  # scores kept before they are cut to the best k: 64 MiB

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from .types import Id
+from .vectors import Id
 
 RRF_CONSTANT = 60
 

@@ -17,11 +17,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .. import FlatcoatError
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.store.schema import damaged
+
 from .array_checks import require_array, require_offsets
 from .array_files import ArrayFile, WrittenFile, open_array, sync_folder, write_array
-from .schema import damaged
-from .types import CodedTokens, TokenVectors, Vectors
+from .vectors import CodedTokens, TokenVectors, Vectors
 
 MOST_PASSAGES = 1 << 16
 """Of a segment: its inverted lists name a passage in two bytes."""

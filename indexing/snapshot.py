@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import FlatcoatError
-from .operating_points import Step
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.plaid.operating_points import Step
+
 from .segments import CodedSegment, Segment
-from .types import Vectors
+from .vectors import Vectors
 
 if TYPE_CHECKING:
-    from .residual import Codec
+    from flatcoat.indexing.plaid.codec import Codec
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import FlatcoatError
-from ..eval import bench
+from flatcoat.errors import FlatcoatError
+from flatcoat.eval.bench import commands as bench
+
+from .record import is_finished
 
 if TYPE_CHECKING:
     from .schema import Recipe
@@ -74,7 +76,6 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:
     """Upload a trained model with its card, without the run's checkpoints."""
-    from .push import push_folder
 
     typer.echo(push_folder(folder, repo, private))
 
@@ -88,8 +89,9 @@ def bench_train(
     as_json: bench.AsJson = False,
 ) -> None:
     """Time a recipe's first steps, on our backbone and on transformers' padded one in turns."""
-    from ..eval.encode_speed import describe_machine
-    from ..retrieval.console import progress_bar
+    from flatcoat.console import progress_bar
+    from flatcoat.eval.bench.encode import describe_machine
+
     from .train_speed import compare
 
     loaded = _load(recipe, set_ or ())
@@ -164,7 +166,7 @@ def _progress() -> Iterator[Callable[[int, int, float], None]]:
     if not _is_main_process():
         yield lambda step, steps, loss: None
         return
-    from ..retrieval.console import progress_bar
+    from flatcoat.console import progress_bar
 
     with progress_bar() as progress:
         task = progress.add_task("reading the data", total=None)
@@ -192,3 +194,32 @@ def find_recipe(name: str) -> Path:
     if name.removesuffix(".yaml") in shipped:
         return shipped[name.removesuffix(".yaml")]
     raise FlatcoatError(f"no recipe {name}: give a file, or one of {', '.join(shipped)}")
+
+
+NOT_PUSHED = ("checkpoints/*", "run.json")
+"""What resuming needs, which nobody else does."""
+
+
+def push_folder(folder: Path, repo: str, private: bool = False) -> str:
+    """Upload a run's model, card, recipe and figures to a repository, made where there is none; its address.
+
+    Raises FlatcoatError for a run that is not finished and where the hub refuses or cannot be reached.
+    """
+    if not is_finished(folder):
+        raise FlatcoatError(f"{folder} holds no finished run: train it first, or --resume it")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    api = HfApi()
+    try:
+        address = api.create_repo(repo, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            ignore_patterns=list(NOT_PUSHED),
+            commit_message=f"Upload {folder.resolve().name}, trained with flatcoat",
+        )
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise FlatcoatError(f"{repo} cannot be pushed: {reason} (log in with `hf auth login`)") from error
+    return str(address)

@@ -5,9 +5,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..retrieval.load import SHIPPED_MODEL, SHIPPED_NAME
-from ..retrieval.processes import processes
-from ..retrieval.trusted_modules import require_data_only
+from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, SHIPPED_NAME
+from flatcoat.retrieval.encoders.trusted_modules import require_data_only
+from flatcoat.retrieval.training.callbacks import processes
+
 from .schema import Recipe, Scratch
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ def build_model(
     """
     import torch
 
-    from ..retrieval.encoding import loading, unpad_backbone
-    from ..retrieval.unpadded import UnpaddedColBERT
+    from flatcoat.retrieval.encoders.encoder import loading, unpad_backbone
+    from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
 
     base = str(SHIPPED_MODEL) if recipe.base == SHIPPED_NAME else recipe.base
     if recipe.scratch is not None:
@@ -92,9 +93,9 @@ def start_from_scratch(shape: Scratch, texts: Iterable[str], folder: Path, seed:
     """Write a checkpoint of random weights with a tokenizer trained on the texts."""
     import torch
 
-    from ..backbone.config import ModernBertConfig
-    from ..backbone.model import ModernBert
-    from ..backbone.tokenizer import train_tokenizer
+    from flatcoat.backbone.config import ModernBertConfig
+    from flatcoat.backbone.model import ModernBert
+    from flatcoat.backbone.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(texts, shape.vocab_size)
     pad, cls, sep = (tokenizer.get_vocab()[token] for token in ("[PAD]", "[CLS]", "[SEP]"))

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .. import FlatcoatError, __version__
-from ..retrieval.examples import PLACE
-from .card import model_card
-from .curve import draw_curves
+from flatcoat import __version__
+from flatcoat.errors import FlatcoatError
+from flatcoat.retrieval.data.examples import PLACE
+
+from .card import draw_curves, model_card
 from .schema import Recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ..retrieval.training import TrainingLog
+    from flatcoat.retrieval.training.train import TrainingLog
 
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "pylate")
 _START, _RECORD = "run.json", "training.json"

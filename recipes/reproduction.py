@@ -7,7 +7,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..eval.published import PUBLISHED
+from flatcoat.eval.published import PUBLISHED
 
 _SIZES = {"base": "ModernBERT-base", "large": "ModernBERT-large"}
 _RATE = "--set training.learning_rate=1e-4"

@@ -12,13 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import FlatcoatError
-from ..backbone.environment import fast_precisions
-from ..eval.datasets import load_beir
-from ..retrieval.losses import LossSettings
-from ..retrieval.processes import processes
-from ..retrieval.sources import load_source
-from ..retrieval.training import Hyperparameters, Progress, TrainingLog, Watching, check_sources, train
+from flatcoat.backbone.environment import fast_precisions
+from flatcoat.errors import FlatcoatError
+from flatcoat.eval.datasets import load_beir
+from flatcoat.retrieval.data.dataset import load_source
+from flatcoat.retrieval.training.callbacks import processes
+from flatcoat.retrieval.training.losses import LossSettings
+from flatcoat.retrieval.training.train import (
+    Hyperparameters,
+    Progress,
+    TrainingLog,
+    Watching,
+    check_sources,
+    train,
+)
+
 from .model import build_model
 from .record import RunRecord, RunStart, is_finished
 from .schema import Recipe
@@ -29,8 +37,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
-    from ..eval.datasets import RetrievalDataset
-    from ..retrieval.training import Evaluate
+    from flatcoat.eval.datasets import RetrievalDataset
+    from flatcoat.retrieval.training.train import Evaluate
 
 logger = logging.getLogger(__name__)
 

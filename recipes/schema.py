@@ -19,8 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-from .. import FlatcoatError
-from ..retrieval.source import Positive, SomeName, SomePath, Source
+from flatcoat.errors import FlatcoatError
+from flatcoat.retrieval.data.source import Positive, SomeName, SomePath, Source
+
 from .yaml_values import parse_yaml, read_yaml, require_sane, shown
 
 _LONGEST_NAME = 200

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..eval.metrics import evaluate
-from ..eval.systems import Bm25System, EncoderSystem
+from flatcoat.eval.metrics import evaluate
+from flatcoat.eval.systems import Bm25System, EncoderSystem
+
 from .schema import Recipe
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from ..eval.datasets import RetrievalDataset
-    from ..eval.systems import System
-    from ..retrieval.training import Evaluate
+    from flatcoat.eval.datasets import RetrievalDataset
+    from flatcoat.eval.systems import System
+    from flatcoat.retrieval.training.train import Evaluate
 
 DEV_MEASURE = "ndcg@10"
 _DEPTH = 100
@@ -21,8 +22,8 @@ _DEPTH = 100
 
 def dev_scores(recipe: Recipe, datasets: "Sequence[RetrievalDataset]") -> "Evaluate | None":
     """What scores a model in training on the dev sets by name; None where there are none."""
-    from ..retrieval.colbert import ColbertEncoder
-    from ..retrieval.dense import DenseEncoder
+    from flatcoat.retrieval.encoders.colbert import ColbertEncoder
+    from flatcoat.retrieval.encoders.dense import DenseEncoder
 
     length = "document_length" if recipe.kind == "colbert" else "max_seq_length"
     encoder_class = ColbertEncoder if recipe.kind == "colbert" else DenseEncoder
@@ -43,7 +44,7 @@ def dev_scores(recipe: Recipe, datasets: "Sequence[RetrievalDataset]") -> "Evalu
 
 def score_checkpoint(name: str, folder: Path, datasets: "Sequence[RetrievalDataset]") -> list[dict[str, Any]]:
     """Rows of measures of a checkpoint, and of BM25 beside it, on each data set."""
-    from ..retrieval.load import load_encoder
+    from flatcoat.retrieval.encoders.load import load_encoder
 
     systems = (EncoderSystem(load_encoder(folder), label=name), Bm25System())
     return [

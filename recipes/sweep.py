@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import FlatcoatError
-from ..retrieval.training import Progress
+from flatcoat.errors import FlatcoatError
+from flatcoat.retrieval.training.train import Progress
+
 from .record import is_finished, read_record
 from .run import run
 from .schema import Recipe

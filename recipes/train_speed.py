@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..eval.costs import peak_bytes
+from flatcoat.eval.costs import peak_bytes
+
 from .schema import Recipe
 
 OURS = "flatcoat"

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from .. import FlatcoatError
+from flatcoat.errors import FlatcoatError
 
 _LARGEST_FILE = 1_000_000
 _MOST_VALUES = 10_000

@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
-from . import index_command, search_command
-from .options import AsJson, Existing
+from flatcoat.console import AsJson, Existing, Model
+from flatcoat.errors import FlatcoatError
+
+from . import index_command
+from .results import Mode
 
 app = typer.Typer()
 
 app.command()(index_command.index)
-app.command()(search_command.search)
 
 
 @app.command()
@@ -42,7 +44,8 @@ def forget(
 @app.command()
 def compact(index: Existing) -> None:
     """Merge what additions and removals left behind, and train the index anew where it has grown."""
-    from .console import progress_bar
+    from flatcoat.console import progress_bar
+
     from .retriever import Retriever
 
     with progress_bar() as progress:
@@ -60,8 +63,8 @@ def compact(index: Existing) -> None:
 @app.command()
 def verify(index: Existing) -> None:
     """Check every checksum and cross-reference of an index; exit code 1 where one is wrong."""
-    from ..indexing.store import Store
-    from .console import progress_bar
+    from flatcoat.console import progress_bar
+    from flatcoat.indexing.store.store import Store
 
     with progress_bar() as progress:
         progress.add_task("verifying", total=None)
@@ -86,7 +89,8 @@ def info(
     if index is None:
         _show_environment(as_json)
         return
-    from ..indexing.sources import place
+    from flatcoat.indexing.store.sources import place
+
     from .retriever import Retriever
 
     retriever = Retriever.open(index)
@@ -114,7 +118,7 @@ def info(
 
 
 def _show_environment(as_json: bool) -> None:
-    from ..backbone.environment import environment
+    from flatcoat.backbone.environment import environment
 
     found = environment()
     if as_json:
@@ -128,3 +132,63 @@ def _show_environment(as_json: bool) -> None:
         typer.echo(f"  {kernel} {reason}")
     typer.echo(f"elementwise steps: {found.elementwise}")
     typer.echo(f"fast precisions: {', '.join(found.fast_precisions)}")
+
+
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FIELD=VALUE", help="A condition (=, !=, <, <=, >, >=, ^=, in); may be repeated."),
+]
+Recall = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Share of the best to be found, if not all passages are scored."),
+]
+RankBy = Annotated[Mode, typer.Option(help="Rank by vectors, by words (needs no model), or by both.")]
+Rerank = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="A cross-encoder or encoder that scores the best again.")
+]
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    index: Existing,
+    k: Annotated[int, typer.Option("-k", min=1, help="Results.")] = 5,
+    where: Where = None,
+    recall: Recall = None,
+    mode: RankBy = "hybrid",
+    rerank: Rerank = None,
+    group: Annotated[bool, typer.Option("--group", help="One result a document.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show which words met which.")] = False,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the passages that answer QUERY."""
+    from rich.console import Console
+
+    from flatcoat.console import progress_bar
+    from flatcoat.indexing.documents import normalized
+    from flatcoat.indexing.store.filters import parse_condition
+
+    from .highlight import show_result
+    from .retriever import Retriever
+
+    if not query.strip():
+        raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
+    query = normalized(query)  # The form of which explanations name the characters.
+    try:
+        conditions = [parse_condition(text) for text in where or ()]
+    except FlatcoatError as error:
+        raise typer.BadParameter(str(error), param_hint="--where") from None
+    with progress_bar() as progress:
+        progress.add_task("searching", total=None)
+        results = Retriever.open(index, model).search(
+            query, k, conditions, recall, mode=mode, rerank=rerank, group=group, explain=explain
+        )
+    if as_json:
+        values = {"query": query, "results": [result.to_json() for result in results]}
+        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    for result in results:
+        console.print(show_result(result, query), soft_wrap=True)
+    if not results:
+        console.print("nothing found" + (" that meets the conditions" if conditions else ""))

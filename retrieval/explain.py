@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..indexing.documents import Passage
-from ..indexing.lexical import TOKENIZER, camel_parts, find_words, query_terms
+from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.store.terms import TOKENIZER, camel_parts, find_words, query_terms
+
 from .results import Match, Span
 
 if TYPE_CHECKING:
-    from ..indexing.store import Store
-    from ..indexing.types import TokenVectors
-    from .encoding import TokenSpan
+    from flatcoat.indexing.store.store import Store
+    from flatcoat.indexing.vectors import TokenVectors
+    from flatcoat.retrieval.encoders.encoder import TokenSpan
 
 
 @runtime_checkable

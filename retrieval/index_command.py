@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import FlatcoatError
-from ..indexing.engines import AUTO, EngineSettings
-from ..indexing.engines import Name as EngineName
-from .contract import Precision
-from .options import AsJson, IndexFolder, Model
+from flatcoat.console import AsJson, IndexFolder, Model
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.store.engines import AUTO, EngineSettings
+from flatcoat.indexing.store.engines import Name as EngineName
+from flatcoat.retrieval.encoders.contract import Precision
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..indexing.rows import Columns
-    from ..indexing.store import Stats
-    from .adding import Added
+    from flatcoat.indexing.reading.rows import Columns
+    from flatcoat.indexing.store.store import Stats
+
+    from .ingest import Added
     from .retriever import Retriever
 
 Roots = Annotated[
@@ -136,7 +137,7 @@ def _check(paths: list[str], new: bool) -> None:
 def _run(sync: "Callable[[Callable[[Added], None]], Added]", retriever: "Retriever", as_json: bool) -> None:
     from rich.console import Console
 
-    from .console import progress_bar
+    from flatcoat.console import progress_bar
 
     began = time.monotonic()
     with progress_bar() as progress:
@@ -162,8 +163,7 @@ def _run(sync: "Callable[[Callable[[Added], None]], Added]", retriever: "Retriev
 def _follow(
     sync: "Callable[[Callable[[Added], None]], Added]", retriever: "Retriever", as_json: bool
 ) -> None:
-    from .sync import watched_places
-    from .watching import changes
+    from .sync import changes, watched_places
 
     roots = watched_places(retriever.store)
     typer.echo(f"watching {', '.join(map(str, roots))}; Ctrl-C ends it", err=True)
@@ -202,7 +202,7 @@ def _open_or_create(
 
 
 def _columns(text: str) -> "Columns":
-    from ..indexing.rows import Columns
+    from flatcoat.indexing.reading.rows import Columns
 
     named: dict[str, str] = {}
     for pair in text.split(","):

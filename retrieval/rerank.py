@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from .. import FlatcoatError
-from ..indexing.types import TokenVectors, Vectors
-from .encoding import loading, taking_turns
-from .load import architectures, load_encoder
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.vectors import TokenVectors, Vectors
+from flatcoat.retrieval.encoders.encoder import loading, taking_turns
+from flatcoat.retrieval.encoders.load import architectures, load_encoder
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
-    from .encoding import Encoder
+    from flatcoat.retrieval.encoders.encoder import Encoder
 
 Score: TypeAlias = Callable[[Sequence[str], np.ndarray], np.ndarray]
 """Documents and pairs (int64 [P, 2]: positions of query and document) to scores (float32 [P])."""
@@ -78,7 +78,7 @@ class CrossEncoderReranker:
 
     def describe(self) -> dict[str, Any]:
         """Weights and length."""
-        from .contract import weights_hash
+        from flatcoat.retrieval.encoders.contract import weights_hash
 
         weights = weights_hash(self.model.model)
         return {"kind": "cross-encoder", "weights": weights, "length": self.model.max_length}

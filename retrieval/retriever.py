@@ -13,23 +13,25 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, get_args
 
-from .. import FlatcoatError
-from ..indexing.chunking import chunk
-from ..indexing.documents import Document, checked_id
-from ..indexing.engines import EngineSettings
-from ..indexing.engines import Name as Engine
-from ..indexing.filters import Condition
-from ..indexing.sources import Reading
-from ..indexing.store import Stats, Store
-from .adding import Added, Adder, Progress, new_or_changed
-from .contract import Contract, Precision
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.chunking.chunk import chunk
+from flatcoat.indexing.documents import Document, checked_id
+from flatcoat.indexing.store.engines import EngineSettings
+from flatcoat.indexing.store.engines import Name as Engine
+from flatcoat.indexing.store.filters import Condition
+from flatcoat.indexing.store.sources import Reading
+from flatcoat.indexing.store.store import Stats, Store
+from flatcoat.retrieval.encoders.contract import Contract, Precision
+
+from .ingest import Added, Adder, Progress, new_or_changed
 from .results import Mode, Result
-from .searching import Fusion, Question, Searcher
+from .search import Fusion, Question, Searcher
 
 if TYPE_CHECKING:
-    from ..indexing.rows import Columns
-    from ..indexing.writer import Writer
-    from .encoding import Encoder
+    from flatcoat.indexing.reading.rows import Columns
+    from flatcoat.indexing.store.writer import Writer
+    from flatcoat.retrieval.encoders.encoder import Encoder
+
     from .rerank import Reranker
 
 
@@ -119,7 +121,7 @@ class Retriever:
 
     def _checked(self, model: "str | Path | Encoder | None") -> "Encoder":
         """None is the model that the index names: the index may be somebody else's, so that is only data."""
-        from .load import fast_here, load_named
+        from flatcoat.retrieval.encoders.load import fast_here, load_named
 
         precision, length = fast_here(self.contract.precision), self.contract.document_length
         if model is None:
@@ -265,7 +267,7 @@ def _load(model: "str | Path | Encoder | None", precision: Precision | None, len
     """A model given by name reads documents of ``length`` tokens, where its own length is less."""
     if model is not None and not isinstance(model, str | Path):
         return model
-    from .load import load_encoder
+    from flatcoat.retrieval.encoders.load import load_encoder
 
     return _reading(load_encoder(model, precision), length)
 

@@ -1,27 +1,29 @@
 """An index kept in step with folders and files: what did not change is not read, what moved is not encoded.
 
 A file is known by its state (size, times, inode), then by a digest of its content. What cannot be compared so
-(stdin, data sets of the hub) is read again, and only what changed in it is encoded.
+(stdin, data sets of the hub) is read again, and only what changed in it is encoded. ``changes`` waits for the
+next change below folders (watchfiles).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import FlatcoatError
-from ..indexing.documents import Document
-from ..indexing.readers import read_documents, read_file
-from ..indexing.rows import USUAL, is_rows, rows_file
-from ..indexing.seen import SeenIds
-from ..indexing.sources import FileState, Reading, Root, Source, as_root, place
-from ..indexing.walking import UNREADABLE, File, file_state, list_files
-from .adding import Adder, Change, Ids, Skip, content_hash, new_or_changed
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.documents import Document
+from flatcoat.indexing.reading.gitignore import UNREADABLE, File, file_state, list_files
+from flatcoat.indexing.reading.readers import read_documents, read_file
+from flatcoat.indexing.reading.rows import USUAL, is_rows, rows_file
+from flatcoat.indexing.reading.seen_ids import SeenIds
+from flatcoat.indexing.store.sources import FileState, Reading, Root, Source, as_root, place
+
+from .ingest import Adder, Change, Ids, Skip, content_hash, new_or_changed
 
 if TYPE_CHECKING:
-    from ..indexing.store import Store
-    from ..indexing.writer import Writer
+    from flatcoat.indexing.store.store import Store
+    from flatcoat.indexing.store.writer import Writer
 
 
 class Sync:
@@ -215,3 +217,21 @@ def _digest(document: Document) -> str:
     title = "" if document.title == document.id else document.title
     metadata = {key: value for key, value in document.metadata.items() if key != "path"}
     return content_hash(replace(document, title=title, metadata=metadata))
+
+
+def changes(roots: Sequence[Path], index: Path, quiet_ms: int = 1_000) -> Iterator[None]:
+    """Yield whenever something below ``roots`` has changed and then rested, what is in ``index`` aside.
+
+    Raises FlatcoatError where watchfiles is not installed; ends with KeyboardInterrupt.
+    """
+    try:
+        from watchfiles import watch
+    except ImportError as error:
+        raise FlatcoatError("--watch needs watchfiles: pip install flatcoat[watch]") from error
+    own = index.resolve()
+
+    def counts(change: object, path: str) -> bool:
+        return not Path(path).is_relative_to(own)
+
+    for _ in watch(*roots, watch_filter=counts, step=quiet_ms):
+        yield

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from flatcoat import FlatcoatError
 from flatcoat.backbone.attention import BLOCK, AttentionPlan, reference_attention
-from flatcoat.backbone.attention_choice import KERNELS, choose, obstacle
 from flatcoat.backbone.attention_cpu import grouped_attention
+from flatcoat.backbone.attention_dispatch import KERNELS, choose, obstacle
 from flatcoat.backbone.packing import cumulative
 
 HEADS, WIDTH = 2, 8
@@ -141,14 +141,14 @@ def test_a_processor_attends_in_groups() -> None:
 
 
 def test_kernels_of_a_gpu_leave_what_they_cannot_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flatcoat.backbone.attention_choice.has_flash", lambda: False)
-    monkeypatch.setattr("flatcoat.backbone.attention_choice.has_varlen", lambda: True)
+    monkeypatch.setattr("flatcoat.backbone.attention_dispatch.has_flash", lambda: False)
+    monkeypatch.setattr("flatcoat.backbone.attention_dispatch.has_varlen", lambda: True)
     mask_T = torch.ones(3, dtype=torch.bool)
     assert choose(CUDA, torch.bfloat16, plan_of([3])) == "varlen"
     assert choose(CUDA, torch.float32, plan_of([3])) == "grouped"
     assert choose(CUDA, torch.bfloat16, plan_of([3], mask_T)) == "grouped"
     assert choose(CUDA, torch.bfloat16, plan_of([3], slopes_H=torch.ones(2))) == "grouped"
-    monkeypatch.setattr("flatcoat.backbone.attention_choice.has_flash", lambda: True)
+    monkeypatch.setattr("flatcoat.backbone.attention_dispatch.has_flash", lambda: True)
     assert choose(CUDA, torch.bfloat16, plan_of([3], slopes_H=torch.ones(2))) == "flash"
 
 

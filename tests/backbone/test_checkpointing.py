@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from transformers import ModernBertConfig as HFConfig
 
 from flatcoat.backbone.config import ModernBertConfig
+from flatcoat.backbone.hf_model import PaddedModernBert
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
-from flatcoat.backbone.padded import PaddedModernBert
 
 TINY: dict[str, Any] = {
     "vocab_size": 50,

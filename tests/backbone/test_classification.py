@@ -19,9 +19,8 @@ from transformers import (
 from transformers import ModernBertConfig as HFConfig
 
 from flatcoat import FlatcoatError
-from flatcoat.backbone.classification import SequenceClassifier, TokenClassifier
 from flatcoat.backbone.config import ModernBertConfig
-from flatcoat.backbone.heads import MaskedLanguageModel
+from flatcoat.backbone.heads import MaskedLanguageModel, SequenceClassifier, TokenClassifier
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch, unpad
 

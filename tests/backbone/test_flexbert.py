@@ -15,12 +15,11 @@ from transformers import AutoModel, BertConfig, BertModel, ModernBertModel, Robe
 
 from flatcoat import FlatcoatError
 from flatcoat.backbone import config as options
-from flatcoat.backbone.alibi import alibi_slopes
-from flatcoat.backbone.config import FLEXBERT, ModernBertConfig
+from flatcoat.backbone.config import FLEXBERT, SHAPES, ModernBertConfig, shape
 from flatcoat.backbone.heads import MaskedLanguageModel
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
-from flatcoat.backbone.shapes import SHAPES, shape
+from flatcoat.backbone.positions import alibi_slopes
 
 VOCAB = 50
 TINY: dict[str, Any] = {

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from transformers import ModernBertConfig as HFConfig
 from transformers import ModernBertForMaskedLM
 
-from flatcoat.backbone.classification import SequenceClassifier, TokenClassifier
 from flatcoat.backbone.config import ModernBertConfig
-from flatcoat.backbone.heads import MaskedLanguageModel
+from flatcoat.backbone.heads import MaskedLanguageModel, SequenceClassifier, TokenClassifier
+from flatcoat.backbone.hf_model import PaddedModernBert
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch, unpad
-from flatcoat.backbone.padded import PaddedModernBert
 
 LENGTHS = torch.tensor([7, 40, 1, 33])
 MASK_NL = (torch.arange(40) < LENGTHS[:, None]).long()

@@ -10,9 +10,9 @@ from transformers import ModernBertConfig as HFConfig
 from transformers import ModernBertModel
 
 from flatcoat.backbone.config import ModernBertConfig
+from flatcoat.backbone.hf_model import PaddedModernBert
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
-from flatcoat.backbone.padded import PaddedModernBert
 
 LENGTHS = (1, 2, 64, 65, 66, 129, 130, 192, 193, 300, 1000)
 VOCAB = 200

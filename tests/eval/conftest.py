@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flatcoat.indexing.types import TokenVectors
-from flatcoat.retrieval.contract import Contract
+from flatcoat.indexing.vectors import TokenVectors
+from flatcoat.retrieval.encoders.contract import Contract
 
 DOCUMENTS = [
     {
@@ -120,5 +120,5 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
         asked.append(name)
         return WordEncoder() if name == "org/words" else BagEncoder()
 
-    monkeypatch.setattr("flatcoat.retrieval.load.load_encoder", load_encoder)
+    monkeypatch.setattr("flatcoat.retrieval.encoders.load.load_encoder", load_encoder)
     return asked

@@ -9,7 +9,7 @@ from flatcoat.eval import commands
 from flatcoat.eval.datasets import load_beir
 from flatcoat.eval.metrics import MEASURES, evaluate
 from flatcoat.eval.records import read_records
-from flatcoat.eval.runs import read_run
+from flatcoat.eval.trec_files import read_run
 
 root = typer.Typer()
 root.add_typer(commands.app)

@@ -2,8 +2,8 @@ from statistics import fmean
 
 import pytest
 
+from flatcoat.eval.benchmarks import BENCHMARKS
 from flatcoat.eval.published import PUBLISHED, find_published
-from flatcoat.eval.tasks import BENCHMARKS
 
 
 def figures(name: str) -> dict[str, float]:

@@ -8,7 +8,7 @@ from flatcoat import FlatcoatError
 from flatcoat.eval.datasets import load_beir
 from flatcoat.eval.metrics import evaluate
 from flatcoat.eval.systems import EXACT, Bm25System, EncoderSystem, HybridSystem, RerankSystem
-from flatcoat.indexing.engines import EngineSettings
+from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.retrieval.rerank import EncoderReranker
 
 WORDS = "sun moon star wind rain snow leaf root bark seed bird nest wing song dawn dusk".split()  # noqa: SIM905

@@ -5,8 +5,8 @@ import numpy as np
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.segments import CodedSegment
 from flatcoat.indexing.snapshot import Snapshot
-from flatcoat.indexing.store import Store
-from flatcoat.indexing.types import TokenVectors
+from flatcoat.indexing.store.store import Store
+from flatcoat.indexing.vectors import TokenVectors
 
 WIDTH = 4
 

@@ -11,7 +11,7 @@ from flatcoat import FlatcoatError
 from flatcoat.indexing import exact
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.snapshot import Snapshot
-from flatcoat.indexing.types import TokenVectors, Vectors
+from flatcoat.indexing.vectors import TokenVectors, Vectors
 
 
 def tokens(seed: int, sizes: list[int], width: int = 8) -> TokenVectors:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from flatcoat import FlatcoatError
 from flatcoat.indexing import segments
 from flatcoat.indexing.array_files import WrittenFile
-from flatcoat.indexing.inverted_lists import inverted_lists
-from flatcoat.indexing.residual import Codec
+from flatcoat.indexing.plaid.codec import Codec
+from flatcoat.indexing.plaid.kernels import inverted_lists
 from flatcoat.indexing.segments import (
     CodedSegment,
     as_stored,
@@ -22,7 +22,7 @@ from flatcoat.indexing.segments import (
     write_blocks,
     write_segment,
 )
-from flatcoat.indexing.types import CodedTokens, TokenVectors
+from flatcoat.indexing.vectors import CodedTokens, TokenVectors
 
 SIZES = [3, 0, 1, 7, 2, 0, 9]
 

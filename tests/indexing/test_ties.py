@@ -10,16 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatcoat import FlatcoatError
-from flatcoat.indexing import faiss_index, plaid
 from flatcoat.indexing.documents import Passage
-from flatcoat.indexing.engines import EngineSettings
 from flatcoat.indexing.exact import ExactIndex
-from flatcoat.indexing.faiss_index import FaissIndex
-from flatcoat.indexing.faiss_settings import FaissSettings
-from flatcoat.indexing.plaid import PlaidIndex
+from flatcoat.indexing.faiss import index as faiss_index
+from flatcoat.indexing.faiss.index import FaissIndex
+from flatcoat.indexing.faiss.settings import FaissSettings
+from flatcoat.indexing.plaid import index as plaid
+from flatcoat.indexing.plaid.index import PlaidIndex
 from flatcoat.indexing.snapshot import Snapshot
-from flatcoat.indexing.store import Store
-from flatcoat.indexing.types import TokenVectors, VectorIndex, Vectors
+from flatcoat.indexing.store.engines import EngineSettings
+from flatcoat.indexing.store.store import Store
+from flatcoat.indexing.vectors import TokenVectors, VectorIndex, Vectors
 
 WIDTH = 96
 ENGINES = {

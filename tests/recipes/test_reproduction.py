@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flatcoat.__main__ import app
-from flatcoat.eval.tasks import BENCHMARKS
+from flatcoat.eval.benchmarks import BENCHMARKS
 from flatcoat.recipes import reproduction
 from flatcoat.recipes.commands import find_recipe
 from flatcoat.recipes.schema import Recipe

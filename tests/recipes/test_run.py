@@ -16,8 +16,8 @@ from sentence_transformers import SentenceTransformer
 from flatcoat import FlatcoatError, Recipe
 from flatcoat.recipes.record import fingerprint
 from flatcoat.recipes.run import read_sources, run
-from flatcoat.retrieval.colbert import ColbertEncoder
-from flatcoat.retrieval.dense import DenseEncoder
+from flatcoat.retrieval.encoders.colbert import ColbertEncoder
+from flatcoat.retrieval.encoders.dense import DenseEncoder
 
 MakeFolder = Callable[..., Path]
 

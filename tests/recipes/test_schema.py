@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from flatcoat import FlatcoatError, Recipe
 from flatcoat.recipes.commands import app, find_recipe
 from flatcoat.recipes.schema import TrainingSettings
-from flatcoat.retrieval.source import Source
+from flatcoat.retrieval.data.source import Source
 
 
 def write(folder: Path, **changes: Any) -> Path:

@@ -9,8 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flatcoat import FlatcoatError, Recipe
-from flatcoat.recipes.commands import app
-from flatcoat.recipes.push import push_folder
+from flatcoat.recipes.commands import app, push_folder
 from flatcoat.recipes.sweep import sweep
 
 

@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 
 from flatcoat import Retriever
-from flatcoat.indexing import calibration, compaction
 from flatcoat.indexing.documents import Passage
-from flatcoat.indexing.engines import Name as Engine
-from flatcoat.indexing.types import TokenVectors, Vectors
-from flatcoat.retrieval import adding
-from flatcoat.retrieval.contract import Contract
+from flatcoat.indexing.plaid import calibration
+from flatcoat.indexing.store import compaction
+from flatcoat.indexing.store.engines import Name as Engine
+from flatcoat.indexing.vectors import TokenVectors, Vectors
+from flatcoat.retrieval import ingest
+from flatcoat.retrieval.encoders.contract import Contract
 from flatcoat.retrieval.results import Mode
 
 WIDTH = 8
@@ -377,7 +378,7 @@ def small_work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     The clock is a minute on: no file is too young to be known by its time.
     """
-    monkeypatch.setattr(adding, "BATCH", 2)
+    monkeypatch.setattr(ingest, "BATCH", 2)
     monkeypatch.setattr(calibration, "THOROUGH", 8)
     monkeypatch.setattr(compaction, "RETRAIN_AT", 2)
     now = time.time_ns

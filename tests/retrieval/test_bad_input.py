@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from flatcoat import Document, FlatcoatError, Retriever
-from flatcoat.indexing.filters import Condition
-from flatcoat.retrieval.load import load_encoder
+from flatcoat.indexing.store.filters import Condition
+from flatcoat.retrieval.encoders.load import load_encoder
 
 MakeFolder = Callable[..., Path]
 

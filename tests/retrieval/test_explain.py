@@ -9,10 +9,10 @@ import pytest
 
 from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Passage
-from flatcoat.indexing.store import Store
-from flatcoat.retrieval.colbert import ColbertEncoder
+from flatcoat.indexing.store.store import Store
+from flatcoat.retrieval.encoders.colbert import ColbertEncoder
+from flatcoat.retrieval.encoders.load import load_encoder
 from flatcoat.retrieval.explain import LateInteraction, explain_bm25, explain_maxsim
-from flatcoat.retrieval.load import load_encoder
 from flatcoat.retrieval.results import Match
 
 MakeFolder = Callable[..., Path]

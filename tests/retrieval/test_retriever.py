@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from flatcoat import Document, FlatcoatError, Retriever
-from flatcoat.indexing.types import TokenVectors, Vectors
-from flatcoat.retrieval import adding as module
-from flatcoat.retrieval.encoding import Encoder
-from flatcoat.retrieval.load import load_encoder
+from flatcoat.indexing.vectors import TokenVectors, Vectors
+from flatcoat.retrieval import ingest as module
+from flatcoat.retrieval.encoders.encoder import Encoder
+from flatcoat.retrieval.encoders.load import load_encoder
 from flatcoat.retrieval.retriever import Added
 
 MakeFolder = Callable[..., Path]

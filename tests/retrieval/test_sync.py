@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatcoat import Document, FlatcoatError, Retriever
-from flatcoat.indexing.rows import Columns
-from flatcoat.indexing.types import Vectors
-from flatcoat.indexing.user_secret import user_secret
-from flatcoat.retrieval import adding, sync
-from flatcoat.retrieval.encoding import Encoder
-from flatcoat.retrieval.load import load_encoder
+from flatcoat.indexing.reading.rows import Columns
+from flatcoat.indexing.store.user_secret import user_secret
+from flatcoat.indexing.vectors import Vectors
+from flatcoat.retrieval import ingest, sync
+from flatcoat.retrieval.encoders.encoder import Encoder
+from flatcoat.retrieval.encoders.load import load_encoder
 
 MakeFolder = Callable[..., Path]
 LONG_AGO = 1_600_000_000
@@ -155,7 +155,7 @@ def test_what_becomes_unreadable_goes_and_what_becomes_readable_comes(
 def test_a_killed_run_goes_on_where_it_was(
     tmp_path: Path, encoder: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding, "BATCH", 2)
+    monkeypatch.setattr(ingest, "BATCH", 2)
     for number in range(9):
         write(tmp_path / "many" / f"{number}.txt", f"text {number}")
     retriever = Retriever.create(tmp_path / "index", encoder)  # type: ignore[arg-type]
@@ -258,7 +258,7 @@ def test_a_file_that_gave_no_passage_is_still_skipped_when_it_is_touched(
     assert retriever.store.verify() == []
 
 
-def adds_up(added: adding.Added) -> bool:
+def adds_up(added: ingest.Added) -> bool:
     return added.found == added.documents + added.unchanged + added.renamed + len(added.skipped)
 
 
@@ -537,7 +537,7 @@ def test_a_root_whose_name_is_no_text_is_read(empty: Retriever, tmp_path: Path) 
 def test_a_rename_that_is_taken_back_after_a_cut_loses_nothing(
     empty: Retriever, tmp_path: Path, encoder: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding, "BATCH", 1)
+    monkeypatch.setattr(ingest, "BATCH", 1)
     write(tmp_path / "docs" / "a.md", "walrus")
     empty.add_files(tmp_path / "docs")
     (tmp_path / "docs" / "a.md").rename(tmp_path / "docs" / "b.md")

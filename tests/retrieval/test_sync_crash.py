@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 
 from flatcoat import FlatcoatError, Retriever
-from flatcoat.indexing.engines import Name as Engine
+from flatcoat.indexing.store.engines import Name as Engine
 
-from ..indexing.killing import changes_before_death
+from ..indexing.store.killing import changes_before_death
 from .folders import ENGINES, Contents, Sources, one_thread, small_work
 
 

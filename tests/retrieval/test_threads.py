@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from flatcoat import Document, Retriever
-from flatcoat.indexing.types import TokenVectors
-from flatcoat.retrieval.colbert import ColbertEncoder
-from flatcoat.retrieval.dense import DenseEncoder
-from flatcoat.retrieval.load import load_encoder
+from flatcoat.indexing.vectors import TokenVectors
+from flatcoat.retrieval.encoders.colbert import ColbertEncoder
+from flatcoat.retrieval.encoders.dense import DenseEncoder
+from flatcoat.retrieval.encoders.load import load_encoder
 from flatcoat.retrieval.rerank import CrossEncoderReranker, EncoderReranker, load_cross_encoder
 
 MakeFolder = Callable[..., Path]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flatcoat import FlatcoatError
-from flatcoat.retrieval.watching import changes
+from flatcoat.retrieval.sync import changes
 
 
 def test_changes_are_told_and_those_of_the_index_are_not(tmp_path: Path) -> None:

@@ -1,0 +1,161 @@
+"""The elementwise steps of a layer for a thread that has a core of its own, by numba's kernels.
+
+For inference, in float32 and bfloat16; the residual stream is float32. Rotations in training take all cores.
+Axes: T tokens, H heads, W head width, D width, I inner width, E = 3 H W.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .cpu_workers import share_rows
+from .positions import Rotary
+
+_MANY_ROWS = 256
+"""Below them plain steps take no longer, and need no kernels to be loaded first."""
+
+_DTYPES = (torch.float32, torch.bfloat16)
+
+
+class Rows(NamedTuple):
+    """States as bytes: value = (code - 128) x the scale of its row."""
+
+    codes_TI: Tensor
+    scales_T: Tensor
+
+    @staticmethod
+    def empty(tokens: int, width: int) -> "Rows":
+        return Rows(torch.empty(tokens, width, dtype=torch.uint8), torch.empty(tokens))
+
+
+def on_one_core(*states: Tensor) -> bool:
+    """Whether these functions take such states: many rows, in inference, by a thread that has a core.
+
+    Where torch spreads each step over several cores, its own steps are faster.
+    """
+    return (
+        torch.get_num_threads() == 1
+        and not torch.is_grad_enabled()
+        and len(states[0]) >= _MANY_ROWS
+        and all(state.device.type == "cpu" and writes(state.dtype) for state in states)
+        and all(state.is_contiguous() for state in states)
+    )
+
+
+def in_training(states_TE: Tensor) -> bool:
+    """Whether ``turn_`` takes such states: many, with gradients."""
+    return (
+        torch.is_grad_enabled()
+        and states_TE.device.type == "cpu"
+        and states_TE.dtype == torch.float32
+        and len(states_TE) >= _MANY_ROWS
+        and states_TE.is_contiguous()
+    )
+
+
+def writes(dtype: torch.dtype) -> bool:
+    """Whether the kernels have this number format."""
+    return dtype in _DTYPES
+
+
+def turned(
+    projected_TE: Tensor, scales_T: Tensor | None, heads: int, rotary: Rotary, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys turned by their positions, and values, each row scaled where it is yet to be."""
+    from .kernels_numba import turn
+
+    scales_T = torch.ones(len(projected_TE)) if scales_T is None else scales_T
+    shape = (3, heads, len(projected_TE), projected_TE.shape[1] // (3 * heads))
+    turned_3HTW = torch.empty(shape, dtype=dtype)
+    cos_TP, sin_TP = (array(table.squeeze(1)) for table in rotary)
+    turn(array(projected_TE), array(scales_T), cos_TP, sin_TP, array(turned_3HTW))
+    query_THW, key_THW, value_THW = turned_3HTW.transpose(1, 2).unbind()
+    return query_THW, key_THW, value_THW
+
+
+def turn_(projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Tensor) -> None:
+    """Turn the queries and keys within queries | keys | values [T, E], in place, on all cores; float32."""
+    from .kernels_numba import turn_rows
+
+    states = array(projected_TE.detach())
+    cos_TP, sin_TP = array(cos_T1P.squeeze(1)), array(sin_T1P.squeeze(1))
+    share_rows(lambda rows: turn_rows(states[rows], 2 * heads, cos_TP[rows], sin_TP[rows]), len(states))
+
+
+def turn_back(
+    d_query_THW: Tensor, d_key_THW: Tensor, d_value_THW: Tensor, cos_T1P: Tensor, sin_T1P: Tensor
+) -> Tensor:
+    """Turn gradients the other way and lay them side by side with that of the values: [T, E]."""
+    d_projected_TE = torch.stack([d_query_THW, d_key_THW, d_value_THW], dim=1).flatten(1)
+    turn_(d_projected_TE, d_query_THW.shape[1], cos_T1P, -sin_T1P)
+    return d_projected_TE
+
+
+def gated(projected_T2I: Tensor) -> Tensor:
+    """gelu (erf) of the first half of each row times the second: [T, I]."""
+    from .kernels_numba import gate
+
+    gated_TI = projected_T2I.new_empty(len(projected_T2I), projected_T2I.shape[1] // 2)
+    gate(array(projected_T2I), array(gated_TI))
+    return gated_TI
+
+
+def gated_rows(projected_T2I: Tensor, scales_T: Tensor) -> Rows:
+    """The same of rows that are yet to be scaled, as bytes."""
+    from .kernels_numba import gate_quantize
+
+    rows = Rows.empty(len(projected_T2I), projected_T2I.shape[1] // 2)
+    gate_quantize(array(projected_T2I), array(scales_T), array(rows.codes_TI), array(rows.scales_T))
+    return rows
+
+
+def added(hidden_TD: Tensor, update_TD: Tensor, scales_T: Tensor | None = None) -> Tensor:
+    """``hidden + update``, each row of the update scaled where it is yet to be: [T, D]."""
+    from .kernels_numba import add
+
+    total_TD = torch.empty_like(hidden_TD)
+    scales_T = torch.ones(len(hidden_TD)) if scales_T is None else scales_T
+    add(array(hidden_TD), array(update_TD), array(scales_T), array(total_TD))
+    return total_TD
+
+
+def normed(hidden_TD: Tensor, norm: nn.LayerNorm, dtype: torch.dtype) -> Tensor:
+    """A LayerNorm in ``dtype``: [T, D]."""
+    from .kernels_numba import norm as kernel
+
+    normed_TD = torch.empty_like(hidden_TD, dtype=dtype)
+    kernel(array(hidden_TD), *_weights(norm), norm.eps, array(normed_TD))
+    return normed_TD
+
+
+def normed_rows(hidden_TD: Tensor, norm: nn.LayerNorm) -> Rows:
+    """A LayerNorm as bytes."""
+    from .kernels_numba import norm_quantize
+
+    rows = Rows.empty(*hidden_TD.shape)
+    norm_quantize(array(hidden_TD), *_weights(norm), norm.eps, array(rows.codes_TI), array(rows.scales_T))
+    return rows
+
+
+def quantized_rows(states_TI: Tensor) -> Rows:
+    """Float32 states as bytes, the largest magnitude of each row at 127 steps."""
+    from .kernels_numba import quantize_rows
+
+    rows = Rows.empty(*states_TI.shape)
+    quantize_rows(array(states_TI), array(rows.codes_TI), array(rows.scales_T))
+    return rows
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """The tensor's memory for the kernels: bfloat16 as the 16-bit integers that share its bits."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16)
+    return tensor.numpy()
+
+
+def _weights(norm: nn.LayerNorm) -> tuple[np.ndarray, np.ndarray]:
+    weight_D = norm.weight.detach().float()
+    bias_D = torch.zeros_like(weight_D) if norm.bias is None else norm.bias.detach().float()
+    return weight_D.numpy(), bias_D.numpy()

@@ -1,0 +1,1 @@
+"""How fast: encoding and search, side by side with other libraries."""

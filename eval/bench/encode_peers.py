@@ -1,0 +1,213 @@
+"""What ``flatcoat bench encode`` times: ours, transformers, sentence-transformers, and the bound of them all.
+
+All hold the same random weights, in one copy for each precision wherever the libraries allow it.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from flatcoat.backbone.config import ModernBertConfig
+from flatcoat.backbone.environment import DTYPES
+from flatcoat.backbone.model import ModernBert
+from flatcoat.backbone.packing import budget_batches
+from flatcoat.backbone.weights import weightless
+
+from .encode_loops import (
+    TOKEN_BUDGET,
+    TRAINING_BUDGET,
+    Documents,
+    Encode,
+    Forward,
+    in_batches,
+    matrix_products,
+    packed_forward,
+    padded_batches,
+    padded_forward,
+)
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+OURS = "flatcoat"
+REFERENCE = "transformers sdpa"
+DEFAULT = "sentence-transformers encode"
+BOUND = "matrix products alone"
+_ENDLESS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to encode in one precision; ``forward`` is None where it never takes a batch as a whole."""
+
+    name: str
+    precision: str
+    encode: Encode
+    forward: Forward | None = None
+    task: str = "inference"
+
+
+def random_encoder(config: ModernBertConfig, device: str) -> ModernBert:
+    """The weights that every implementation shares: always the same, float32."""
+    torch.manual_seed(0)
+    return ModernBert(config).eval().to(device)
+
+
+def reference_encode(source: ModernBert, device: str) -> Encode:
+    """transformers in float32, which every other implementation is compared with."""
+    model = _transformers(source.config, source.state_dict(), "sdpa", device)
+    return _batched(model, torch.inference_mode()(_forward(model, device)), TOKEN_BUDGET[device])
+
+
+def inference(source: ModernBert, precisions: Sequence[str], device: str) -> list[Implementation]:
+    """All that can encode here, ours first in each precision; fp32 and bf16 close with their bound."""
+    found: list[Implementation] = []
+    for precision in precisions:
+        for name, model in _models(source, precision, device):
+            forward = torch.inference_mode()(_forward(model, device))
+            encode = _batched(model, forward, TOKEN_BUDGET[device])
+            found.append(Implementation(name, precision, encode, forward))
+        if precision == "fp32":
+            found.append(Implementation(DEFAULT, precision, default_encode(source, device)))
+        if precision in DTYPES:
+            bound = matrix_products(source.config, DTYPES[precision], device)
+            found.append(Implementation(BOUND, precision, bound))
+    return found
+
+
+def training(source: ModernBert, precisions: Sequence[str], device: str) -> list[Implementation]:
+    """Ours and transformers taking training steps. On CUDA bf16 means float32 weights under autocast."""
+    found: list[Implementation] = []
+    for precision in precisions:
+        autocast = device == "cuda" and precision == "bf16"
+        for name, model in _models(source, "fp32" if autocast else precision, device):
+            if name in (OURS, REFERENCE):
+                step = _training_step(model.train(), device, autocast)
+                encode = _batched(model, step, TRAINING_BUDGET[device])
+                found.append(Implementation(name, precision, encode, task="training"))
+    return found
+
+
+def _models(source: ModernBert, precision: str, device: str) -> Iterator[tuple[str, nn.Module]]:
+    config = source.config
+    if precision == "int8":
+        from flatcoat.backbone.quantization import quantize
+
+        yield OURS, quantize(source)
+        if find_spec("torch.ao.quantization"):
+            model = _transformers(config, source.state_dict(), "sdpa", device)
+            yield f"{REFERENCE} dynamic", _dynamically_quantized(model)
+        return
+    dtype = DTYPES[precision]
+    state = {name: tensor.to(dtype) for name, tensor in source.state_dict().items()}
+    with weightless():
+        ours = ModernBert(config)
+    ours.load_state_dict(state, assign=True)
+    yield OURS, ours.eval()
+    flash = device == "cuda" and precision == "bf16" and find_spec("flash_attn")
+    for attention in ("sdpa", "eager", *(("flash_attention_2",) if flash else ())):
+        yield f"transformers {attention}", _transformers(config, state, attention, device)
+
+
+def _transformers(config: ModernBertConfig, state: dict[str, Tensor], attention: str, device: str) -> Any:
+    import transformers
+
+    settings = transformers.ModernBertConfig(**config.to_hf())
+    dtype = state["final_norm.weight"].dtype
+    model = transformers.AutoModel.from_config(settings, attn_implementation=attention, dtype=dtype)
+    model.load_state_dict(state, assign=True)
+    return model.eval().to(device)
+
+
+def _dynamically_quantized(model: nn.Module) -> nn.Module:
+    """PyTorch's own int8: weights quantised now, inputs as they come."""
+    with warnings.catch_warnings():
+        # Deprecated in favour of torchao, and still what a user of plain PyTorch has.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8, inplace=True)
+
+
+def _forward(model: nn.Module, device: str) -> Forward:
+    if isinstance(model, ModernBert):
+        return packed_forward(model, device)
+    return padded_forward(model, device)
+
+
+def _batched(model: nn.Module, forward: Forward, max_tokens: int) -> Encode:
+    batches = budget_batches if isinstance(model, ModernBert) else padded_batches
+    return in_batches(forward, partial(batches, max_tokens=max_tokens))
+
+
+def _training_step(model: nn.Module, device: str, autocast: bool) -> Forward:
+    forward = _forward(model, device)
+
+    def step(texts: Documents) -> Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=autocast):
+            vectors_ND = forward(texts)
+        # Squared: the plain sum of layer-normed states is constant, its gradients are rounding noise.
+        vectors_ND.square().sum().backward()
+        model.zero_grad(set_to_none=True)
+        return vectors_ND.detach()
+
+    return step
+
+
+def default_encode(source: ModernBert, device: str) -> Encode:
+    """``SentenceTransformer.encode`` as users call it: float32, 32 texts padded to the longest.
+
+    It takes text, so each id is written as its decimal number. Tokenising that is part of the time, as it is
+    part of a user's.
+    """
+    model = sentence_transformer(source, device)
+    words = [str(token) for token in range(source.config.vocab_size)]
+
+    def encode(texts: Documents) -> Tensor:
+        return torch.from_numpy(model.encode([" ".join(words[token] for token in text) for text in texts]))
+
+    return encode
+
+
+def sentence_transformer(source: ModernBert, device: str) -> "SentenceTransformer":
+    """A SentenceTransformer with these weights and mean pooling, whose words are decimal token ids.
+
+    It adds no special tokens and cuts nothing off, so that the written ids come back exactly.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+    from tokenizers import AddedToken, Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
+    config = source.config
+    numbers = Tokenizer(WordLevel({str(token): token for token in range(config.vocab_size)}, unk_token="0"))
+    numbers.pre_tokenizer = WhitespaceSplit()  # type: ignore[assignment]
+    # A special token is cut out of the text first: single_word keeps pad 7 from being found in 17.
+    pad = AddedToken(str(config.pad_token_id), single_word=True, special=True)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=numbers, pad_token=pad, model_max_length=_ENDLESS)
+    with tempfile.TemporaryDirectory() as folder, _no_progress_bars():
+        source.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        transformer = Transformer(folder, max_seq_length=_ENDLESS)
+    return SentenceTransformer(modules=[transformer, Pooling(config.hidden_size, "mean")], device=device)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

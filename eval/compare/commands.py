@@ -1,0 +1,60 @@
+"""``flatcoat compare``: results folders side by side."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Format(str, Enum):  # noqa: UP042 - typer shows these values
+    """How a comparison is written."""
+
+    markdown = "markdown"
+    json = "json"
+    html = "html"
+
+
+Results = Annotated[
+    list[Path],
+    typer.Argument(exists=True, file_okay=False, help="Folders that flatcoat eval --output wrote."),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(metavar="SYSTEM", help="Whom to test against: a name or key. Default: BM25, or the first."),
+]
+Measure = Annotated[str, typer.Option(help="What to compare by, as in the records.")]
+As = Annotated[Format | None, typer.Option("--format", help="Default: by FILE's ending, else tables.")]
+Output = Annotated[
+    Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write here: .md, .json or .html.")
+]
+
+_ENDINGS = {".md": Format.markdown, ".json": Format.json, ".html": Format.html}
+
+
+def compare(
+    results: Results,
+    baseline: Baseline = None,
+    measure: Measure = "ndcg@10",
+    format: As = None,
+    output: Output = None,
+) -> None:
+    """Compare what was measured: differences with their significance, costs, and what an index loses."""
+    from . import text
+    from .comparison import compare as compare_folders
+    from .html import html
+
+    if output and not format and output.suffix not in _ENDINGS:
+        raise typer.BadParameter(f"{output.name} ends in none of {', '.join(_ENDINGS)}: say --format")
+    format = format or (_ENDINGS[output.suffix] if output else None)
+    comparison = compare_folders(results, measure, baseline)
+    if not format:
+        text.show(comparison)
+        return
+    writers = {Format.markdown: text.markdown, Format.json: text.to_json, Format.html: html}
+    text = writers[format](comparison)
+    if output:
+        output.write_text(text, encoding="utf-8")
+        typer.echo(f"wrote {output}", err=True)
+    else:
+        typer.echo(text, nl=False)

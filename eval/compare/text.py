@@ -1,0 +1,95 @@
+"""A comparison on a terminal, as Markdown and as JSON."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .comparison import Comparison
+from .rows import Row, Table
+from .tables import MARKS, WORDS, Grid, grids, name_of
+
+_WIDE = 110  # columns of a terminal that shows every measure
+
+
+def markdown(comparison: Comparison) -> str:
+    """Tables that GitHub shows."""
+    parts = [f"# {name_of(comparison.measure)} x 100"]
+    parts += [
+        f"## {_escape(grid.title)}\n\n{_escape(grid.caption)}\n\n{_table(grid)}" for grid in grids(comparison)
+    ]
+    notes = [MARKS, *comparison.notices]
+    return "\n\n".join([*parts, "\n".join(f"- {_escape(note)}" for note in notes)]) + "\n"
+
+
+def to_json(comparison: Comparison) -> str:
+    """Everything but the scores of single queries; measures and differences in 0..1."""
+    values = {
+        "measure": comparison.measure,
+        "baseline": comparison.baseline,
+        "tables": [_table_values(table) for table in comparison.tables],
+        "benchmarks": [asdict(mean) for mean in comparison.means],
+        "index_losses": [asdict(loss) for loss in comparison.losses],
+        "published": {
+            name: [figure._asdict() for figure in figures] for name, figures in comparison.published.items()
+        },
+        "notices": comparison.notices,
+    }
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def show(comparison: Comparison) -> None:
+    """Print rich tables."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = Console(markup=False, highlight=False)
+    for grid in grids(comparison, brief=console.width < _WIDE):
+        table = RichTable(title=f"{grid.title}  ({grid.caption})", title_justify="left", box=box.SIMPLE_HEAD)
+        for place, title in enumerate(grid.header):
+            words = place == 0 or title in WORDS
+            table.add_column(title, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        for row in grid.rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(f"measures x 100; {MARKS}")
+    for notice in comparison.notices:
+        console.print(notice, soft_wrap=True)
+
+
+def _table_values(table: Table) -> dict[str, Any]:
+    return {
+        "dataset": table.dataset,
+        "split": table.split,
+        "revision": table.revision,
+        "k": table.k,
+        "queries": len(table.rows[0].scores),
+        "systems": [_row_values(row) for row in table.rows],
+    }
+
+
+def _row_values(row: Row) -> dict[str, Any]:
+    return {
+        "system": row.label,
+        "key": row.record.key,
+        "measures": row.record.measures,
+        "contrast": asdict(row.contrast) if row.contrast else None,
+        "milliseconds_a_query": row.milliseconds,
+        "costs": row.costs._asdict(),
+        "folder": str(row.record.folder),
+    }
+
+
+def _table(grid: Grid) -> str:
+    lines = [_line(grid.header), _line(["---", *["---:"] * (len(grid.header) - 1)])]
+    return "\n".join([*lines, *(_line([*map(_escape, row)]) for row in grid.rows)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))

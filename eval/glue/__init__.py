@@ -1,0 +1,1 @@
+"""GLUE: fine-tuning and measuring a backbone on sentence classification."""

@@ -1,0 +1,218 @@
+"""``flatcoat glue``: a ModernBERT fine-tuned on GLUE's tasks, beside the majority answer and the paper."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .results import TaskResult
+from .tasks import PAPER_AVERAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.progress import TaskID
+
+    from .data import GlueData
+    from .fine_tune import Settings, Start
+    from .results import TaskResult
+    from .tasks import GlueTask
+
+Model = Annotated[
+    str | None, typer.Argument(help="A ModernBERT's folder or hub name. Default: the model inside flatcoat.")
+]
+Tasks = Annotated[
+    list[str] | None, typer.Option("--task", help="cola, sst2, ...; may be repeated. Default: all eight.")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        exists=True,
+        file_okay=False,
+        help="A task's files, or GLUE's folder of folders (CoLA, SST-2, ...). Default: the hub.",
+    ),
+]
+Seeds = Annotated[int, typer.Option(min=1, help="Runs a task, seeds 0, 1, ...; mean and spread are shown.")]
+Sweep = Annotated[
+    bool, typer.Option("--sweep", help="First choose among the paper's learning rates and weight decays.")
+]
+Mnli = Annotated[
+    str | None,
+    typer.Option("--from", metavar="CHECKPOINT", help="Fine-tuned on MNLI: RTE, MRPC and STS-B start there."),
+]
+Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate. Default: the paper's.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Default: the paper's.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Train on so many examples, drawn by chance.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", file_okay=False, help="Write result.json and each seed's best checkpoint to DIR/TASK."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, measures as fractions of 1.")]
+
+
+def glue(
+    model: Model = None,
+    task: Tasks = None,
+    data: Data = None,
+    seeds: Seeds = 1,
+    sweep: Sweep = False,
+    mnli: Mnli = None,
+    lr: Rate = None,
+    epochs: Epochs = None,
+    limit: Limit = None,
+    output: Output = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a ModernBERT on GLUE's tasks and score it on their development sets."""
+    if sweep and lr:
+        raise typer.BadParameter("the sweep chooses the learning rate: give one or the other")
+    tasks = _chosen(task, mnli)
+    from flatcoat.console import progress_bar
+
+    from .fine_tune import Start
+    from .results import measure_task
+
+    sets = [_load(task, data, len(tasks) > 1, limit) for task in tasks]
+    own = Start.open(model or _shipped())
+    advanced = Start.open(mnli) if mnli else own
+    results: list[TaskResult] = []
+    with progress_bar() as progress:
+        for one in sets:
+            start = advanced if one.task.from_mnli else own
+            grid = _grid(one.task, start, lr, epochs, sweep)
+            folder = output / one.task.hub if output else None
+            bar = progress.add_task(one.task.title, total=None)
+
+            def show(step: int, steps: int, bar: "TaskID" = bar) -> None:
+                progress.update(bar, completed=step, total=steps)
+
+            results.append(measure_task(start, one, grid, range(seeds), folder, show))
+            progress.remove_task(bar)
+    _show(results, as_json)
+
+
+def _chosen(names: "Sequence[str] | None", mnli: str | None) -> "list[GlueTask]":
+    from .tasks import TASKS
+
+    if unknown := sorted(set(names or ()) - set(TASKS)):
+        raise typer.BadParameter(f"no task {unknown[0]}: known are {', '.join(TASKS)}", param_hint="--task")
+    tasks = [TASKS[name] for name in dict.fromkeys(names or TASKS)]
+    if mnli and not any(task.from_mnli for task in tasks):
+        raise typer.BadParameter("only rte, mrpc and stsb start from it", param_hint="--from")
+    return tasks
+
+
+def _shipped() -> Path:
+    from flatcoat.retrieval.encoders.load import SHIPPED_MODEL
+
+    return SHIPPED_MODEL
+
+
+def _load(task: "GlueTask", folder: Path | None, several: bool, limit: int | None) -> "GlueData":
+    from .data import load_folder, load_hub
+
+    if folder is None:
+        found = load_hub(task)
+    else:
+        own = folder / task.title
+        found = load_folder(task, own if several or own.is_dir() else folder)
+    return found.sample(limit) if limit else found
+
+
+def _grid(
+    task: "GlueTask", start: "Start", lr: float | None, epochs: int | None, sweep: bool
+) -> "list[Settings]":
+    from .results import settings_for, swept
+
+    settings = settings_for(task, start.size, lr, epochs)
+    return swept(settings) if sweep else [settings]
+
+
+def _show(results: "Sequence[TaskResult]", as_json: bool) -> None:
+    from .results import average
+    from .tasks import PAPER_AVERAGE
+
+    mean = average(results)
+    if as_json:
+        paper = {size: round(score / 100, 3) for size, score in PAPER_AVERAGE.items()}
+        report = {
+            "average": mean,
+            "paper_average": paper,
+            "tasks": [result.to_json() for result in results],
+        }
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        print_table(results, mean)
+    for result in results:
+        for notice in result.notices:
+            typer.echo(f"{result.task.title}: {notice}", err=as_json)
+
+
+_MEASURES = {
+    "matthews": "Matthews",
+    "accuracy": "Accuracy",
+    "f1": "F1",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+}
+
+
+def print_table(results: Sequence[TaskResult], average: float | None) -> None:
+    """Print measures x 100, then what the runs were; ``average`` is None unless all eight tasks are there."""
+    console = Console(markup=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Task", no_wrap=True)
+    table.add_column("Measure", no_wrap=True)
+    for title in ("Best epoch", "Last epoch", "Majority", "Paper base", "Paper large"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for result in results:
+        for row in _rows(result):
+            table.add_row(*row)
+    paper = [f"{score:.1f}" for score in PAPER_AVERAGE.values()]
+    table.add_row("GLUE", "Average", "" if average is None else f"{100 * average:.1f}", "", "", *paper)
+    console.print(table)
+    console.print(
+        "development sets, measures x 100, mean ± standard deviation over seeds; the best epoch is chosen on "
+        "these sets, as the paper's early stopping does; majority: one answer to everything",
+        soft_wrap=True,
+    )
+    for result in results:
+        console.print(_description(result), soft_wrap=True)
+
+
+def _rows(result: TaskResult) -> Iterator[list[str]]:
+    task = result.task
+    for measure in task.measures:
+        first = measure == task.measures[0]
+        paper = [f"{task.base.score:.1f}", f"{task.large.score:.1f}"] if first else ["", ""]
+        scores = [_figure(*result.summary(measure)), _figure(*result.summary(measure, last=True))]
+        majority = f"{100 * result.majority[measure]:.1f}"
+        yield [task.title if first else "", _MEASURES[measure], *scores, majority, *paper]
+    for name in result.runs[0].epochs[0].sets:
+        main = task.measures[0]
+        scores = [_figure(*result.summary(main, name)), _figure(*result.summary(main, name, last=True))]
+        yield ["", f"{_MEASURES[main]}, {name}", *scores, "", "", ""]
+
+
+def _figure(mean: float, spread: float | None) -> str:
+    return f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
+
+
+def _description(result: TaskResult) -> str:
+    settings = result.runs[0].settings
+    best = ", ".join(str(run.best) for run in result.runs)
+    seconds = sum(run.seconds for run in result.runs) / len(result.runs)
+    swept = f", the best of {len(result.sweep)} with seed 0" if result.sweep else ""
+    return (
+        f"{result.task.title}: {result.train_examples:,} examples of {result.source} on {result.start}, "
+        f"learning rate {settings.learning_rate:g}, weight decay {settings.weight_decay:g}{swept}; "
+        f"best epoch {best} of {settings.epochs}; {seconds:.0f} s a run"
+    )

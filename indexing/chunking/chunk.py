@@ -1,0 +1,143 @@
+"""Documents cut into passages at their own structure: headings, definitions, paragraphs, sentences, lines."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.documents import Document, Passage
+
+from .code import code_structure
+from .packing import CountTokens, Cutter, Stretch, even_parts
+from .prose import text_structure
+from .structure import Structure
+
+_CHARACTERS = 16  # a token has fewer, mostly: a longer text is not counted in one before its lines were
+
+
+class _Piece(NamedTuple):
+    """A stretch with its text, or one atom with a part of its."""
+
+    stretch: Stretch
+    text: str
+
+
+def chunk(document: Document, count_tokens: CountTokens, max_tokens: int, overlap: int = 0) -> list[Passage]:
+    """Cut ``document`` into passages of at most ``max_tokens``: title, section and special tokens counted.
+
+    ``count_tokens`` gives the token counts of a list of texts, special tokens included; it is called a few
+    times a document. Each passage is exactly the lines it names, without blank ones at its ends; only a
+    line that is too long alone is cut, at the ends of sentences, then at spaces, into parts of about one
+    size. All text that is not blank is in exactly one passage, unless prose begins with up to ``overlap``
+    tokens of the passage before in the same section. A document that fits is one passage, of no section.
+    Where the title of a long document fills more than half of ``max_tokens`` it is cut to about that half,
+    and sections get what remains of the half. A title without a text is a passage by itself. FlatcoatError
+    if ``max_tokens`` is under 1 or ``overlap`` over half of it.
+    """
+    if max_tokens < 1:
+        raise FlatcoatError(f"passages of {max_tokens} tokens: at least 1 is needed")
+    if not 0 <= overlap <= max_tokens // 2:
+        raise FlatcoatError(f"an overlap of {overlap} tokens: at most half of the {max_tokens} of a passage")
+    if not document.text.strip():
+        return _title_alone(document, count_tokens, max_tokens)
+    whole = _whole(document)
+    likely = len(document.text) <= _CHARACTERS * max_tokens
+    if likely and count_tokens([whole.searchable])[0] <= max_tokens:
+        return [whole]
+    fitting = _Fitting(document, count_tokens, max_tokens)
+    if not likely and fitting.cutter.size <= 2 * max_tokens and fitting.fits(whole):
+        return [whole]
+    return fitting.passages(overlap)
+
+
+class _Fitting:
+    """Cuts one document and cuts on until every passage fits."""
+
+    def __init__(self, document: Document, count_tokens: CountTokens, max_tokens: int) -> None:
+        self.document, self.count_tokens, self.max_tokens = document, count_tokens, max_tokens
+        self.title, most = document.title, max_tokens // 2
+        title_size, base = count_tokens([self.title, ""])
+        title_size -= base
+        if title_size > most:
+            self.title, title_size = self.title[: len(self.title) * most // title_size], most
+        self.structure = _structure(document)
+        self.cutter = Cutter(
+            document.text,
+            self.structure,
+            lambda texts: [max(0, count - base) for count in count_tokens(texts)],
+            room=max(1, max_tokens - base - title_size),
+            section_room=most - title_size,
+        )
+
+    def passages(self, overlap: int) -> list[Passage]:
+        spare = 0 if self.structure.is_code else overlap
+        pieces = [_Piece(stretch, self.cutter.text(stretch)) for stretch in self.cutter.stretches(spare)]
+        pieces = self._fitted(pieces)
+        return [self._passage(piece) for piece in (self._overlapped(pieces, spare) if spare else pieces)]
+
+    def fits(self, passage: Passage) -> bool:
+        return self.count_tokens([passage.searchable])[0] <= self.max_tokens
+
+    def _passage(self, piece: _Piece) -> Passage:
+        lines, section = self.cutter.lines(piece.stretch), self.cutter.section(piece.stretch)
+        return Passage(self.document.id, piece.text, self.title, lines, self.document.metadata, section)
+
+    def _sizes(self, pieces: list[_Piece]) -> list[int]:
+        return self.count_tokens([self._passage(piece).searchable for piece in pieces])
+
+    def _fitted(self, pieces: list[_Piece]) -> list[_Piece]:
+        """Cut further what is too long as one text: the costs of lines are estimates, this is the count."""
+        unsure = list(range(len(pieces)))
+        while unsure:
+            sizes = dict(zip(unsure, self._sizes([pieces[index] for index in unsure]), strict=True))
+            fitted: list[_Piece] = []
+            unsure = []
+            for index, piece in enumerate(pieces):
+                size = sizes.get(index, 0)
+                cut = self._parted(piece, -(-size // self.max_tokens)) if size > self.max_tokens else [piece]
+                if cut != [piece]:
+                    unsure += range(len(fitted), len(fitted) + len(cut))
+                fitted += cut
+            pieces = fitted
+        return pieces
+
+    def _parted(self, piece: _Piece, parts: int) -> list[_Piece]:
+        """In two at a line or sentence, or an atom into about ``parts``."""
+        if piece.stretch.first == piece.stretch.last:
+            return [piece._replace(text=text) for text in even_parts(piece.text, parts) if text.strip()]
+        return [_Piece(stretch, self.cutter.text(stretch)) for stretch in self.cutter.halve(piece.stretch)]
+
+    def _overlapped(self, pieces: list[_Piece], overlap: int) -> list[_Piece]:
+        longer = pieces[:1]
+        for before, piece in pairwise(pieces):
+            if piece.text == self.cutter.text(piece.stretch):
+                stretch = self.cutter.overlapped(before.stretch, piece.stretch, overlap)
+                piece = _Piece(stretch, self.cutter.text(stretch))
+            longer.append(piece)
+        sizes = self._sizes(longer)
+        return [
+            new if size <= self.max_tokens else old
+            for old, new, size in zip(pieces, longer, sizes, strict=True)
+        ]
+
+
+def _title_alone(document: Document, count_tokens: CountTokens, max_tokens: int) -> list[Passage]:
+    """One passage without text, or none where there is no title; the end of a long one is left out."""
+    title = document.title
+    while (size := count_tokens([title])[0]) > max_tokens and len(title) > 1:
+        title = title[: min(len(title) - 1, len(title) * max_tokens // size)]
+    return [Passage(document.id, "", title, (1, 1), document.metadata)] if title.strip() else []
+
+
+def _whole(document: Document) -> Passage:
+    lines = document.text.split("\n")
+    filled = [number for number, line in enumerate(lines) if line.strip()]
+    first, last = filled[0], filled[-1]
+    text = "\n".join(lines[first : last + 1])
+    return Passage(document.id, text, document.title, (first + 1, last + 1), document.metadata)
+
+
+def _structure(document: Document) -> Structure:
+    """By syntax where the document is code of a known language, otherwise by its headings and lines."""
+    lang = document.metadata.get("lang")
+    by_syntax = None if document.outline else code_structure(document.text, lang)
+    return by_syntax or text_structure(document.text.split("\n"), lang, document.outline)

@@ -1,0 +1,261 @@
+"""Dense search through FAISS (Douze et al. 2024, https://arxiv.org/abs/2401.08281).
+
+A FAISS file covers the vectors of one moment. What was added since (the tail) is searched exactly, what was
+removed is never found, and candidates are scored again by their vectors. Passages stand in the order of their
+rows here, so that of equals the one added first is the one at the lowest position.
+
+Axes: Q queries, C candidates, N passages of the snapshot, M vectors of the file, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, NamedTuple
+
+import numpy as np
+
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.exact import inner_products
+from flatcoat.indexing.snapshot import Snapshot
+from flatcoat.indexing.threads import pieces
+from flatcoat.indexing.vectors import Hits, Id, Shape, Vectors, require_count, require_finite, require_queries
+
+from .build import build_faiss, read_faiss
+from .rows import NOTHING, DenseRows, best, merge, unit_length
+from .search import FaissSearch, Selection
+from .settings import FaissSettings
+
+_FEW = 2_000  # vectors that are scored exactly in about the time of any other search
+_KEPT = 1 << 27  # numbers of the tail held in float32: 512 MiB
+_TIED = 2_000  # candidates among which equals are put in order
+_BATCH = 1 << 24  # numbers of candidates scored at once: 64 MiB
+
+
+@dataclass(frozen=True)
+class _Findable:
+    """Positions in the snapshot that a search may find: those that FAISS covers, and the tail."""
+
+    covered: np.ndarray
+    selection: Selection
+    tail: np.ndarray
+
+
+class _Wish(NamedTuple):
+    """How thoroughly to search: ``rescore`` as it will be, the others None where nothing was asked for."""
+
+    n_probe: int | None
+    ef_search: int | None
+    rescore: int
+
+
+class _Candidates(NamedTuple):
+    """What FAISS found for one query: positions in the snapshot, their scores, and FAISS's, best first."""
+
+    positions: np.ndarray
+    scores: np.ndarray
+    approximate: np.ndarray
+
+    def best(self, k: int) -> Hits[int]:
+        return best(self.positions, self.scores, k)
+
+    def may_lack_equals(self, k: int, count: int) -> bool:
+        """Whether an equal of the k-th was left out: for FAISS that is as good as the last of ``count``."""
+        if len(self.positions) < count:
+            return False
+        last = np.lexsort((self.positions, -self.scores))[:k][-1]
+        return bool(np.isclose(self.approximate[last], self.approximate[-1], rtol=1e-5))
+
+
+class FaissIndex(Generic[Id]):
+    """Finds nearly what exact search finds. ``FaissIndex.from_snapshot(snapshot, path, settings)``."""
+
+    def __init__(
+        self, snapshot: Snapshot, ids: Sequence[Id] | None, index: Any, settings: FaissSettings
+    ) -> None:
+        """``index`` is of ``build_faiss``; ``ids`` names the rows (None: rows are their own names)."""
+        snapshot = _by_row(snapshot)
+        self._snapshot, self._ids, self._settings = snapshot, ids, settings
+        self._vectors = DenseRows(snapshot, settings.is_cosine)
+        self._faiss = FaissSearch(index)
+        if self.width not in (0, self._faiss.width):
+            raise FlatcoatError(
+                f"FAISS file has width {self._faiss.width}, the vectors {self.width}: build it again"
+            )
+        self._position_M = self._positions(self._faiss.rows_M)
+        self._place_N = np.full(len(snapshot), -1)
+        self._place_N[self._position_M[self._position_M >= 0]] = np.flatnonzero(self._position_M >= 0)
+        self._all = self._findable(None)
+        small = len(self._all.tail) * self.width <= _KEPT
+        self._tail = self._vectors.exact(self._all.tail) if small else None
+
+    @staticmethod
+    def from_snapshot(snapshot: Snapshot, path: Path, settings: FaissSettings) -> "FaissIndex[int]":
+        """An index over a store, given a file that ``write_faiss`` made of it, now or at an earlier commit.
+
+        Its hits name passage rows. Raises FlatcoatError where the file is missing, cut short or does not fit.
+        """
+        return FaissIndex[int](snapshot, None, read_faiss(path, settings), settings)
+
+    @staticmethod
+    def from_vectors(ids: Sequence[str], vectors: np.ndarray, settings: FaissSettings) -> "FaissIndex[str]":
+        """An index in memory: ``ids[i]`` names vector ``i`` of ``vectors`` [N, D], which is row ``i``."""
+        if len(ids) != len(vectors):
+            raise FlatcoatError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
+        settings.validate(Shape.of(vectors).width)
+        if not np.isfinite(vectors).all():
+            raise FlatcoatError("a vector holds NaN or infinity")
+        rows = np.arange(len(ids))
+        snapshot = Snapshot((vectors,), rows, np.zeros_like(rows), rows)
+        index = build_faiss(DenseRows(snapshot, settings.is_cosine), rows, settings)
+        return FaissIndex[str](snapshot, ids, index, settings)
+
+    @property
+    def width(self) -> int:
+        """Components of one vector; 0 while the index is empty."""
+        return self._vectors.width
+
+    def __len__(self) -> int:
+        return len(self._snapshot)
+
+    @property
+    def tail_fraction(self) -> float:
+        """How much of the snapshot FAISS does not cover and is searched exactly."""
+        return len(self._all.tail) / max(len(self), 1)
+
+    @property
+    def removed_fraction(self) -> float:
+        """How much of the FAISS index is of passages that are no more."""
+        return 1 - len(self._all.covered) / max(len(self._position_M), 1)
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        allowed: np.ndarray | None = None,
+        *,
+        recall: float | None = None,
+        n_probe: int | None = None,
+        ef_search: int | None = None,
+        rescore: int | None = None,
+    ) -> list[Hits[Id]]:
+        """The best ``k`` passages of each query (all, if there are fewer); of equals, the one added first.
+
+        ``allowed`` (int64 rows; None: all) is applied within the search; the few that a narrow filter leaves
+        are scored exactly. ``n_probe`` inverted lists are read, ``ef_search`` candidates kept while walking a
+        graph: a filter raises both, so that as many of them may be found. ``k * rescore`` candidates are
+        scored again by their vectors, and more while the last of them is as good as the k-th, up to 2,000:
+        beyond these, which of equals are found is FAISS's choice. With 0 scores and order are FAISS's own,
+        approximations where it keeps less than the vectors. Raises FlatcoatError where the queries do not fit
+        the index, or a ``recall`` is wanted, for which FAISS is not calibrated.
+        """
+        if recall is not None:
+            raise FlatcoatError(
+                "a FAISS index is not calibrated for a recall: search without one, or make the index with "
+                "engine 'exact', which finds all of the best"
+            )
+        require_queries(queries, k, Shape("dense", self.width) if self.width else None)
+        wish = self._wish(n_probe, ef_search, rescore)
+        if not self.width:
+            return [self._named(NOTHING) for _ in range(len(queries))]
+        queries_QD = self._prepared(np.asarray(queries))
+        findable = self._all if allowed is None else self._findable(allowed)
+        step = max(1, _BATCH // (k * max(1, wish.rescore) * self.width))
+        return [
+            self._named(hits)
+            for here in pieces(len(queries_QD), step)
+            for hits in self._search(queries_QD[here], k, findable, wish)
+        ]
+
+    def _prepared(self, queries_QD: np.ndarray) -> np.ndarray:
+        queries_QD = np.ascontiguousarray(queries_QD, np.float32)
+        return unit_length(queries_QD) if self._settings.is_cosine else queries_QD
+
+    def _wish(self, n_probe: int | None, ef_search: int | None, rescore: int | None) -> _Wish:
+        least = {"n_probe": 1, "ef_search": 1, "rescore": int(self._settings.is_binary)}
+        for (name, lowest), value in zip(least.items(), (n_probe, ef_search, rescore), strict=True):
+            if value is not None:
+                require_count(name, value, lowest)
+        return _Wish(n_probe, ef_search, self._faiss.rescore if rescore is None else rescore)
+
+    def _positions(self, wanted: np.ndarray) -> np.ndarray:
+        """Where in the snapshot each of these rows stands, -1 where it does not."""
+        rows_N = self._snapshot.rows
+        if not len(rows_N):
+            return np.full(len(wanted), -1)
+        positions = np.minimum(np.searchsorted(rows_N, wanted), len(rows_N) - 1)
+        return np.where(rows_N[positions] == wanted, positions, -1)
+
+    def _findable(self, allowed: np.ndarray | None) -> _Findable:
+        allowed_N = np.full(len(self), allowed is None)
+        if allowed is not None:
+            positions = self._positions(allowed)
+            allowed_N[positions[positions >= 0]] = True
+        covered = np.flatnonzero(allowed_N & (self._place_N >= 0))
+        mask_M = np.zeros(len(self._position_M), bool)
+        mask_M[self._place_N[covered]] = True
+        return _Findable(covered, self._faiss.select(mask_M), np.flatnonzero(allowed_N & (self._place_N < 0)))
+
+    def _search(self, queries_QD: np.ndarray, k: int, findable: _Findable, wish: _Wish) -> list[Hits[int]]:
+        found = [NOTHING] * len(queries_QD)
+        if len(findable.covered):
+            found = self._search_covered(queries_QD, k, findable, wish)
+        if not len(findable.tail):
+            return found
+        if self._tail is None:
+            return merge(found, self._vectors.nearest(queries_QD, k, findable.tail), k)
+        allowed = None if findable is self._all else findable.tail
+        return merge(found, self._tail.search(queries_QD, k, allowed), k)
+
+    def _search_covered(
+        self, queries_QD: np.ndarray, k: int, findable: _Findable, wish: _Wish
+    ) -> list[Hits[int]]:
+        covered, selection = findable.covered, findable.selection
+        # One more than is wanted shows whether equals of the last one were left out.
+        count = min(k * max(1, wish.rescore) + 1, len(covered))
+        effort = self._faiss.effort(count, selection.share, wish.n_probe, wish.ef_search)
+        if selection.share < 1 and len(covered) <= max(_FEW, self._faiss.exact_up_to(effort)):
+            return self._vectors.nearest(queries_QD, k, covered)
+        found, asked = [NOTHING] * len(queries_QD), np.arange(len(queries_QD))
+        while len(asked):
+            near = self._near(queries_QD[asked], count, selection, wish)
+            for query, candidates in zip(asked.tolist(), near, strict=True):
+                found[query] = candidates.best(k)
+            asked = asked[[candidates.may_lack_equals(k, count) for candidates in near]]
+            if count >= min(_TIED, len(covered)):
+                break
+            count = min(4 * count, max(_TIED, count), len(covered))
+        # The lists read may hold too few, and no way may lead on from a part of a graph.
+        short = [query for query, hits in enumerate(found) if len(hits.ids) < min(k, len(covered))]
+        if short:
+            exact = self._vectors.nearest(queries_QD[short], k, covered)
+            for query, hits in zip(short, exact, strict=True):
+                found[query] = hits
+        return found
+
+    def _near(
+        self, queries_QD: np.ndarray, count: int, selection: Selection, wish: _Wish
+    ) -> list["_Candidates"]:
+        """Up to ``count`` candidates of FAISS for each query."""
+        effort = self._faiss.effort(count, selection.share, wish.n_probe, wish.ef_search)
+        near = []
+        for here in pieces(len(queries_QD), max(1, _BATCH // (count * self.width))):
+            places_QC, approximate_QC = self._faiss.search(queries_QD[here], count, selection, effort)
+            for query_D, places, approximate in zip(queries_QD[here], places_QC, approximate_QC, strict=True):
+                approximate = approximate[places >= 0]
+                positions = self._position_M[places[places >= 0]]
+                scores = approximate
+                if wish.rescore:
+                    scores = inner_products(self._vectors[positions], query_D)
+                    require_finite(scores)
+                near.append(_Candidates(positions, scores, approximate))
+        return near
+
+    def _named(self, hits: Hits[int]) -> Hits[Id]:
+        rows = self._snapshot.rows[hits.ids].tolist()
+        return Hits(rows if self._ids is None else [self._ids[row] for row in rows], hits.scores)
+
+
+def _by_row(snapshot: Snapshot) -> Snapshot:
+    order = np.argsort(snapshot.rows, kind="stable")
+    places = snapshot.rows[order], snapshot.segment_of[order], snapshot.positions[order]
+    return replace(snapshot, rows=places[0], segment_of=places[1], positions=places[2])

@@ -1,0 +1,78 @@
+"""The dense vectors of a snapshot, fetched by position in float32. Axes: N passages, Q queries, D width."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.exact import ExactIndex
+from flatcoat.indexing.snapshot import Snapshot
+from flatcoat.indexing.threads import pieces
+from flatcoat.indexing.vectors import Hits
+
+_BLOCK = 1 << 24  # numbers fetched at once: 64 MiB
+
+NOTHING: Hits[int] = Hits([], np.zeros(0, np.float32))
+
+
+class DenseRows:
+    """Vectors by their positions in a snapshot, in whatever order its passages stand there."""
+
+    def __init__(self, snapshot: Snapshot, unit_length: bool) -> None:
+        """With ``unit_length`` vectors come divided by their lengths: inner products are cosines."""
+        dense = [vectors for vectors in snapshot.segments if isinstance(vectors, np.ndarray)]
+        if len(dense) < len(snapshot.segments):
+            raise FlatcoatError("these are token vectors, FAISS searches dense ones: use PlaidIndex")
+        self._segments = [np.asarray(vectors_ND) for vectors_ND in dense]  # indexed faster than a memmap
+        self._snapshot = snapshot
+        self._unit_length = unit_length
+        self.width = self._segments[0].shape[1] if self._segments else 0
+
+    def __len__(self) -> int:
+        return len(self._snapshot)
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        """The vectors at ``positions`` (int64 [N]): float32 [N, D]."""
+        vectors_ND = np.empty((len(positions), self.width), np.float32)
+        segment_of, places = self._snapshot.segment_of[positions], self._snapshot.positions[positions]
+        for segment in np.unique(segment_of):
+            here = segment_of == segment
+            vectors_ND[here] = self._segments[segment][places[here]]
+        return unit_length(vectors_ND) if self._unit_length else vectors_ND
+
+    def blocks(self, positions: np.ndarray) -> Iterable[np.ndarray]:
+        """``positions``, cut so that the vectors of each piece fit into bounded memory."""
+        return (positions[here] for here in pieces(len(positions), max(1, _BLOCK // max(self.width, 1))))
+
+    def exact(self, positions: np.ndarray) -> ExactIndex[int]:
+        """An index of the vectors at ``positions`` alone, held in float32; its hits are positions."""
+        places = np.arange(len(positions))
+        return ExactIndex(Snapshot((self[positions],), positions, np.zeros_like(places), places), None)
+
+    def nearest(self, queries_QD: np.ndarray, k: int, positions: np.ndarray) -> list[Hits[int]]:
+        """The best ``k`` of ``positions`` (rising) for each query, exactly, in bounded memory."""
+        found = [NOTHING] * len(queries_QD)
+        for block in self.blocks(positions):
+            found = merge(found, self.exact(block).search(queries_QD, k), k)
+        return found
+
+
+def merge(some: list[Hits[int]], others: list[Hits[int]], k: int) -> list[Hits[int]]:
+    """The best ``k`` of both for each query; of equals, those with the lowest positions."""
+    return [
+        best(np.array(a.ids + b.ids, np.int64), np.concatenate([a.scores, b.scores]), k)
+        for a, b in zip(some, others, strict=True)
+    ]
+
+
+def best(positions: np.ndarray, scores: np.ndarray, k: int) -> Hits[int]:
+    """The best ``k`` of ``positions``, best first; of equals, those with the lowest positions."""
+    order = np.lexsort((positions, -scores))[:k]
+    return Hits(positions[order].tolist(), scores[order])
+
+
+def unit_length(vectors_ND: np.ndarray) -> np.ndarray:
+    """Float32 vectors divided by their lengths; those of zeros stay what they are."""
+    # Summed in float64: the squares of large or small float32 components leave its range.
+    lengths_N = np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND, dtype=np.float64))
+    return vectors_ND / np.where(lengths_N == 0, 1, lengths_N).astype(np.float32)[:, None]

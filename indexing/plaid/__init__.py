@@ -1,0 +1,1 @@
+"""PLAID: late-interaction search over coded token vectors."""

@@ -1,0 +1,278 @@
+"""PLAID: late-interaction search over coded token vectors (Santhanam et al. 2022), in bytes throughout.
+
+1. Every centroid is scored with every query token.
+2. Candidates: the passages best by centroid interaction, their tokens taken for their centroids. Large
+   collections look only among those that inverted lists rank first, by WARP's imputed scores (2025).
+3. Candidates are scored by their residuals, straight from the codes.
+
+Axes: N passages, Q queries, U tokens of queries, C tokens of one query padded to whole panels, K centroids, P
+width padded to whole bytes of codes.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Generic, NamedTuple
+
+import numpy as np
+
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.segments import LISTS_FROM_TOKENS, MOST_PASSAGES, CodedSegment
+from flatcoat.indexing.snapshot import Snapshot
+from flatcoat.indexing.threads import cores, pieces, spread
+from flatcoat.indexing.vectors import (
+    CodedTokens,
+    Hits,
+    Id,
+    Shape,
+    TokenVectors,
+    Vectors,
+    require_count,
+    require_finite,
+    require_queries,
+)
+
+from .codec import Codec, sample_size
+from .kernels import interact, inverted_lists, list_scores, residual_scores
+from .operating_points import CALIBRATED_K, THOROUGH, Work, cheapest
+from .parts import Part, Spread, best, in_turn, parts_of, score_each
+from .query import QueryScorer, ScoredQuery
+from .sampling import content_keys
+
+N_PROBE = 16
+"""Centroids of each query token whose lists are read."""
+
+_CANDIDATES, _CANDIDATES_EACH = 160, 5  # and for each result
+_SCANNED_TOKENS = 1 << 21
+"""Centroid interaction takes so many tokens about as fast as their lists would be read."""
+
+_LISTED = 32
+"""Passages taken from the lists for each candidate."""
+
+_TOKENS_EACH = 8
+"""Of a query, whose lists one core adds up: sums depend on it in their last bits, so not on the cores."""
+
+_SCORED_AT_LEAST, _MET_AT_LEAST = 16, 2_048
+"""Passages, by residuals and by centroids, that take longer than handing them to another core."""
+
+
+class Settings(NamedTuple):
+    """How thoroughly to search."""
+
+    n_probe: int
+    n_candidates: int
+
+
+class PlaidIndex(Generic[Id]):
+    """Finds nearly what exact search finds, in a fraction of its time and memory."""
+
+    def __init__(self, snapshot: Snapshot, ids: Sequence[Id] | None) -> None:
+        """``ids`` names the rows (None: rows are their own names)."""
+        if snapshot.codec is None:
+            raise FlatcoatError("this snapshot has no codec: compact the index with engine plaid first")
+        self._codec = snapshot.codec
+        self._snapshot = snapshot
+        self._ids = ids
+        self._parts = list(parts_of(snapshot, snapshot.codec))
+        self._sizes_N = np.concatenate(
+            [np.diff(part.coded[3])[part.passages] for part in self._parts] or [np.zeros(0, np.int64)]
+        )
+        self._all_have_tokens = bool((self._sizes_N > 0).all())
+        self._scorer = QueryScorer(self._codec)
+        self._levels = _level_table(self._codec)
+
+    @staticmethod
+    def from_snapshot(snapshot: Snapshot) -> "PlaidIndex[int]":
+        """An index over a store whose segments are coded; its hits name passage rows."""
+        return PlaidIndex[int](snapshot, None)
+
+    @staticmethod
+    def from_vectors(
+        ids: Sequence[str], vectors: TokenVectors, bits: int = 4, centroids: int | None = None
+    ) -> "PlaidIndex[str]":
+        """Code token vectors in memory: ``ids[i]`` names matrix ``i``. FlatcoatError where there are none."""
+        if len(ids) != len(vectors):
+            raise FlatcoatError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
+        tokens = len(vectors.values_TD)
+        size = sample_size(tokens, centroids)
+        sample = np.argsort(content_keys([vectors.values_TD], vectors.offsets), kind="stable")[:size]
+        codec = Codec.train(vectors.values_TD[sample], tokens, bits, centroids)
+        segments = tuple(_coded_segment(codec, vectors, here) for here in pieces(len(ids), MOST_PASSAGES))
+        rows = np.arange(len(ids), dtype=np.int64)
+        snapshot = Snapshot(segments, rows, rows // MOST_PASSAGES, rows % MOST_PASSAGES, codec=codec)
+        return PlaidIndex[str](snapshot, ids)
+
+    @property
+    def width(self) -> int:
+        """Components of one vector."""
+        return self._codec.width
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of everything that search reads: segments, lists and codec."""
+        arrays = [array for part in self._parts for array in (*part.coded, *(part.lists or ()))]
+        return sum(array.nbytes for array in arrays) + self._codec.centroids_KP.nbytes
+
+    @property
+    def reads_lists(self) -> bool:
+        """Whether the collection is so large that inverted lists choose what is looked at."""
+        return self._tokens(self._parts) > _SCANNED_TOKENS and any(part.lists for part in self._parts)
+
+    def __len__(self) -> int:
+        return len(self._snapshot)
+
+    def some_tokens(self, place: int, count: int, random: np.random.Generator) -> np.ndarray:
+        """``count`` decoded tokens [count, D] drawn from the passage at ``place``; none where it has none."""
+        part = next(part for part in self._parts if place <= part.at[-1])
+        codes_T, residuals_TB, scales_T2, offsets = part.coded
+        first, last = offsets[part.passages[place - part.at[0]] :][:2]
+        drawn = random.integers(first, last, count) if last > first else np.zeros(0, np.int64)
+        parts = codes_T[drawn], residuals_TB[drawn], scales_T2[drawn]
+        return self._codec.decode(CodedTokens(*parts, np.array([0, len(drawn)]))).values_TD
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        allowed: np.ndarray | None = None,
+        *,
+        recall: float | None = None,
+        n_probe: int | None = None,
+        n_candidates: int | None = None,
+    ) -> list[Hits[Id]]:
+        """The best ``k`` passages of each query, best first; of equals, the one added first.
+
+        ``allowed`` (int64 rows; None: all) is applied before scoring. ``n_candidates`` passages are scored by
+        their residuals, ``n_probe`` lists read for each query token where the collection is large; or the
+        fastest of both are taken that found ``recall`` of the best ten when the index was calibrated. A
+        passage or query without tokens never meets. Raises FlatcoatError where the queries do not fit the
+        index, or ``recall`` is out of reach.
+        """
+        require_queries(queries, k, Shape("token", self.width))
+        assert isinstance(queries, TokenVectors)
+        settings = self._settings(k, recall, n_probe, n_candidates)
+        parts = self._eligible(allowed)
+        # Many queries: each on one core. Few: each on all.
+        one_each = len(queries) >= 2 * cores()
+        find = partial(
+            self._find, k=k, parts=parts, settings=settings, spread=in_turn if one_each else spread
+        )
+        return (spread if one_each else in_turn)(find, queries)
+
+    def _settings(
+        self, k: int, recall: float | None, n_probe: int | None, n_candidates: int | None
+    ) -> Settings:
+        for name, value in (("n_probe", n_probe), ("n_candidates", n_candidates)):
+            if value is not None:
+                require_count(name, value)
+        probes, candidates = N_PROBE, _CANDIDATES + _CANDIDATES_EACH * k
+        if recall is not None:
+            candidates = len(self)
+            if len(self) > THOROUGH:
+                step = cheapest(self._snapshot.calibration, recall)
+                probes, candidates = step.n_probe, step.n_candidates * max(1, k // CALIBRATED_K)
+        return Settings(n_probe or probes, max(n_candidates or candidates, k))
+
+    def _eligible(self, allowed: np.ndarray | None) -> list[Part]:
+        """The parts with those of their passages that may be found."""
+        if allowed is None and self._all_have_tokens:
+            return self._parts
+        keep_N = self._sizes_N > 0
+        if allowed is not None:
+            keep_N &= np.isin(self._snapshot.rows, allowed)
+        return [part.only(np.flatnonzero(keep_N[part.at])) for part in self._parts if keep_N[part.at].any()]
+
+    def work(self, query_UD: np.ndarray, n_probe: int, n_candidates: int) -> Work:
+        """What a search as thorough reads for one query: counted, so the same on any machine."""
+        parts, settings = self._eligible(None), Settings(n_probe, n_candidates)
+        if not parts or not len(query_UD):
+            return Work(0, 0, 0)
+        with self._scorer.scored(query_UD, spread) as query:
+            listed, met = 0, self._met(query, parts, settings, spread)
+            if self.reads_lists:
+                found, _ = query.nearest(n_probe, len(self._codec.centroids_KP))
+                ends = [part.lists[1].astype(np.int64) for part in parts if part.lists]
+                listed = sum(int((each[found + 1] - each[found]).sum()) for each in ends)
+            scored = self._candidates(query, met, settings, spread)
+            panels = len(query.scores_HKC)
+        looked_at = 0 if scored is met else self._tokens(met)
+        return Work(listed, looked_at * panels, self._tokens(scored) * panels)
+
+    def _find(
+        self, query_UD: np.ndarray, k: int, parts: list[Part], settings: Settings, spread: Spread
+    ) -> Hits[Id]:
+        if not parts or not len(query_UD):
+            return Hits([], np.zeros(0, np.float32))
+        with self._scorer.scored(query_UD, spread) as query:
+            parts = self._met(query, parts, settings, spread)
+            parts = self._candidates(query, parts, settings, spread)
+            score = partial(_score, query=query, levels=self._levels, scales=self._codec.scales)
+            scores_N = np.concatenate(score_each(parts, np.float32, score, spread, _SCORED_AT_LEAST))
+        require_finite(scores_N)
+        rows_N = np.concatenate([part.rows for part in parts])
+        order = np.lexsort((rows_N, -scores_N))[:k]
+        rows = rows_N[order].tolist()
+        return Hits(rows if self._ids is None else [self._ids[row] for row in rows], scores_N[order])
+
+    def _met(self, query: ScoredQuery, parts: list[Part], settings: Settings, spread: Spread) -> list[Part]:
+        """The passages that are worth scoring by their centroids: of a large collection, some."""
+        if self._tokens(parts) <= _SCANNED_TOKENS:
+            return parts
+        listed = [part for part in parts if part.lists]
+        others = [part for part in parts if not part.lists]
+        return others + (self._from_lists(listed, query, settings, spread) if listed else [])
+
+    def _candidates(
+        self, query: ScoredQuery, parts: list[Part], settings: Settings, spread: Spread
+    ) -> list[Part]:
+        """The passages that are worth scoring by their residuals."""
+        if sum(len(part.at) for part in parts) <= settings.n_candidates:
+            return parts
+        totals = score_each(parts, np.int32, partial(_interact, query=query), spread, _MET_AT_LEAST)
+        return best(parts, totals, settings.n_candidates)
+
+    def _tokens(self, parts: list[Part]) -> int:
+        return sum(int(self._sizes_N[part.at].sum()) for part in parts)
+
+    def _from_lists(
+        self, parts: list[Part], query: ScoredQuery, settings: Settings, spread: Spread
+    ) -> list[Part]:
+        """The passages that the inverted lists of the nearest centroids rank first."""
+        found, values = query.nearest(settings.n_probe, len(self._codec.centroids_KP))
+        shares = list(pieces(query.tokens, _TOKENS_EACH))
+
+        def totals(work: tuple[Part, slice]) -> np.ndarray:
+            part, some = work
+            totals_N = np.zeros(len(part.coded[3]) - 1, np.float32)
+            assert part.lists is not None
+            list_scores(*part.lists, found[some], values[some], totals_N)
+            return totals_N[part.passages]
+
+        each = spread(totals, [(part, share) for part in parts for share in shares])
+        summed = [np.sum(each[i : i + len(shares)], axis=0) for i in range(0, len(each), len(shares))]
+        return best(parts, summed, _LISTED * settings.n_candidates)
+
+
+def _interact(part: Part, scores: np.ndarray, query: ScoredQuery) -> None:
+    interact(part.coded[0], part.coded[3], part.passages, query.table_HKC, scores)
+
+
+def _score(
+    part: Part, scores: np.ndarray, query: ScoredQuery, levels: np.ndarray, scales: np.ndarray
+) -> None:
+    residual_scores(part.coded, part.passages, query.scores_HKC, query.columns, levels, scales, scores)
+
+
+def _level_table(codec: Codec) -> np.ndarray:
+    """For each byte of codes the levels + 128 it stands for, side by side in one number."""
+    each = 8 // codec.bits
+    codes = np.arange(256)[:, None] >> (codec.bits * np.arange(each)) & (len(codec.levels) - 1)
+    levels = (codec.levels.astype(np.int16)[codes] + 128).astype(np.uint8)
+    return levels.view(f"uint{8 * each}")[:, 0]
+
+
+def _coded_segment(codec: Codec, vectors: TokenVectors, here: slice) -> CodedSegment:
+    bounds = vectors.offsets[here.start : here.stop + 1]
+    coded = codec.encode(TokenVectors(vectors.values_TD[bounds[0] : bounds[-1]], bounds - bounds[0]))
+    if len(coded.codes_T) < LISTS_FROM_TOKENS:
+        return CodedSegment(coded)
+    return CodedSegment(coded, *inverted_lists(coded.codes_T, coded.offsets, len(codec.centroids_KP)))

@@ -1,0 +1,123 @@
+"""Passages on their way through a search, segment by segment. Axes: N passages."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.array_checks import damaged, require_array, require_below, require_offsets
+from flatcoat.indexing.segments import CodedSegment
+from flatcoat.indexing.snapshot import Snapshot
+from flatcoat.indexing.threads import cores, pieces
+
+from .codec import Codec
+
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
+"""``parallel.spread``, or ``in_turn`` where the caller is one of many."""
+
+
+class Part(NamedTuple):
+    """Some passages of a segment: their positions in it, their places ``at`` in the snapshot, their rows."""
+
+    coded: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    lists: tuple[np.ndarray, np.ndarray] | None
+    passages: np.ndarray
+    at: np.ndarray
+    rows: np.ndarray
+
+    def only(self, places: np.ndarray | slice) -> "Part":
+        """The part with the passages at ``places`` of it alone."""
+        return self._replace(passages=self.passages[places], at=self.at[places], rows=self.rows[places])
+
+
+def in_turn(function: Callable[[Any], Any], work: Iterable[Any]) -> list[Any]:
+    """``parallel.spread`` on this core alone."""
+    return [function(piece) for piece in work]
+
+
+def score_each(
+    parts: list[Part],
+    dtype: type,
+    kernel: Callable[[Part, np.ndarray], None],
+    spread: Spread,
+    at_least: int,
+) -> list[np.ndarray]:
+    """A score for each passage of each part, on every core in pieces of a size, ``at_least`` so large."""
+    scores = [np.empty(len(part.at), dtype) for part in parts]
+    step = max(at_least, -(-sum(map(len, scores)) // (4 * cores())))
+    work = [
+        (part.only(here), out[here])
+        for part, out in zip(parts, scores, strict=True)
+        for here in pieces(len(out), step)
+    ]
+    spread(lambda piece: kernel(*piece), work)
+    return scores
+
+
+def best(parts: list[Part], scores: Sequence[np.ndarray], count: int) -> list[Part]:
+    """The ``count`` passages with the highest scores, in their parts, and the equals of the last of them.
+
+    Where this doubles them only those equals are taken that were added first.
+    """
+    together = np.concatenate(scores)
+    if len(together) <= count:
+        return parts
+    worst = np.partition(together, len(together) - count)[len(together) - count]
+    chosen = np.flatnonzero(together >= worst)
+    if len(chosen) > 2 * count:
+        equal = chosen[together[chosen] == worst]
+        rows = np.concatenate([part.rows for part in parts])[equal]
+        first = equal[np.argsort(rows)[: count - (len(chosen) - len(equal))]]
+        chosen = np.sort(np.concatenate([np.flatnonzero(together > worst), first]))
+    ends = np.cumsum([len(part.at) for part in parts])
+    found = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+    return [
+        part.only(places - (end - len(part.at)))
+        for part, places, end in zip(parts, found, ends, strict=True)
+        if len(places)
+    ]
+
+
+def parts_of(snapshot: Snapshot, codec: Codec) -> Iterator[Part]:
+    """Every segment with its live passages; FlatcoatError where one is damaged or not coded."""
+    bounds = np.searchsorted(snapshot.segment_of, np.arange(len(snapshot.segments) + 1))
+    for segment, first, last in zip(snapshot.segments, bounds[:-1], bounds[1:], strict=True):
+        if not isinstance(segment, CodedSegment):
+            raise FlatcoatError("a segment of this index is not coded: verify it")
+        require_valid(segment, codec)
+        tokens = segment.tokens
+        arrays = tokens.codes_T, tokens.residuals_TB, tokens.scales_T2, tokens.offsets
+        lists = None
+        if segment.lists is not None and segment.list_offsets is not None:
+            lists = _plain(segment.lists, segment.list_offsets)
+        passages = snapshot.positions[first:last]
+        yield Part(_plain(*arrays), lists, passages, np.arange(first, last), snapshot.rows[first:last])
+
+
+def require_valid(segment: CodedSegment, codec: Codec) -> None:
+    """Raise FlatcoatError unless kernels, which check no bounds, can read this segment.
+
+    Types and shapes take no time, bounds one pass over codes and lists: 1 ms for a million of tokens.
+    """
+    codec.require(segment.tokens)
+    lists, ends = segment.lists, segment.list_offsets
+    if lists is None and ends is None:
+        return
+    if lists is None or ends is None:
+        raise damaged("inverted lists", "lack one of two files")
+    require_array("inverted lists", lists, np.uint16, (None,))
+    require_array("ends of inverted lists", ends, np.uint32, (len(codec.centroids_KP) + 1,))
+    require_offsets("ends of inverted lists", ends, len(lists))
+    require_below("inverted lists", lists, len(segment))
+
+
+def _plain(*arrays: np.ndarray) -> Any:
+    """Read-only arrays of numpy's own class: kernels are compiled once, for mapped and for other ones."""
+    return tuple(_read_only(np.asarray(array)) for array in arrays)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view

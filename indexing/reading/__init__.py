@@ -1,0 +1,1 @@
+"""Documents out of files, folders, rows and data sets."""

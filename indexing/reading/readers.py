@@ -1,0 +1,168 @@
+"""Documents from what a path names: a folder, a file, rows, a data set, standard input."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.documents import Document
+
+from .charset import decode, require_encoding
+from .extracted import Extracted, Unreadable, cleaned
+from .gitignore import MAX_BYTES, UNREADABLE, File, OnSkip, list_files, log_skip, printable
+from .languages import PROSE, language_of
+from .rows import USUAL, Columns, is_rows, read_dataset, read_rows
+
+STDIN = "-"
+DATASETS = "datasets:"
+
+
+def read_documents(
+    path: str | Path,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    columns: Columns = USUAL,
+    on_skip: OnSkip = log_skip,
+    max_bytes: int = MAX_BYTES,
+    encoding: str | None = None,
+) -> Iterator[Document]:
+    """Read what ``path`` names, one document at a time, in an order that is always the same.
+
+    A file of rows (``read_rows``), a BEIR folder or a data set ("datasets:NAME[:CONFIG[:SPLIT]]",
+    ``read_dataset``) gives its rows, their parts named by ``columns``. Any other folder gives the files that
+    ``list_files`` lists, by their paths in it; a single file one document, called by its name; "-" what
+    comes on standard input, called "stdin". Whatever is left out, files and rows, goes to ``on_skip`` with
+    the reason, which by default logs it. ``max_bytes`` limits texts, not files of rows. ``encoding`` is the
+    charset of text files and rows; by default it is told from their bytes. Raises FlatcoatError where
+    ``path`` is missing, a pattern malformed or an encoding unknown, and for rows as ``read_rows`` does.
+    """
+    name, path = str(path), Path(path)
+    is_dataset = name.startswith(DATASETS)
+    require_encoding(encoding)
+    if not is_dataset and name != STDIN and not _exists(path):
+        raise FlatcoatError(f"{printable(name)} does not exist: give a folder, a file, - or datasets:NAME")
+    if (include or exclude) and (is_dataset or name == STDIN or is_rows(path)):
+        raise FlatcoatError(
+            f"{printable(name)} is no folder of files: include and exclude choose among those"
+        )
+    if name == STDIN:
+        return _read_stdin(on_skip, max_bytes, encoding)
+    if is_dataset:
+        return read_dataset(name.removeprefix(DATASETS), columns, on_skip=on_skip)
+    if is_rows(path):
+        return read_rows(path, columns, on_skip=on_skip, encoding=encoding)
+    files = list_files(path, include, exclude, on_skip, max_bytes)
+    return _read_all(files, on_skip, max_bytes, encoding)
+
+
+def read_file(file: File, max_bytes: int = MAX_BYTES, encoding: str | None = None) -> Document | str:
+    """The document that a file holds, in the charset ``encoding`` if given, or why it is skipped."""
+    try:
+        data = _read_bytes(file.path, max_bytes)
+        return _document(file.name, data, encoding)
+    except OSError as error:
+        return f"{UNREADABLE}: {error.strerror}"
+    except Unreadable as error:
+        return str(error)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a name too long, a folder closed
+        raise FlatcoatError(f"{printable(str(path)):.200} cannot be read: {error.strerror}") from error
+
+
+def _read_all(
+    files: Iterator[File], on_skip: OnSkip, max_bytes: int, encoding: str | None
+) -> Iterator[Document]:
+    for file in files:
+        document = read_file(file, max_bytes, encoding)
+        if isinstance(document, str):
+            on_skip(file.name, document)
+        else:
+            yield document
+
+
+def _read_stdin(on_skip: OnSkip, max_bytes: int, encoding: str | None) -> Iterator[Document]:
+    try:
+        yield _document("stdin", _limited(sys.stdin.buffer, max_bytes), encoding)
+    except Unreadable as error:
+        on_skip("stdin", str(error))
+
+
+def _read_bytes(path: Path, max_bytes: int) -> bytes:
+    if not path.is_file():  # A pipe or device would be waited for forever.
+        raise Unreadable("not a regular file" if path.exists() else "gone")
+    with path.open("rb") as file:
+        before = os.fstat(file.fileno())
+        data = _limited(file, max_bytes)
+        after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise Unreadable("changed while it was read")
+    return data
+
+
+def _limited(file: IO[bytes], max_bytes: int) -> bytes:
+    data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise Unreadable(f"over {max_bytes:,} bytes")
+    return data
+
+
+def _document(name: str, data: bytes, encoding: str | None) -> Document:
+    text, title, lang, outline = extract(name, data, encoding)
+    return Document(name, text, title or name, {"path": name, "lang": lang}, outline)
+
+
+LONGEST_LINE = 20_000
+"""Characters. Lines of code and data that are longer were written by a machine, for one."""
+
+_CUT_OUT = "…"
+
+
+def extract(name: str, data: bytes, encoding: str | None = None) -> Extracted:
+    """The text of a file called ``name``, and its language; Unreadable, and why, where there is none.
+
+    ``encoding`` is the charset of what is text; by default it is told from the bytes. Lines of code over
+    LONGEST_LINE are cut out.
+    """
+    suffix, lang = PurePosixPath(name).suffix.lower(), language_of(name)
+    if suffix == ".pdf" or data.startswith(b"%PDF-"):
+        from .pdf import pdf_text
+
+        extracted = pdf_text(data)
+    elif suffix == ".ipynb":
+        from .notebooks import notebook_text
+
+        extracted = notebook_text(cleaned(decode(data, encoding)))
+    elif lang == "html":
+        from .html import html_text
+
+        extracted = html_text(cleaned(decode(data, encoding)))
+    else:
+        text = cleaned(decode(data, encoding))
+        extracted = Extracted(text if lang in PROSE else _by_people(text))
+    if not extracted.text.strip() and not extracted.title:
+        raise Unreadable("empty")
+    return extracted._replace(lang=extracted.lang or lang)
+
+
+def _by_people(text: str) -> str:
+    """``text`` with a mark in place of each line that is too long, as deeply indented, for the parser's sake.
+
+    Unreadable unless there are more other lines than those.
+    """
+    lines = text.split("\n")
+    long = [number for number, line in enumerate(lines) if len(line.strip()) > LONGEST_LINE]
+    if not long:
+        return text
+    if sum(bool(line.strip()) for line in lines) <= 2 * len(long):
+        raise Unreadable("machine-written")
+    for number in long:
+        line = lines[number]
+        lines[number] = line[: len(line) - len(line.lstrip())][:LONGEST_LINE] + _CUT_OUT
+    return "\n".join(lines)

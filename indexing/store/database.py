@@ -1,0 +1,252 @@
+"""The SQLite file of an index, opened as data that somebody else may have made.
+
+Nothing in an index folder may be a link or a pipe, and its schema must be exactly ours before anything else
+is read: a view or a trigger of a stranger's never runs.
+
+A reader opens the file for reading alone. That is more than caution: the last connection that may write
+deletes the ``-wal`` and ``-shm`` files *by name* when it closes, and a reader that outlives its index would
+take away those of the index that was made in its place. ``_tidy`` does it where the file is still the same.
+"""
+
+import logging
+import re
+import sqlite3
+import stat
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from flatcoat.errors import FlatcoatError
+
+from . import schema
+
+_WAIT_S = 30.0
+_BESIDE = ("-wal", "-shm", "-journal")
+# Where no -shm can be made: no right, a read-only medium, a full disk.
+_NO_SHARED_MEMORY = (
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+)
+_log = logging.getLogger(__name__)
+
+
+class File(NamedTuple):
+    """Which file stands at a path; of one that is read without locks, also when it was changed."""
+
+    device: int
+    inode: int
+    changed: tuple[int, int, int] | None = None
+
+
+class Database:
+    """The connection of one reader. Not for two threads at once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises FlatcoatError where there is no index, or none that this flatcoat reads."""
+        self.folder = folder
+        self.connection, self._file = _open(folder)
+        self._is_closed = False
+
+    def was_replaced(self) -> bool:
+        """Whether another file stands in the place of the one that is open; FlatcoatError where none does."""
+        if self._is_closed:
+            return False
+        try:
+            return _file(self.folder, self._file.changed is not None) != self._file
+        except FileNotFoundError as error:
+            raise FlatcoatError(
+                f"index {self.folder} is gone, it was removed or moved: open it where it is now"
+            ) from error
+
+    def require_unmoved(self) -> None:
+        """Raise FlatcoatError where what was read without locks may have changed at the same time."""
+        if self._file.changed is not None and self.was_replaced():
+            raise FlatcoatError(f"index {self.folder} was written while it was read: try again")
+
+    def close(self) -> None:
+        """Close the connection, and leave one file behind if it was the last."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.connection.close()
+            _tidy(self.folder, self._file)
+
+
+def connect_to_write(folder: Path) -> sqlite3.Connection:
+    """The writer's connection to the index in ``folder``, in autocommit; transactions are begun by name.
+
+    Raises FlatcoatError where there is no index, or none that this flatcoat reads.
+    """
+    require_plain(folder)
+    connection = _connect(folder, "mode=rw")
+    try:
+        _require_ours(connection, folder)
+        # Our own trigger, known to be that by now, touches a virtual table.
+        connection.execute("PRAGMA trusted_schema = ON")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def require_plain(folder: Path) -> None:
+    """Raise FlatcoatError where ``folder`` has no database, or holds links or pipes for its parts."""
+    if _kind(folder / schema.DATABASE) is None:
+        raise FlatcoatError(f"{folder} is not an index: it has no {schema.DATABASE}")
+    files = [schema.DATABASE, schema.LOCK, *(schema.DATABASE + suffix for suffix in _BESIDE)]
+    for name in files:
+        if _kind(folder / name) not in (None, stat.S_IFREG):
+            raise FlatcoatError(
+                f"{folder / name} is no plain file: an index holds no links, folders or pipes there"
+            )
+    if _kind(folder / schema.SEGMENTS) not in (None, stat.S_IFDIR):
+        raise FlatcoatError(f"{folder / schema.SEGMENTS} is no folder: an index holds no links")
+
+
+def explained(error: Exception) -> str:
+    """What SQLite has to say, in one line, and what to do where somebody else holds the database."""
+    said = " ".join(str(error).split())
+    if _code(error) == sqlite3.SQLITE_BUSY:
+        return f"{said}: another program holds it, such as a shell of SQLite's: end that, then try again"
+    return said
+
+
+def check(connection: sqlite3.Connection, folder: Path) -> None:
+    """Raise FlatcoatError where the database is of another format, or holds anything that we do not make."""
+    found = [_Entry(*row) for row in connection.execute(_SCHEMA, [len(_expected()) + 1])]
+    tables = {entry.name for entry in found if entry.kind == "table"}
+    if "meta" in tables:
+        _require_format(connection, folder)
+    for entry in found:
+        if entry not in _expected():
+            made = any(entry.name == ours.name for ours in _expected())
+            what = "is not as flatcoat makes it" if made else "was not made by flatcoat"
+            raise FlatcoatError(f"index {folder}: its {entry.kind} {entry.name!r:.60} {what}: do not use it")
+    if missing := [entry for entry in _expected() if entry not in found]:
+        raise FlatcoatError(f"index {folder} has no {missing[0].kind} {missing[0].name!r}: it is no index")
+
+
+class _Entry(NamedTuple):
+    """A line of the schema."""
+
+    kind: str
+    name: str
+    table: str
+    sql: str
+
+
+# How FTS5 makes its own tables is up to the version of SQLite.
+_SCHEMA = """
+    SELECT type, name, tbl_name, iif(type = 'table' AND name LIKE 'texts@_%' ESCAPE '@', '', ifnull(sql, ''))
+    FROM sqlite_master LIMIT ?
+"""
+
+
+@cache
+def _expected() -> tuple[_Entry, ...]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(schema.TABLES)
+        return tuple(_Entry(*row) for row in connection.execute(_SCHEMA, [-1]))
+
+
+def _require_format(connection: sqlite3.Connection, folder: Path) -> None:
+    row = connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+    version = str(row and row[0])
+    if not re.fullmatch(r"\d{1,9}", version, re.ASCII):
+        raise FlatcoatError(f"{folder} cannot be read as an index: its format is {version!r:.40}")
+    if int(version) != schema.FORMAT:
+        advice = "upgrade flatcoat" if int(version) > schema.FORMAT else "index again, in another folder"
+        raise FlatcoatError(
+            f"index {folder} has format {version}, this flatcoat reads {schema.FORMAT}: {advice}"
+        )
+
+
+def _open(folder: Path) -> tuple[sqlite3.Connection, File]:
+    """A connection for reading. Where no ``-shm`` can be made, there is no writer either, if nothing is left
+    over of one: the file is read as one that does not change, and opened again once it did.
+    """
+    require_plain(folder)
+    file = _file(folder, False)
+    try:
+        return _checked(folder, "mode=ro"), file
+    except sqlite3.OperationalError as error:
+        if _code(error) not in _NO_SHARED_MEMORY:
+            raise
+        reason = error
+    file = _file(folder, True)
+    if file.changed and file.changed[2]:
+        raise FlatcoatError(
+            f"index {folder} holds commits that its last writer left in {schema.DATABASE}-wal ({reason}): "
+            "open it once where you may write"
+        )
+    _log.info("index %s is read without locks, as what does not change: %s", folder, reason)
+    return _checked(folder, "mode=ro&immutable=1"), file
+
+
+def _checked(folder: Path, options: str) -> sqlite3.Connection:
+    connection = _connect(folder, options)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        _require_ours(connection, folder)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_ours(connection: sqlite3.Connection, folder: Path) -> None:
+    connection.execute("BEGIN")
+    try:
+        check(connection, folder)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _connect(folder: Path, options: str, wait_s: float | None = None) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{(folder / schema.DATABASE).absolute().as_uri()}?{options}",
+        uri=True,
+        timeout=_WAIT_S if wait_s is None else wait_s,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def _file(folder: Path, unchanging: bool) -> File:
+    path = folder / schema.DATABASE
+    found = path.stat()
+    if not unchanging:
+        return File(found.st_dev, found.st_ino)
+    log = path.with_name(f"{path.name}-wal")
+    left = log.stat().st_size if log.exists() else 0
+    return File(found.st_dev, found.st_ino, (found.st_mtime_ns, found.st_size, left))
+
+
+def _tidy(folder: Path, file: File) -> None:
+    """Let SQLite empty ``-wal`` into the database and delete it, unless somebody has the index open."""
+    try:
+        there = (folder / f"{schema.DATABASE}-wal").exists() or (folder / f"{schema.DATABASE}-shm").exists()
+        if there and file == _file(folder, False):
+            with closing(_connect(folder, "mode=rw", wait_s=0)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except (OSError, sqlite3.Error) as error:
+        _log.info("index %s keeps its write-ahead log: %s", folder, error)
+
+
+def _kind(path: Path) -> int | None:
+    """The type of file at ``path``, of a link itself; None where there is none."""
+    try:
+        return stat.S_IFMT(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise FlatcoatError(f"{str(path)!r:.200} cannot be an index: {error!s:.100}") from error
+
+
+def _code(error: Exception) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

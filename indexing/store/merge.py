@@ -1,0 +1,135 @@
+"""The live passages of some segments streamed into new ones, a block at a time.
+
+Axes: N passages, T tokens, D width.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flatcoat.indexing.plaid.sampling import Sample, content_keys
+from flatcoat.indexing.segments import MOST_PASSAGES, CodedSegment, Stored, take, write_blocks
+from flatcoat.indexing.vectors import Shape, TokenVectors
+
+from . import segment_table
+from .segment_table import SegmentRecord
+
+if TYPE_CHECKING:
+    from flatcoat.indexing.plaid.codec import Codec
+
+_MOST_VECTORS = 1 << 17  # in a block
+_BYTES_EACH = 32  # of working memory a component: as stored, decoded, coded anew
+
+Change = Callable[[Stored], Stored]
+"""What a block goes through on its way."""
+
+
+@dataclass(frozen=True)
+class _Live:
+    """The live passages of one segment: their rows, positions and numbers of vectors (int64 [N])."""
+
+    segment: SegmentRecord
+    rows: np.ndarray
+    positions: np.ndarray
+    sizes: np.ndarray
+
+    def part(self, first: int, last: int) -> "_Live":
+        """Some of them."""
+        here = slice(first, last)
+        return _Live(self.segment, self.rows[here], self.positions[here], self.sizes[here])
+
+
+class Rewriter:
+    """Reads and replaces segments of one index, inside a transaction of ``connection``."""
+
+    def __init__(self, connection: sqlite3.Connection, folder: Path, shape: Shape, budget: int) -> None:
+        self._connection, self._folder, self._shape = connection, folder, shape
+        self._at_once = min(_MOST_VECTORS, max(1, budget // (_BYTES_EACH * shape.width)))
+
+    def rewrite(
+        self, segments: Sequence[SegmentRecord], codec: "Codec | None", change: Change = lambda block: block
+    ) -> None:
+        """Join segments into ones of 65,536 passages and a last one; ``codec`` is what coded the new ones."""
+        filled, room = [], MOST_PASSAGES
+        for segment in segments:
+            live = self._live(segment)
+            while len(live.rows):
+                filled.append(live.part(0, room))
+                live, room = live.part(room, len(live.rows)), room - len(filled[-1].rows)
+                if not room:
+                    self._write(filled, codec, change)
+                    filled, room = [], MOST_PASSAGES
+        if filled:
+            self._write(filled, codec, change)
+        numbers = ((segment.number,) for segment in segments)
+        self._connection.executemany("DELETE FROM segments WHERE number = ?", numbers)
+
+    def sample(
+        self,
+        segments: Sequence[SegmentRecord],
+        count: int,
+        codec: "Codec | None",
+        added: TokenVectors | None = None,
+    ) -> np.ndarray:
+        """``count`` token vectors (float16 [T, D]) of segments, which ``codec`` coded, and of ``added``."""
+        sample = Sample(count, self._shape.width)
+        for segment in segments:
+            for block in self._blocks(self._live(segment)):
+                _add(sample, block, codec)
+        if added is not None:
+            _add(sample, added, None)
+        return sample.vectors()
+
+    def _live(self, segment: SegmentRecord) -> _Live:
+        rows, positions = segment_table.places(self._connection, segment)
+        stored = self._open(segment)
+        if isinstance(stored, np.ndarray):
+            return _Live(segment, rows, positions, np.ones(len(rows), np.int64))
+        return _Live(segment, rows, positions, np.diff(stored.offsets)[positions])
+
+    def _blocks(self, live: _Live) -> Iterator[Stored]:
+        ends = np.cumsum(live.sizes)
+        first = 0
+        while first < len(ends):
+            full = (int(ends[first - 1]) if first else 0) + self._at_once
+            last = max(first + 1, int(np.searchsorted(ends, full, side="right")))
+            # Mapped anew for each block, so that what was read leaves this process.
+            yield take(self._open(live.segment), live.positions[first:last])
+            first = last
+
+    def _open(self, segment: SegmentRecord) -> Stored:
+        opened = segment.open(self._folder, self._shape)
+        return opened.tokens if isinstance(opened, CodedSegment) else opened
+
+    def _write(self, lives: Sequence[_Live], codec: "Codec | None", change: Change) -> None:
+        rows = np.concatenate([live.rows for live in lives])
+        sizes = np.concatenate([live.sizes for live in lives])
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        vectors = int(offsets[-1])
+        number = segment_table.new_segment(self._connection, rows, vectors)
+        blocks = (change(block) for live in lives for block in self._blocks(live))
+        token_offsets = None if self._shape.kind == "dense" else offsets
+        files = write_blocks(
+            self._folder, number, blocks, vectors, token_offsets, codec and codec.inverted_lists
+        )
+        segment_table.enter_files(self._connection, number, files)
+        moved = ((number, row) for row in rows.tolist())
+        self._connection.executemany("UPDATE passages SET segment = ? WHERE row = ?", moved)
+
+
+def _add(sample: Sample, block: Stored, codec: "Codec | None") -> None:
+    assert not isinstance(block, np.ndarray)
+    if isinstance(block, TokenVectors):
+        sample.add(content_keys([block.values_TD], block.offsets), lambda some: block.values_TD[some])
+        return
+    assert codec
+
+    def decoded(some: np.ndarray) -> np.ndarray:
+        parts = block.codes_T[some], block.residuals_TB[some], block.scales_T2[some]
+        return codec.decode(type(block)(*parts, np.array([0, len(some)]))).values_TD
+
+    sample.add(content_keys([block.codes_T, block.residuals_TB, block.scales_T2], block.offsets), decoded)

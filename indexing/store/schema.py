@@ -1,0 +1,227 @@
+"""The SQLite file of an index: its tables, how it is made, its settings, and the checksums of its rows.
+
+The journal is a write-ahead log (WAL). Readers see the last commit and wait for nobody: not for a commit, not
+for a writer that was stopped in the middle of one; and no reader, however slow or stopped, makes a commit
+wait or fail. (With a rollback journal a reader's transaction holds off a commit, which in turn keeps new
+readers out.) What it costs: ``-wal`` and ``-shm`` stand beside the database while somebody has it open, one
+host at a time where the folder is on a network, and a segment file may be gone by the time that a reader
+opens it, who then looks again. A commit is one fsync of the log (synchronous = EXTRA); a killed writer's log
+is read and carried on by whoever comes next; a log that a stopped reader needs grows until it is through.
+
+At rest, once the last one closed it, the index is one database file again, and can be copied, moved and read
+from where nothing can be written: ``database`` says how.
+"""
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import numpy as np
+
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.array_files import sync_folder
+
+from .terms import TOKENIZER
+
+FORMAT = 4
+DATABASE = "index.sqlite"
+SEGMENTS = "segments"
+LOCK = "writer.lock"
+_UNFINISHED = "index.sqlite.new"
+_BESIDE = ("-wal", "-shm", "-journal")
+
+# AUTOINCREMENT: a passage row or segment number is never used twice, so that what an old snapshot found
+# is either still that passage or gone. Title, section and text live in the FTS5 table alone, beside the parts
+# of their camelCase words.
+#
+# A source is a folder or file that documents were read from, its path relative to the index; ``reading`` says
+# how it is read. A document of a source is that of one of its files or rows, called ``name`` there: ``state``
+# is what the file was when it was read and ``digest`` its content. They stand in the document's own row, so
+# that no cut can leave a file known whose document is lost. ``skipped_files`` are those without a document.
+#
+# Opening must not list every passage: ``segment_rows`` holds the passage row of each position (int64), and a
+# trigger keeps count of what lives, ``passages`` and ``vectors`` being what was written. Files without a
+# segment are derived from all of them: the codec and FAISS's.
+#
+# ``checksum`` is ``checksums.row_checksum`` of the other columns of its row; a document's is that of its
+# passages too. What has none can be told from the rest: ``verify`` does.
+TABLES = f"""
+BEGIN;
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE sources(
+    key INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE,
+    prefix TEXT NOT NULL,
+    reading TEXT NOT NULL,
+    state TEXT NOT NULL,
+    seal TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+);
+CREATE TABLE documents(
+    key INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    title TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    source INTEGER REFERENCES sources(key) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX documents_by_source ON documents(source, name) WHERE source IS NOT NULL;
+CREATE TABLE skipped_files(
+    source INTEGER NOT NULL REFERENCES sources(key) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (source, name)
+) WITHOUT ROWID;
+CREATE TABLE segments(
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    passages INTEGER NOT NULL,
+    vectors INTEGER NOT NULL,
+    live INTEGER NOT NULL,
+    live_vectors INTEGER NOT NULL
+);
+CREATE TABLE segment_rows(
+    segment INTEGER PRIMARY KEY REFERENCES segments(number) ON DELETE CASCADE,
+    rows BLOB NOT NULL,
+    checksum INTEGER NOT NULL
+);
+CREATE TABLE files(
+    name TEXT PRIMARY KEY,
+    segment INTEGER REFERENCES segments(number) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX files_by_segment ON files(segment);
+CREATE UNIQUE INDEX one_of_a_kind ON files(kind) WHERE segment IS NULL;
+CREATE TABLE passages(
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    document INTEGER NOT NULL REFERENCES documents(key) ON DELETE CASCADE,
+    segment INTEGER NOT NULL REFERENCES segments(number),
+    vectors INTEGER NOT NULL,
+    first_line INTEGER NOT NULL,
+    last_line INTEGER NOT NULL
+);
+CREATE INDEX passages_by_document ON passages(document);
+CREATE INDEX passages_by_segment ON passages(segment);
+CREATE VIRTUAL TABLE texts USING fts5(
+    title, section, text, parts,
+    tokenize = "{TOKENIZER}"
+);
+CREATE TRIGGER passages_delete AFTER DELETE ON passages BEGIN
+    DELETE FROM texts WHERE rowid = old.row;
+    UPDATE segments SET live = live - 1, live_vectors = live_vectors - old.vectors WHERE number = old.segment;
+END;
+"""
+
+
+def create(path: Path, contract: dict[str, Any], engine: dict[str, Any]) -> None:
+    """Make the folder of an empty index; the rename of its database is the moment it exists."""
+    (path / SEGMENTS).mkdir(parents=True, exist_ok=True)
+    for name in (_UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)):
+        (path / name).unlink(missing_ok=True)
+    unfinished = path / _UNFINISHED
+    try:
+        with closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = EXTRA")
+            connection.executescript(TABLES)
+            values = {"format": FORMAT, "contract": contract, "engine": engine, "generation": 0}
+            for key, value in {**values, "uuid": uuid4().hex}.items():
+                write_meta(connection, key, value)
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode = WAL")
+    except (TypeError, ValueError) as error:
+        raise FlatcoatError(f"the contract of {path} cannot be written as JSON: {error}") from error
+    unfinished.replace(path / DATABASE)
+    sync_folder(path)
+    with suppress(PermissionError):  # It may be closed to reading.
+        sync_folder(path.absolute().parent)
+
+
+def may_become_index(path: Path) -> bool:
+    """Whether ``path`` is free: nothing, an empty folder, or what a killed ``create`` left."""
+    if not path.exists():
+        return True
+    ours = {SEGMENTS, LOCK, _UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)}
+    return path.is_dir() and {entry.name for entry in path.iterdir()} <= ours
+
+
+def damaged(what: str) -> FlatcoatError:
+    """The error that names ``what`` is not as it was written, and says what to do."""
+    return FlatcoatError(f"{what} is damaged: verify the index, restore it from a backup or index again")
+
+
+def read_meta(connection: sqlite3.Connection, key: str) -> Any:
+    """The value of ``key`` in the meta table, or None; FlatcoatError where it is not what was written."""
+    row = connection.execute("SELECT value, checksum FROM meta WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        return None
+    value, checksum = row
+    try:
+        if row_checksum(key, value) == checksum:
+            return json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise damaged(f"the setting {key!r} of the index")
+
+
+def read_generation(connection: sqlite3.Connection) -> int:
+    """How many commits there have been."""
+    generation = read_meta(connection, "generation")
+    if type(generation) is not int:
+        raise damaged("the generation of the index")
+    return generation
+
+
+def write_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:
+    """Set ``key`` in the meta table; ValueError where ``value`` is no JSON."""
+    text = json.dumps(value, allow_nan=False)
+    row = key, text, row_checksum(key, text)
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", row)
+
+
+def integers(cursor: Iterable[tuple[int, ...]]) -> np.ndarray:
+    """What a query finds, value after value (int64)."""
+    return np.fromiter(chain.from_iterable(cursor), dtype=np.int64)
+
+
+Value: TypeAlias = str | int | float | bytes | None
+
+_DOCUMENT = "SELECT id, title, hash, metadata, source, name, state, digest FROM documents WHERE key = ?"
+# Not the segment, to which a merge gives another number: the segment's own rows say what is in it.
+_PASSAGES = """
+    SELECT row, vectors, first_line, last_line, title, section, text, parts
+    FROM passages JOIN texts ON texts.rowid = row WHERE document = ? ORDER BY row
+"""
+
+
+def row_checksum(*values: Value) -> int:
+    """CRC-32 of the values of one row."""
+    crc = 0
+    for value in values:
+        # JSON tells types and ends of values apart, and is the same in every version of Python.
+        data = value if isinstance(value, bytes) else json.dumps(value).encode()
+        crc = zlib.crc32(b"%d:" % len(data), crc)
+        crc = zlib.crc32(data, crc)
+    return crc
+
+
+def document_checksum(connection: sqlite3.Connection, key: int) -> int:
+    """CRC-32 of a document and its passages as the database holds them; KeyError where there is none."""
+    document = connection.execute(_DOCUMENT, [key]).fetchone()
+    if document is None:
+        raise KeyError(key)
+    passages = connection.execute(_PASSAGES, [key]).fetchall()
+    return row_checksum(*document, *(value for passage in passages for value in passage))

@@ -1,0 +1,162 @@
+"""What the database says of segments and files. Counts and rows come without listing passages."""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flatcoat.indexing.array_files import WrittenFile
+from flatcoat.indexing.segments import FILE_NAME, CodedSegment, Segment, open_segment
+from flatcoat.indexing.vectors import Shape, TokenVectors
+
+from .schema import damaged, integers, read_meta, row_checksum
+
+
+@dataclass(frozen=True)
+class SegmentRecord:
+    """Passages and vectors of a segment: as written, and how many of them live."""
+
+    number: int
+    passages: int
+    vectors: int
+    live: int
+    live_vectors: int
+    sizes: dict[str, int]
+    """The bytes of its files, by name."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every passage lives."""
+        return self.live == self.passages
+
+    @property
+    def dead_fraction(self) -> float:
+        """How much of its vectors is of removed passages."""
+        return 1 - self.live_vectors / self.vectors if self.vectors else 1 - self.live / self.passages
+
+    def open(self, folder: Path, shape: Shape | None) -> Segment:
+        """Map its files, which must hold as many passages and vectors as were written, of this ``shape``."""
+        segment = open_segment(folder, self.sizes)
+        if isinstance(segment, CodedSegment):
+            kind, vectors = "token", len(segment.tokens.codes_T)
+        else:
+            kind, width = Shape.of(segment)
+            vectors = len(segment.values_TD) if isinstance(segment, TokenVectors) else len(segment)
+            if shape is None or width != shape.width:
+                raise damaged(f"segment {self.number}, with vectors of {width} components,")
+        if shape is None or kind != shape.kind or (len(segment), vectors) != (self.passages, self.vectors):
+            raise damaged(
+                f"segment {self.number}, which holds {len(segment)} passages and {vectors} {kind} vectors"
+                f" where {self.passages} and {self.vectors} were written,"
+            )
+        return segment
+
+
+def shape(connection: sqlite3.Connection) -> Shape | None:
+    """Of the vectors that the index holds; None before the first."""
+    held = read_meta(connection, "shape")
+    match held:
+        case None:
+            return None
+        case ["dense" | "token" as kind, int(width)] if 0 < width < 1 << 20:
+            return Shape(kind, width)
+    raise damaged(f"the shape of the vectors, {held!r:.60},")
+
+
+def segments(connection: sqlite3.Connection) -> list[SegmentRecord]:
+    """All segments, by number."""
+    sizes: dict[int, dict[str, int]] = {}
+    for number, name, kind, size in connection.execute(
+        "SELECT segment, name, kind, bytes FROM files WHERE segment IS NOT NULL"
+    ):
+        sizes.setdefault(number, {})[_checked_name(name, kind, size)] = size
+    query = "SELECT number, passages, vectors, live, live_vectors FROM segments ORDER BY number"
+    found = [SegmentRecord(*counts, sizes=sizes.get(counts[0], {})) for counts in connection.execute(query)]
+    for one in found:
+        counts = one.live, one.passages, one.live_vectors, one.vectors
+        if not all(type(count) is int for count in counts) or not (
+            0 <= one.live <= one.passages and 0 <= one.live_vectors <= one.vectors and one.passages
+        ):
+            raise damaged(f"segment {one.number}, with counts {counts},")
+    return found
+
+
+def places(connection: sqlite3.Connection, segment: SegmentRecord) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a segment's live passages, and their positions in it (int64, positions rising)."""
+    rows = written_rows(connection, segment.number)
+    if len(rows) != segment.passages:
+        raise damaged(f"segment {segment.number}, with {len(rows)} rows for {segment.passages} passages,")
+    if segment.is_clean:
+        return rows, np.arange(len(rows))
+    query = "SELECT row FROM passages WHERE segment = ?"
+    positions = np.flatnonzero(np.isin(rows, integers(connection.execute(query, [segment.number]))))
+    return rows[positions], positions
+
+
+def written_rows(connection: sqlite3.Connection, number: int) -> np.ndarray:
+    """The rows of a segment's passages, removed ones too (int64)."""
+    query = "SELECT rows, checksum FROM segment_rows WHERE segment = ?"
+    rows, checksum = connection.execute(query, [number]).fetchone() or (None, 0)
+    if not isinstance(rows, bytes) or len(rows) % 8 or row_checksum(number, rows) != checksum:
+        raise damaged(f"the list of passages of segment {number}")
+    return np.frombuffer(rows, "<i8").astype(np.int64, copy=False)
+
+
+def next_row(connection: sqlite3.Connection) -> int:
+    """The first passage row that was never used."""
+    query = "SELECT 1 + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'passages'), 0)"
+    return connection.execute(query).fetchone()[0]
+
+
+def new_segment(connection: sqlite3.Connection, rows: np.ndarray, vectors: int) -> int:
+    """Enter a segment of these passages, all alive; returns its number."""
+    insert = "INSERT INTO segments(passages, vectors, live, live_vectors) VALUES (?1, ?2, ?1, ?2)"
+    number = connection.execute(insert, [len(rows), vectors]).lastrowid
+    assert number is not None
+    written = rows.astype("<i8").tobytes()
+    row = number, written, row_checksum(number, written)
+    connection.execute("INSERT INTO segment_rows VALUES (?, ?, ?)", row)
+    return number
+
+
+def new_file_number(connection: sqlite3.Connection) -> int:
+    """A number that no segment has or will have."""
+    number = new_segment(connection, np.zeros(0, np.int64), 0)
+    connection.execute("DELETE FROM segments WHERE number = ?", [number])
+    return number
+
+
+def enter_files(connection: sqlite3.Connection, number: int, files: Iterable[WrittenFile]) -> None:
+    """Name the files of a segment."""
+    for file in files:
+        _enter_file(connection, number, file.name.split(".")[1], file)
+
+
+def derived_file(connection: sqlite3.Connection, kind: str) -> tuple[str, int] | None:
+    """Name and bytes of the collection's "codec" or "faiss" file, where there is one."""
+    query = "SELECT name, bytes FROM files WHERE segment IS NULL AND kind = ?"
+    found = connection.execute(query, [kind]).fetchone()
+    return found and (_checked_name(found[0], kind, found[1]), found[1])
+
+
+def replace_derived_file(connection: sqlite3.Connection, kind: str, file: WrittenFile | None) -> None:
+    """Let ``file`` be the one of its kind (None: let there be none)."""
+    connection.execute("DELETE FROM files WHERE segment IS NULL AND kind = ?", [kind])
+    if file:
+        _enter_file(connection, None, kind, file)
+
+
+def _checked_name(name: Any, kind: Any, size: Any) -> str:
+    """A name is one of ours, so that it leads nowhere else."""
+    whole = isinstance(name, str) and FILE_NAME.fullmatch(name) and type(size) is int and size > 0
+    if not whole or name.split(".")[1] != kind:
+        raise damaged(f"the index's list of files, which names {name!r:.80} as {kind!r:.20},")
+    return name
+
+
+def _enter_file(connection: sqlite3.Connection, segment: int | None, kind: str, file: WrittenFile) -> None:
+    row = file.name, segment, kind, file.bytes, file.sha256
+    connection.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?)", (*row, row_checksum(*row)))

@@ -1,0 +1,220 @@
+"""Checks of an index against itself: every row, file, checksum, count and cross-reference.
+
+The database is checked in a private copy: FTS5's own check writes, and nobody is to wait for any of it. Files
+are read where they are; those that a commit took in the meantime are passed over.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.array_files import checksum
+from flatcoat.indexing.segments import CodedSegment, Segment, require_file
+from flatcoat.indexing.vectors import Shape, TokenVectors
+
+from . import database, segment_table
+from .schema import SEGMENTS, document_checksum, row_checksum
+from .segment_table import SegmentRecord
+from .snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from flatcoat.indexing.plaid.codec import Codec
+
+Names = Callable[[], set[str]]
+"""The files that the index is made of as of now."""
+
+_COUNTS = "SELECT segment, count(*) AS live, sum(vectors) AS vectors FROM passages GROUP BY segment"
+_AT_ONCE = 1 << 14  # vectors
+_CROSS_REFERENCES = {
+    "passages without a text": (
+        "SELECT count(*) FROM passages WHERE NOT EXISTS (SELECT 1 FROM texts_content WHERE id = row)"
+    ),
+    "texts without a passage": (
+        "SELECT count(*) FROM texts_content WHERE NOT EXISTS (SELECT 1 FROM passages WHERE row = id)"
+    ),
+    "segments with another number of live passages than counted": (
+        f"SELECT count(*) FROM segments LEFT JOIN ({_COUNTS}) AS found ON segment = number"
+        " WHERE segments.live != coalesce(found.live, 0) OR live_vectors != coalesce(found.vectors, 0)"
+    ),
+    "segments without a list of passages": (
+        "SELECT count(*) FROM segments WHERE number NOT IN (SELECT segment FROM segment_rows)"
+    ),
+    "coded segments without a codec": (
+        "SELECT count(*) FROM files WHERE kind = 'codes'"
+        " AND NOT EXISTS (SELECT 1 FROM files WHERE kind = 'codec')"
+    ),
+    "segments that are not coded, beside a codec": (
+        "SELECT count(*) FROM files WHERE kind = 'values'"
+        " AND EXISTS (SELECT 1 FROM files WHERE kind = 'codec')"
+    ),
+    "documents with unreadable metadata": "SELECT count(*) FROM documents WHERE NOT json_valid(metadata)",
+    "counters behind the numbers that they gave": (
+        "SELECT (SELECT coalesce(max(row), 0) FROM passages)"
+        " > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'passages')"
+        " OR (SELECT coalesce(max(number), 0) FROM segments)"
+        " > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'segments')"
+        " OR EXISTS (SELECT 1 FROM sqlite_sequence WHERE typeof(seq) != 'integer'"
+        " OR name NOT IN ('passages', 'segments'))"
+    ),
+    "settings of full-text search other than ours": (
+        "SELECT count(*) FROM texts_config WHERE (k, v) != ('version', 4)"
+    ),
+}
+_CHECKSUMS = {
+    "meta": "SELECT key, value, checksum FROM meta",
+    "sources": "SELECT key, path, prefix, reading, state, seal, checksum FROM sources",
+    "skipped_files": "SELECT source, name, state, reason, checksum FROM skipped_files",
+    "segment_rows": "SELECT segment, rows, checksum FROM segment_rows",
+    "files": "SELECT name, segment, kind, bytes, sha256, checksum FROM files",
+}
+"""The rows that carry their own checksum, which stands last."""
+
+
+def copy_database(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy the database as ``connection`` sees it to a new file; FlatcoatError where there is no room."""
+    try:
+        with closing(sqlite3.connect(path)) as copy:
+            connection.backup(copy)
+    except sqlite3.OperationalError as error:
+        raise FlatcoatError(
+            f"the database cannot be copied to {path.parent} to be checked ({error}): set TMPDIR to where "
+            "there is room for it"
+        ) from error
+
+
+def problems(copy: Path, index: Path, names: Names) -> Iterator[str]:
+    """Yield what is wrong, one line each; ``copy`` is that of the database, ``index`` holds the files."""
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        try:
+            yield from _database_problems(connection, index)
+            yield from _files_problems(connection, index / SEGMENTS, names)
+        except (sqlite3.Error, FlatcoatError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            yield f"database: {error}"
+
+
+def _database_problems(connection: sqlite3.Connection, index: Path) -> Iterator[str]:
+    database.check(connection, index)
+    for (finding,) in connection.execute("PRAGMA integrity_check"):
+        if finding != "ok":
+            yield f"database: {finding}"
+    for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
+        yield f"database: row {row} of {table} points at nothing in {parent}"
+    yield from _full_text_problems(connection)
+    for what, query in _CROSS_REFERENCES.items():
+        (count,) = connection.execute(query).fetchone()
+        if count:
+            yield f"database: {count} {what}"
+    for table, query in _CHECKSUMS.items():
+        wrong = sum(row_checksum(*row) != checksum for *row, checksum in connection.execute(query))
+        if wrong:
+            yield f"database: {wrong} rows of {table} are not what was written: their checksums differ"
+    documents = connection.execute("SELECT key, id, checksum FROM documents")
+    for key, id, written in documents:
+        if document_checksum(connection, key) != written:
+            yield f"database: document {id!r:.60} is not what was written: its checksum differs"
+
+
+def _full_text_problems(connection: sqlite3.Connection) -> Iterator[str]:
+    """What ``PRAGMA integrity_check`` sees of FTS5 from SQLite 3.44 on alone."""
+    try:
+        connection.execute("INSERT INTO texts(texts) VALUES ('integrity-check')")
+    except sqlite3.Error as error:
+        yield f"database: full-text search does not fit the texts: {error}"
+
+
+def _files_problems(connection: sqlite3.Connection, folder: Path, names: Names) -> Iterator[str]:
+    derived = list(_file_problems(connection, folder, None, names))
+    yield from derived
+    codec = None if derived else _codec(connection, folder, names)
+    shape = segment_table.shape(connection)
+    for segment in segment_table.segments(connection):
+        found = list(_file_problems(connection, folder, segment.number, names))
+        found = found or list(_segment_problems(connection, folder, segment, shape, codec))
+        if found and segment.sizes.keys() <= names():
+            yield from (f"segment {segment.number}: {problem}" for problem in found)
+
+
+def _codec(connection: sqlite3.Connection, folder: Path, names: Names) -> "Codec | None":
+    try:
+        return Snapshots(folder).codec(connection)
+    except FlatcoatError:
+        file = segment_table.derived_file(connection, "codec")
+        if file and file[0] in names():
+            raise
+        return None
+
+
+def _file_problems(
+    connection: sqlite3.Connection, folder: Path, segment: int | None, names: Names
+) -> Iterator[str]:
+    query = "SELECT name, bytes, sha256 FROM files WHERE segment IS ?"
+    for name, size, sha256 in connection.execute(query, [segment]).fetchall():
+        try:
+            same = checksum(require_file(folder / name, size)) == sha256
+            problem = "" if same else f"{name} is not what was written: its sha256 differs"
+        except (FlatcoatError, OSError) as error:
+            problem = str(error)
+        if problem and name in names():
+            yield problem
+
+
+def _segment_problems(
+    connection: sqlite3.Connection,
+    folder: Path,
+    segment: SegmentRecord,
+    shape: Shape | None,
+    codec: "Codec | None",
+) -> Iterator[str]:
+    try:
+        opened = segment.open(folder, shape)
+        rows = segment_table.written_rows(connection, segment.number)
+    except FlatcoatError as error:
+        yield f"cannot be opened: {error}"
+        return
+    if isinstance(opened, CodedSegment):
+        yield from _code_problems(opened, codec) if codec else ()
+    elif not all(np.isfinite(block).all() for block in _blocks(opened)):
+        yield "holds NaN or infinity"
+    if len(rows) != len(opened):
+        yield f"holds {len(opened)} passages, {len(rows)} have rows"
+        return
+    if len(np.unique(rows)) != len(rows):
+        yield "two of its passages have one row"
+    sizes = np.diff(_offsets(opened))
+    query = "SELECT row, vectors FROM passages WHERE segment = ?"
+    written = dict(zip(rows.tolist(), sizes.tolist(), strict=True))
+    wrong = sum(written.get(row) != size for row, size in connection.execute(query, [segment.number]))
+    if wrong:
+        yield f"{wrong} passages are not in it, or with another number of vectors than was written"
+
+
+def _blocks(vectors: np.ndarray | TokenVectors) -> Iterator[np.ndarray]:
+    values = vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
+    return (values[first : first + _AT_ONCE] for first in range(0, len(values), _AT_ONCE))
+
+
+def _code_problems(segment: CodedSegment, codec: "Codec") -> Iterator[str]:
+    from flatcoat.indexing.plaid.kernels import inverted_lists
+    from flatcoat.indexing.plaid.parts import require_valid
+
+    tokens = segment.tokens
+    try:
+        require_valid(segment, codec)
+    except FlatcoatError as error:
+        yield str(error)
+        return
+    if segment.lists is not None and segment.list_offsets is not None:
+        lists, list_offsets = inverted_lists(tokens.codes_T, tokens.offsets, len(codec.centroids_KP))
+        if not (np.array_equal(lists, segment.lists) and np.array_equal(list_offsets, segment.list_offsets)):
+            yield "its inverted lists are not those of its codes"
+
+
+def _offsets(segment: Segment) -> np.ndarray:
+    if isinstance(segment, CodedSegment):
+        return segment.tokens.offsets
+    return segment.offsets if isinstance(segment, TokenVectors) else np.arange(len(segment) + 1)

@@ -1,0 +1,117 @@
+"""Rows of data sets on the Hugging Face hub, or of a copy of one: whole, streamed, or joined by id.
+
+Data sets too large to repeat their texts keep three subsets: rows of ids, the queries and the documents, as
+lightonai/ms-marco-en-bge does, and as BEIR's qrels, queries and corpus do.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flatcoat.errors import FlatcoatError
+
+from .examples import Row, listed
+from .source import Source
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_BATCH = 1_000
+
+
+def hub_rows(source: Source, root: Path, folder: Path) -> Iterator[Row]:
+    """The rows of a hub source, texts in the place of ids; a copy below ``root`` is unpacked in ``folder``.
+
+    Raises FlatcoatError where the data set cannot be read, with the folder below ``root`` that a copy is
+    looked for in, and where a row names an id without a text.
+    """
+    assert source.hub is not None
+    copy = root / source.hub
+    rows = _load(source, copy, folder, source.subset, source.split)
+    texts = {}
+    if source.queries is not None and source.documents is not None:
+        texts = {
+            source.query: _Texts(_only_split(source, copy, folder, source.queries)),
+            source.document: _Texts(_only_split(source, copy, folder, source.documents)),
+        }
+    place = f"{source.hub} ({source.subset or 'default'}, {source.split})"
+    number = 0
+    for batch in rows.iter(_BATCH):
+        found = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        numbered = [Row(f"{place}, row {number + row}", values) for row, values in enumerate(found, start=1)]
+        for column, part in texts.items():
+            part.put(numbered, column)
+        yield from numbered
+        number += len(numbered)
+
+
+class _Texts:
+    """The texts of a subset by their ids, memory-mapped; titles are put before them."""
+
+    def __init__(self, dataset: "Dataset") -> None:
+        names = [name for name in dataset.column_names if name.endswith("id")]
+        if len(names) != 1 or "text" not in dataset.column_names:
+            raise FlatcoatError(
+                f"{dataset.config_name} of {dataset.builder_name} has the columns "
+                f"{', '.join(dataset.column_names)}: one that ends in id, and text, are wanted"
+            )
+        self._dataset = dataset
+        self._titled = "title" in dataset.column_names
+        self._row_of = {str(id): row for row, id in enumerate(dataset[names[0]][:])}
+
+    def put(self, rows: Sequence[Row], column: str) -> None:
+        """Put texts in the place of the ids in a column."""
+        places = [self._places(row, column) for row in rows]
+        found = self._dataset[list(chain.from_iterable(places))]
+        titles = found["title"] if self._titled else [None] * len(found["text"])
+        texts = iter(
+            f"{title} {text}" if title else text for title, text in zip(titles, found["text"], strict=True)
+        )
+        for row, wanted in zip(rows, places, strict=True):
+            joined = list(islice(texts, len(wanted)))
+            row.values[column] = joined if _is_list(row.values[column]) else joined[0]
+
+    def _places(self, row: Row, column: str) -> list[int]:
+        """The rows here of the id or ids in a column of a row there."""
+        value = row.value(column)
+        try:
+            return [self._row_of[str(id)] for id in (listed(value) if _is_list(value) else [value])]
+        except KeyError as error:
+            raise row.refused(column, f"names {error}, which has no text") from None
+        except (TypeError, ValueError, SyntaxError, RecursionError, MemoryError):
+            raise row.refused(column, "must be an id or a list of ids") from None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and value.startswith("["))
+
+
+def _only_split(source: Source, copy: Path, folder: Path, subset: str) -> "Dataset":
+    """A subset of texts, whose split is the only one, or that of the rows."""
+    splits = _load(source, copy, folder, subset, None)
+    return splits[source.split if source.split in splits else next(iter(splits))]
+
+
+def _load(source: Source, copy: Path, folder: Path, subset: str | None, split: str | None) -> Any:
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    placed = copy.is_dir()
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(
+            str(copy) if placed else str(source.hub),
+            subset,
+            split=split,
+            revision=None if placed else source.revision,
+            # The library's own cache does not see that a file was changed or added by hand.
+            cache_dir=str(folder / "copies") if placed else None,
+            streaming=source.streaming and split is not None,
+        )
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise FlatcoatError(
+            f"data set {source.hub} (subset {subset or 'default'}, split {split or 'any'}) cannot be read: "
+            f"{reason.strip()} To place it by hand, copy its files to {copy}"
+        ) from error

@@ -1,0 +1,248 @@
+"""Hard negatives: documents that a search ranks high for a query and that do not answer it.
+
+What ranks high and is not judged may still answer. So a negative must score clearly less than the positive:
+by default at most 95% of it, as in NV-Retriever (Moreira et al. 2024, arXiv 2407.15831). ``CorpusSearcher``
+encodes whole documents once, in memory. Axes: N documents, T tokens, D width.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.exact import ExactIndex
+from flatcoat.indexing.store.engines import AUTO
+from flatcoat.indexing.vectors import Hits, TokenVectors, Vectors
+
+from .examples import Example, plain
+from .files import beir_collection, jsonl_pairs
+
+if TYPE_CHECKING:
+    from flatcoat.indexing.vectors import VectorIndex
+    from flatcoat.retrieval.encoders.encoder import Encoder
+
+_QUERIES_AT_ONCE = 256
+
+
+class Searcher(Protocol):
+    """A corpus under whatever ranks it."""
+
+    def search(self, queries: Sequence[str], k: int) -> Iterable[Hits[str]]:
+        """The best ``k`` documents of each query, best first."""
+        ...
+
+
+class Collection(NamedTuple):
+    """Texts by id, and for each query the ids of the documents that answer it."""
+
+    documents: dict[str, str]
+    queries: dict[str, str]
+    positives: dict[str, list[str]]
+
+    @staticmethod
+    def read(path: Path, split: str, query: str, document: str) -> "Collection":
+        """A split of a BEIR folder, or two columns of a JSONL file of pairs, whose documents are the corpus.
+
+        Raises FlatcoatError as the readers of both do.
+        """
+        if path.is_dir():
+            return Collection(*beir_collection(path, split))
+        documents: dict[str, str] = {}
+        queries: dict[str, str] = {}
+        positives: dict[str, list[str]] = {}
+        for pair in jsonl_pairs(path, query, document):
+            # Texts are their own ids: what is asked twice has both answers.
+            documents[pair.document] = pair.document
+            queries[pair.query] = pair.query
+            positives.setdefault(pair.query, []).append(pair.document)
+        return Collection(documents, queries, positives)
+
+    def sampled(self, queries: int | None, seed: int = 42) -> "Collection":
+        """With so many of the queries, drawn with ``seed``, over all the documents; None is all of them."""
+        if queries is None or queries >= len(self.positives):
+            return self
+        drawn = random.Random(seed).sample(list(self.positives), queries)
+        return self._replace(positives={id: self.positives[id] for id in drawn})
+
+
+@dataclass(frozen=True)
+class MiningSettings:
+    """``count`` negatives a row, from the ranks ``first`` to ``last`` of documents not judged positive.
+
+    A negative scores at most the positive's score s less ``margin`` (in the units of the scores), and at most
+    s less the share ``relative_margin`` of \\|s\\|. None leaves a filter out.
+    """
+
+    count: int = 5
+    first: int = 1
+    last: int = 100
+    margin: float | None = None
+    relative_margin: float | None = 0.05
+
+
+@dataclass
+class MiningCounts:
+    """Rows written, and what was left out: rows, and candidates by the filter that caught them first."""
+
+    rows: int = 0
+    rows_without_enough: int = 0
+    rows_whose_positive_was_not_found: int = 0
+    candidates: int = 0
+    judged_positive: int = 0
+    text_of_a_positive: int = 0
+    text_seen_before: int = 0
+    before_first_rank: int = 0
+    within_margin: int = 0
+    within_relative_margin: int = 0
+
+
+def mine(
+    collection: Collection, searcher: Searcher, settings: MiningSettings, counts: MiningCounts
+) -> Iterator[Example]:
+    """A row for every positive of every query, with exactly ``settings.count`` negatives, the hardest first.
+
+    Rows that find fewer are left out, and with a margin also those whose positive is not among what was
+    searched, since everything found then scores higher. ``counts`` is kept up to date.
+    """
+    for ids in _batches(collection.positives):
+        # Room for the positives, which take none of the ranks.
+        depth = settings.last + max(len(collection.positives[id]) for id in ids)
+        results = searcher.search([collection.queries[id] for id in ids], depth)
+        for id, hits in zip(ids, results, strict=True):
+            scores = dict(zip(hits.ids, hits.scores.tolist(), strict=True))
+            candidates = _candidates(collection, id, scores, settings, counts)
+            for positive in collection.positives[id]:
+                negatives = _negatives(candidates, scores.get(positive), settings, counts)
+                if negatives is not None:
+                    texts = tuple(collection.documents[document] for document in negatives)
+                    yield Example(collection.queries[id], collection.documents[positive], texts)
+
+
+def _candidates(
+    collection: Collection,
+    query: str,
+    scores: Mapping[str, float],
+    settings: MiningSettings,
+    counts: MiningCounts,
+) -> dict[str, float]:
+    """The documents in the range of ranks that no positive is or says, one of each text."""
+    positives = set(collection.positives[query])
+    answers = {plain(collection.documents[id]) for id in positives}
+    seen: set[str] = set()
+    candidates = {}
+    unjudged = (id for id in scores if id not in positives)
+    counts.judged_positive += len(positives & scores.keys())
+    for rank, id in enumerate(islice(unjudged, settings.last), start=1):
+        counts.candidates += 1
+        text = plain(collection.documents[id])
+        if rank < settings.first:
+            counts.before_first_rank += 1
+        elif text in answers:
+            counts.text_of_a_positive += 1
+        elif text in seen:
+            counts.text_seen_before += 1
+        else:
+            candidates[id] = scores[id]
+        seen.add(text)
+    return candidates
+
+
+def _negatives(
+    candidates: Mapping[str, float], positive: float | None, settings: MiningSettings, counts: MiningCounts
+) -> list[str] | None:
+    """The first ``count`` candidates that score far enough below the positive; None where there are fewer."""
+    if positive is None and (settings.margin is not None or settings.relative_margin is not None):
+        counts.rows_whose_positive_was_not_found += 1
+        return None
+    negatives: list[str] = []
+    for id, score in candidates.items():
+        if positive is not None:
+            if settings.margin is not None and score > positive - settings.margin:
+                counts.within_margin += 1
+                continue
+            share = settings.relative_margin
+            if share is not None and score > positive - share * abs(positive):
+                counts.within_relative_margin += 1
+                continue
+        negatives.append(id)
+        if len(negatives) == settings.count:
+            counts.rows += 1
+            return negatives
+    counts.rows_without_enough += 1
+    return None
+
+
+def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    waiting = iter(ids)
+    return iter(lambda: list(islice(waiting, _QUERIES_AT_ONCE)), [])
+
+
+_DOCUMENTS_AT_ONCE = 1_000
+
+
+class CorpusSearcher:
+    """Exact search while that is as fast, beyond that PLAID for token vectors and FAISS for dense ones."""
+
+    def __init__(
+        self,
+        encoder: "Encoder",
+        ids: Sequence[str],
+        texts: Sequence[str],
+        on_progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        """Encode ``texts``, each as far as the encoder reads; ``on_progress`` is told how many are done.
+
+        Raises FlatcoatError at the first vectors that are not finite, here and in a search.
+        """
+        chunks = []
+        for start in range(0, len(texts), _DOCUMENTS_AT_ONCE):
+            vectors = _halved(encoder.encode_documents(texts[start : start + _DOCUMENTS_AT_ONCE]))
+            chunks.append(_finite(vectors, encoder.name))
+            on_progress(min(start + _DOCUMENTS_AT_ONCE, len(texts)))
+        self._encoder = encoder
+        self._index = _index(ids, _joined(chunks))
+
+    def search(self, queries: Sequence[str], k: int) -> list[Hits[str]]:
+        """The best ``k`` documents of each query, best first."""
+        return self._index.search(_finite(self._encoder.encode_queries(queries), self._encoder.name), k)
+
+
+def _finite(vectors: Vectors, model: str) -> Vectors:
+    values = vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
+    if not np.isfinite(values).all():
+        raise FlatcoatError(f"{model} gives vectors that are not finite numbers: its weights are damaged")
+    return vectors
+
+
+def _halved(vectors: Vectors) -> Vectors:
+    """In float16, which is what an index on disk keeps."""
+    if isinstance(vectors, TokenVectors):
+        return TokenVectors(vectors.values_TD.astype(np.float16), vectors.offsets)
+    return vectors.astype(np.float16)
+
+
+def _joined(chunks: Sequence[Vectors]) -> Vectors:
+    tokens = [chunk for chunk in chunks if isinstance(chunk, TokenVectors)]
+    if not tokens:
+        return np.concatenate([chunk for chunk in chunks if not isinstance(chunk, TokenVectors)])
+    sizes_N = np.concatenate([np.diff(chunk.offsets) for chunk in tokens])
+    offsets = np.concatenate([[0], np.cumsum(sizes_N)])
+    return TokenVectors(np.concatenate([chunk.values_TD for chunk in tokens]), offsets)
+
+
+def _index(ids: Sequence[str], vectors: Vectors) -> "VectorIndex[str]":
+    if isinstance(vectors, TokenVectors):
+        if AUTO.wanted("token", len(vectors.values_TD)) == "plaid":
+            from flatcoat.indexing.plaid.index import PlaidIndex
+
+            return PlaidIndex.from_vectors(ids, vectors)
+    elif AUTO.wanted("dense", len(vectors)) == "faiss":
+        from flatcoat.indexing.faiss.index import FaissIndex
+
+        return FaissIndex.from_vectors(ids, vectors, AUTO.faiss())
+    return ExactIndex.from_vectors(ids, vectors)

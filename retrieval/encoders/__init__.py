@@ -1,0 +1,1 @@
+"""Text to vectors: dense and late-interaction encoders, and how checkpoints are loaded."""

@@ -1,0 +1,196 @@
+"""Results as a person reads them in a terminal: the lines that answer most, their words highlighted."""
+
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from flatcoat.indexing.documents import normalized
+from flatcoat.indexing.store.terms import find_words
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from .results import Result, Span
+
+SNIPPET_LINES = 6
+LINE_WIDTH = 160
+"""Characters of a line that are shown."""
+
+_STRENGTHS = ("dim yellow", "yellow", "bold yellow")
+_INDENT = " " * 5
+_CONTEXT = 30  # characters before the first match
+_SHOWN_DUPLICATES = 3
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_COMMON = frozenset(
+    "a an and are as at be by do does for from how in is it of on or that the this to what why with".split()  # noqa: SIM905
+)
+# A terminal would obey them, and rich would drop some, which moves the characters behind.
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], " ")
+
+
+class _Mark(NamedTuple):
+    """Characters that answer a ``part`` of the query, and how well."""
+
+    start: int
+    end: int
+    part: Hashable
+    weight: float
+
+
+class _Line(NamedTuple):
+    """A line, or a piece of it, and where in its passage it starts."""
+
+    start: int
+    text: str
+
+
+def show_result(result: "Result", query: str) -> "Text":
+    """Rank, score, place, and the lines of the passage that answer most of the query, highlighted.
+
+    A result with an explanation is highlighted by it, in three strengths, and followed by a line that says
+    which word of the query met which word at what score.
+    """
+    from rich.text import Text
+
+    text = (result.text or result.title).translate(_CONTROLS)
+    marks = _words_in(text, query) if result.explanation is None else _matches_in(result)
+    first, lines = _snippet(text, marks)
+    shown = Text.assemble(*_header(result, result.lines[0] + first))
+    for line in lines:
+        shown.append(f"\n{_INDENT}").append_text(_highlighted(_fitted(line, marks), marks))
+    for note in _notes(result, query):
+        shown.append(f"\n{_INDENT}{note.translate(_CONTROLS)}", style="dim")
+    return shown
+
+
+def _header(result: "Result", line: int) -> list[tuple[str, str]]:
+    parts = [
+        (f"{result.rank:>3}  ", "bold"),
+        (f"{result.score:.2f}  ", "dim"),
+        (f"{result.document_id}:{line}", "bold cyan"),
+        (f"  {result.section}" if result.section else "", "cyan"),
+        (f"  (lines {result.lines[0]}-{result.lines[1]})", "dim"),
+    ]
+    return [(text.translate(_CONTROLS | {ord("\n"): " "}), style) for text, style in parts]
+
+
+def _notes(result: "Result", query: str) -> Iterable[str]:
+    if result.explanation is not None:
+        yield ", ".join(_met(result, query))
+    if result.duplicates:
+        others = len(result.duplicates) - _SHOWN_DUPLICATES
+        more = f" and {others} more" if others > 0 else ""
+        yield f"also in {', '.join(result.duplicates[:_SHOWN_DUPLICATES])}{more}"
+    if result.more:
+        yield f"{result.more} more passage{'s' if result.more > 1 else ''} of it"
+
+
+def _met(result: "Result", query: str) -> Iterable[str]:
+    """Word of the query -> word of the passage, and what that adds to the score, most first."""
+    scores: dict[str, float] = {}
+    best: dict[str, tuple[float, str]] = {}
+    for match in result.explanation or ():
+        if match.query_span:
+            asked = _word_at(query, match.query_span)
+            found = _word_at(result.text, match.text_span) if match.text_span else "(beside the text)"
+            scores[asked] = scores.get(asked, 0.0) + match.score
+            best[asked] = max(best.get(asked, (0.0, found)), (match.score, found))
+    for asked in sorted(scores, key=lambda word: -scores[word]):
+        yield f"{asked} -> {best[asked][1]} {scores[asked]:.2f}"
+
+
+def _word_at(text: str, span: "Span") -> str:
+    """The word that a span is in, or what it holds where that is in none."""
+    start, end = span
+    while start > 0 and text[start - 1 : start + 1].isalnum():
+        start -= 1
+    while end < len(text) and text[end - 1 : end + 1].isalnum():
+        end += 1
+    return " ".join(text[start:end].split())
+
+
+def _matches_in(result: "Result") -> list[_Mark]:
+    """Marks of what the words of the query met; its special tokens meet anything."""
+    return [
+        _Mark(*match.text_span, match.query_span, match.score)
+        for match in result.explanation or ()
+        if match.query_span and match.text_span and match.score > 0
+    ]
+
+
+def _words_in(text: str, query: str) -> list[_Mark]:
+    """Marks of the words that the query has too."""
+    asked = _words(normalized(query))
+    return [
+        _Mark(*word.span(), stem, 1.0)
+        for word in find_words(text)
+        for stem in sorted(({_stem(word[0])} | _words(word[0])) & asked)
+    ]
+
+
+def _snippet(text: str, marks: Sequence[_Mark]) -> tuple[int, list[_Line]]:
+    """The first of the SNIPPET_LINES lines that answer most, and those lines."""
+    lines = []
+    start = 0
+    for line in text.split("\n"):
+        lines.append(_Line(start, line))
+        start += len(line) + 1
+    firsts = range(max(1, len(lines) - SNIPPET_LINES + 1))
+    windows = [lines[first : first + SNIPPET_LINES] for first in firsts]
+    values = [_value(marks, window[0].start, _end(window[-1])) for window in windows]
+    best = max(firsts, key=lambda first: (round(values[first], 6), -first))
+    return best, windows[best]
+
+
+def _fitted(line: _Line, marks: Sequence[_Mark]) -> _Line:
+    """The LINE_WIDTH characters of a line that answer most."""
+    within = [mark.start - line.start for mark in marks if line.start <= mark.start < _end(line)]
+    starts = {0, *(_before(line.text, place) for place in within)}
+    values = {start: _value(marks, line.start + start, line.start + start + LINE_WIDTH) for start in starts}
+    best = max(starts, key=lambda start: (round(values[start], 6), -start))
+    return _Line(line.start + best, line.text[best : best + LINE_WIDTH].rstrip())
+
+
+def _before(text: str, place: int) -> int:
+    """Where to begin to read, some words before a place."""
+    start = min(max(0, place - _CONTEXT), max(0, len(text) - LINE_WIDTH))
+    return start and (text.find(" ", start, place) + 1 or start)
+
+
+def _value(marks: Iterable[_Mark], start: int, end: int) -> float:
+    """How much of the query the characters between answer, each part of it once."""
+    parts: dict[Hashable, float] = {}
+    for mark in marks:
+        if start <= mark.start and mark.end <= end:
+            parts[mark.part] = max(parts.get(mark.part, 0.0), mark.weight)
+    return sum(parts.values())
+
+
+def _highlighted(line: _Line, marks: Sequence[_Mark]) -> "Text":
+    """Each marked place as strongly as it weighs beside the heaviest of all."""
+    from rich.text import Text
+
+    weights: dict[tuple[int, int], float] = {}
+    for mark in marks:
+        weights[mark.start, mark.end] = weights.get((mark.start, mark.end), 0.0) + mark.weight
+    heaviest = max(weights.values(), default=0.0)
+    text = Text(line.text)
+    for (start, end), weight in weights.items():
+        if line.start <= start and end <= _end(line):
+            level = min(int(weight / heaviest * len(_STRENGTHS)), len(_STRENGTHS) - 1)
+            text.stylize(_STRENGTHS[level], start - line.start, end - line.start)
+    return text
+
+
+def _end(line: _Line) -> int:
+    return line.start + len(line.text)
+
+
+def _words(text: str) -> set[str]:
+    return {_stem(word[0]) for word in find_words(_CAMEL.sub(" ", text)) if len(word[0]) > 1} - _COMMON
+
+
+def _stem(word: str) -> str:
+    word = word.lower()
+    return re.sub(r"(ing|ed|es|s|e)$", "", word) if len(word) > 3 else word

@@ -1,0 +1,279 @@
+"""Documents into passages, passages into vectors, both into the index: each batch while the next is made."""
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from flatcoat.indexing.chunking.packing import CountTokens
+from flatcoat.indexing.documents import Document, Passage, checked, normalized
+from flatcoat.indexing.store.sources import FileState, Source, label, place
+
+if TYPE_CHECKING:
+    from flatcoat.indexing.store.store import Store
+    from flatcoat.indexing.store.writer import Writer
+    from flatcoat.indexing.vectors import Vectors
+    from flatcoat.retrieval.encoders.encoder import Encoder
+
+BATCH = 1_000
+"""Passages encoded and committed together: what a cut-off run loses at most."""
+
+_IN_FLIGHT = 10
+"""More batches than are ever between their making and their commit."""
+
+
+class Skip(NamedTuple):
+    """Something that was not indexed, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class Added:
+    """What a call did; documents whose content the index held already are ``unchanged``.
+
+    All that was ``found`` is indexed (``documents``), unchanged, renamed or skipped. ``bytes`` are of the
+    texts that were encoded.
+    """
+
+    found: int = 0
+    documents: int = 0
+    passages: int = 0
+    unchanged: int = 0
+    renamed: int = 0
+    removed: int = 0
+    bytes: int = 0
+    skipped: list[Skip] = field(default_factory=list)
+
+
+Cut = Callable[[Document, CountTokens], list[Passage]]
+"""A document to its passages, ``indexing.chunking.chunk`` with its lengths chosen."""
+
+Progress = Callable[[Added], None]
+"""Called after each batch with what was done so far."""
+
+
+class Change(NamedTuple):
+    """A pending change to one document, with what is to be remembered of its file in the same commit.
+
+    A document is stored, under ``renamed_from`` (an id) without being encoded. Without one, the document of
+    that id stays as it is, or is taken out where ``state`` says why its file was skipped. ``name`` is what
+    its source calls it.
+    """
+
+    id: str
+    document: Document | None = None
+    hash: str = ""
+    name: str = ""
+    state: FileState | None = None
+    renamed_from: str | None = None
+
+
+class Adder:
+    """Carries out changes over one writer, counting in ``added``."""
+
+    def __init__(
+        self, writer: "Writer", encoder: "Callable[[], Encoder]", cut: Cut, on_progress: Progress
+    ) -> None:
+        """``encoder`` is called when there is something to encode, and not before."""
+        self.added = Added()
+        self._writer = writer
+        self._encoder = encoder
+        self._cut = cut
+        self._on_progress = on_progress
+
+    def carry_out(self, changes: Iterable[Change], source: int | None = None) -> None:
+        """Carry out changes as they come, committing batch by batch; all are of one source, or of none."""
+        written: Future[None] | None = None
+        batches = closing(ahead(_batches(map(self._chunked, changes))))
+        with batches as prepared, ThreadPoolExecutor(1, "flatcoat-writer") as pool:
+            for batch in prepared:
+                vectors = self._encoded(batch)
+                if written is not None:
+                    written.result()
+                    self._on_progress(self.added)
+                written = pool.submit(self._write, batch, vectors, source)
+            if written is not None:
+                written.result()
+                self._on_progress(self.added)
+
+    def _chunked(self, change: Change) -> "_Chunked":
+        if change.document is None or change.renamed_from is not None:
+            return _Chunked(change, [])
+        passages = self._cut(change.document, self._encoder().token_counts)
+        if not passages:
+            self.added.skipped.append(Skip(change.id, "empty"))
+            change = change._replace(state=change.state and change.state._replace(skipped="empty"))
+        return _Chunked(change, passages)
+
+    def _encoded(self, batch: "list[_Chunked]") -> "Vectors | None":
+        texts = [passage.searchable for chunked in batch for passage in chunked.passages]
+        return self._encoder().encode_documents(texts) if texts else None
+
+    def _write(self, batch: "list[_Chunked]", vectors: "Vectors | None", source: int | None) -> None:
+        self._take_out(batch)
+        for change, _ in batch:
+            if change.renamed_from is not None and change.document is not None:
+                self._writer.rename(change.renamed_from, change.document, change.hash, change.name)
+                self.added.renamed += 1
+        if vectors is not None:
+            passages = [passage for chunked in batch for passage in chunked.passages]
+            hashes = {change.id: change.hash for change, _ in batch}
+            names = {change.id: change.name for change, _ in batch}
+            self._writer.add(passages, vectors, hashes, source, names)
+            self.added.passages += len(passages)
+            self.added.documents += sum(bool(chunked.passages) for chunked in batch)
+            self.added.bytes += sum(len(passage.text.encode()) for passage in passages)
+        if source is not None:
+            states = ((change.name, change.state) for change, _ in batch if change.state is not None)
+            self._writer.remember(source, states)
+        self._writer.commit()
+
+    def _take_out(self, batch: "list[_Chunked]") -> None:
+        """Documents that have lost their text, or whose file is skipped now."""
+        self._writer.remove(
+            change.id
+            for change, passages in batch
+            if not passages
+            and change.renamed_from is None
+            and (change.document is not None or (change.state is not None and change.state.skipped))
+        )
+
+
+class _Chunked(NamedTuple):
+    change: Change
+    passages: list[Passage]
+
+
+def _batches(chunked: Iterable[_Chunked]) -> Iterator[list[_Chunked]]:
+    """Batches of about BATCH passages; an id that comes twice starts a new batch, which replaces the old."""
+    batch: list[_Chunked] = []
+    ids: set[str] = set()
+    size = 0
+    for one in chunked:
+        if batch and (size + len(one.passages) > BATCH or len(batch) == BATCH or one.change.id in ids):
+            yield batch
+            batch, ids, size = [], set(), 0
+        batch.append(one)
+        ids.add(one.change.id)
+        size += len(one.passages)
+    if batch:
+        yield batch
+
+
+def content_hash(document: Document) -> str:
+    """A digest of everything that decides what a document's passages are."""
+    content = [document.title, document.text, document.metadata, document.outline]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Ids:
+    """The ids under which an index holds, or is to hold, what a source calls by names of its own.
+
+    An id is the name behind the source's prefix, and where another document has that the name behind the
+    source's: both are kept.
+    """
+
+    def __init__(self, store: "Store", source: Source) -> None:
+        self._store, self._source = store, source
+        self._given: set[str] = set()
+
+    def of(self, name: str) -> str:
+        """The id of a document; of a new one, one that no other has."""
+        held = self._store.document(self._source.key, name)
+        return held[0] if held else self.new(name)
+
+    def new(self, name: str) -> str:
+        """An id that no document has, nor one to which it was given here."""
+        plain = normalized(name)
+        usual = self._source.prefix + plain
+        mine = label(place(self._store.path, self._source))
+        others = (f"{mine}{f'-{number}' if number > 1 else ''}/{plain}" for number in count(1))
+        id = next(id for id in chain([usual], others) if id not in self._given and not self._store.holds(id))
+        self._given.add(id)
+        return id
+
+
+def new_or_changed(
+    documents: Iterable[Document], store: "Store", added: Added, source: Source | None = None
+) -> Iterator[Change]:
+    """Changes for the documents that the index does not hold as they are.
+
+    Those of a ``source`` of rows are called by their ids there. FlatcoatError where one is malformed.
+    """
+    ids = Ids(store, source) if source else None
+    pending: OrderedDict[str, str] = OrderedDict()  # hashes of what may not have been committed yet
+    for document in map(checked, documents):
+        name = document.id
+        id, held = store.document(source.key if source else None, name) or ("", "")
+        if ids:
+            document = replace(document, id=id or ids.new(name))
+        digest = content_hash(document)
+        if pending.get(name, held) == digest:
+            added.unchanged += 1
+            continue
+        pending[name] = digest
+        if len(pending) > _IN_FLIGHT * BATCH:
+            pending.popitem(last=False)
+        yield Change(document.id, document, digest, name)
+
+
+T = TypeVar("T")
+_CHECK_SECONDS = 0.1
+
+
+class _Raised:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+_END = object()
+
+
+def ahead(items: Iterable[T], count: int = 2) -> Generator[T]:
+    """The same items, up to ``count`` of them made before they are asked for, by another thread.
+
+    What ``items`` raises is raised here, after the items before it. Where the caller stops early, so does the
+    thread, at its next item.
+    """
+    queue: Queue[object] = Queue(count)
+    stopped = Event()
+
+    def put(item: object) -> bool:
+        while not stopped.is_set():
+            try:
+                queue.put(item, timeout=_CHECK_SECONDS)
+            except Full:
+                continue
+            return True
+        return False
+
+    def run() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    return
+            put(_END)
+        except BaseException as error:
+            put(_Raised(error))
+
+    # With what its caller is doing: documents that are added while they are made would wait for themselves.
+    thread = Thread(target=copy_context().run, args=[run], name="flatcoat-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := queue.get()) is not _END:
+            if isinstance(item, _Raised):
+                raise item.error
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,1 @@
+"""How retrievers are trained: losses, batches, the trainer."""

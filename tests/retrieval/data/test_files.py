@@ -1,0 +1,119 @@
+"""Pairs from BEIR folders and JSONL files."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from flatcoat import FlatcoatError
+from flatcoat.retrieval.data.files import Pair, beir_pairs, jsonl_pairs
+
+HEADER = "query-id\tcorpus-id\tscore\n"
+
+
+def write_jsonl(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def beir(tmp_path: Path) -> Path:
+    write_jsonl(
+        tmp_path / "corpus.jsonl",
+        {"_id": "d1", "title": "Sky", "text": "Blue light scatters."},
+        {"_id": "d2", "title": "", "text": "Grass is green."},
+        {"_id": "d3", "title": None, "text": "Snow is white. \u2028 Cold, too."},
+        {"_id": "d4", "text": ""},
+    )
+    write_jsonl(
+        tmp_path / "queries.jsonl", {"_id": "q1", "text": "why blue?"}, {"_id": "q2", "text": "colours"}
+    )
+    (tmp_path / "qrels").mkdir()
+    rows = "q2\td2\t1\nq1\td1\t2\nq1\td2\t0\nq2\td3\t1\nq2\td4\t1\n"
+    (tmp_path / "qrels" / "train.tsv").write_text(HEADER + rows)
+    return tmp_path
+
+
+def qrels(folder: Path, text: str) -> Path:
+    (folder / "qrels" / "dev.tsv").write_text(text)
+    return folder
+
+
+def test_beir_pairs_are_the_positives_in_the_order_of_the_qrels(
+    beir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        pairs = list(beir_pairs(beir, "train"))
+    assert pairs == [
+        Pair("colours", "Grass is green."),
+        Pair("why blue?", "Sky Blue light scatters."),
+        Pair("colours", "Snow is white. \u2028 Cold, too."),
+    ]
+    assert "skipped 1 pairs" in caplog.text
+
+
+def test_a_missing_split_lists_the_splits_there(beir: Path) -> None:
+    with pytest.raises(FlatcoatError, match=r"no file .*test\.tsv; .*qrels holds train\.tsv"):
+        list(beir_pairs(beir, "test"))
+
+
+def test_a_missing_corpus_lists_the_files_there(beir: Path) -> None:
+    (beir / "corpus.jsonl").unlink()
+    with pytest.raises(FlatcoatError, match=r"corpus\.jsonl; .* holds qrels, queries\.jsonl"):
+        list(beir_pairs(beir, "train"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"dev\.tsv:1: the header must be query-id corpus-id score"),
+        ("q1\td1\t1\n", r"dev\.tsv:1: the header must be .*: q1"),
+        (HEADER + "q1\td1\t1\nq1 d1 1\n", r"dev\.tsv:3: not a row of qrels .*: q1 d1 1"),
+        (HEADER + "q1\td1\thigh\n", r"dev\.tsv:2: not a row of qrels .*high"),
+        (HEADER + "q1\td9\t1\n", r"dev\.tsv:2: document 'd9' is not in .*corpus\.jsonl"),
+        (HEADER + "q9\td1\t1\n", r"dev\.tsv:2: query 'q9' is not in .*queries\.jsonl"),
+    ],
+)
+def test_bad_qrels_name_file_and_line(beir: Path, text: str, message: str) -> None:
+    with pytest.raises(FlatcoatError, match=message):
+        list(beir_pairs(qrels(beir, text), "dev"))
+
+
+def test_jsonl_pairs_take_the_named_columns_and_skip_empty_sides(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"q": "a b", "code": "x = 1"}, {"q": " ", "code": "y"}, {"q": "c", "code": None}]
+    with caplog.at_level(logging.WARNING):
+        pairs = list(jsonl_pairs(write_jsonl(tmp_path / "pairs.jsonl", *rows), "q", "code"))
+    assert pairs == [Pair("a b", "x = 1")]
+    assert "skipped 2 pairs" in caplog.text
+
+
+def test_jsonl_pairs_stream(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "pairs.jsonl", {"q": "a", "d": "b"}, "no object")
+    pairs = jsonl_pairs(path, "q", "d")
+    assert next(pairs) == Pair("a", "b")
+    with pytest.raises(FlatcoatError, match=r"pairs\.jsonl:2: not a JSON object"):
+        next(pairs)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b'{"q": "a"}', r":2: no column 'd'; columns there: q$"),
+        (b'{"q": "a", "d": 3}', r""":2: 'd' must be text: \{"q": "a", "d": 3\}"""),
+        (b'{"q": "a", ' + b"x" * 500, r":2: not JSON .*x{20,120}\.\.\.$"),
+        (b'{"q": "\xff"}', r":2: not JSON .*utf-8"),
+    ],
+)
+def test_a_bad_row_is_named_and_shown_shortened(tmp_path: Path, raw: bytes, message: str) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(b"\n" + raw + b"\n")
+    with pytest.raises(FlatcoatError, match=message):
+        list(jsonl_pairs(path, "q", "d"))
+
+
+def test_a_missing_folder_holds_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FlatcoatError, match="holds nothing"):
+        list(jsonl_pairs(tmp_path / "none" / "pairs.jsonl", "q", "d"))

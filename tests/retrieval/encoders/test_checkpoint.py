@@ -1,0 +1,156 @@
+"""Checkpoints read without the libraries that wrote them: equal vectors, or left to those libraries."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flatcoat.indexing.vectors import TokenVectors, Vectors
+from flatcoat.retrieval.encoders.checkpoint import Checkpoint
+from flatcoat.retrieval.encoders.colbert import ColbertEncoder
+from flatcoat.retrieval.encoders.dense import DenseEncoder
+from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, load_encoder
+
+MakeFolder = Callable[..., Path]
+LATE: list[dict[str, Any]] = [
+    {},
+    {"do_query_expansion": False},
+    {"attend_to_expansion_tokens": True, "query_length": 12},
+    {"query_prefix": "", "document_prefix": "", "skiplist_words": ["!", "nothing like it"]},
+]
+DENSE: list[dict[str, Any]] = [
+    {},
+    {"pooling": "cls", "project": True},
+    {"pooling": "lasttoken", "prompts": {"query": "find: ", "document": "text: "}},
+    {"pooling": "max", "prompts": {"all": "text: "}, "default_prompt_name": "all"},
+]
+
+
+def arrays(vectors: Vectors) -> list[np.ndarray]:
+    return [vectors.values_TD, vectors.offsets] if isinstance(vectors, TokenVectors) else [vectors]
+
+
+def assert_same(ours: Any, theirs: Any, texts: list[str]) -> None:
+    assert isinstance(ours.model, Checkpoint)
+    assert not isinstance(theirs.model, Checkpoint)
+    ours.contract.require(theirs.contract)
+    for name in ("encode_queries", "encode_documents"):
+        for one, other in zip(
+            arrays(getattr(ours, name)(texts)), arrays(getattr(theirs, name)(texts)), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+    assert ours.token_counts(texts) == theirs.token_counts(texts)
+
+
+@pytest.mark.parametrize("options", LATE)
+def test_late_interaction_is_as_pylate_has_it(
+    make_colbert: MakeFolder, texts: list[str], options: dict[str, Any]
+) -> None:
+    folder = make_colbert(**options)
+    ours, theirs = load_encoder(folder, device="cpu"), ColbertEncoder.load(folder, device="cpu")
+    assert_same(ours, theirs, texts)
+    assert isinstance(ours, ColbertEncoder)
+    for is_query in (True, False):
+        assert ours.token_spans(texts, is_query) == theirs.token_spans(texts, is_query)
+    for encoder in (ours, theirs):
+        encoder.read_documents(9_999)
+    assert ours.contract.document_length == 1024
+    assert_same(ours, theirs, texts)
+
+
+@pytest.mark.parametrize("options", DENSE)
+def test_dense_is_as_sentence_transformers_has_it(
+    make_dense: MakeFolder, texts: list[str], options: dict[str, Any]
+) -> None:
+    folder = make_dense(**options)
+    ours, theirs = load_encoder(folder, device="cpu"), DenseEncoder.load(folder, device="cpu")
+    assert_same(ours, theirs, texts)
+
+
+def test_the_model_inside(texts: list[str]) -> None:
+    theirs = ColbertEncoder.load(SHIPPED_MODEL, device="cpu")
+    assert_same(load_encoder(device="cpu"), theirs, texts)
+
+
+def test_a_dense_checkpoint_is_saved_as_it_was_read(
+    make_dense: MakeFolder, tmp_path: Path, texts: list[str]
+) -> None:
+    encoder = load_encoder(make_dense(pooling="cls"), device="cpu")
+    assert isinstance(encoder, DenseEncoder)
+    encoder.read_documents(40)
+    encoder.save(tmp_path / "saved")
+    assert_same(load_encoder(tmp_path / "saved"), DenseEncoder.load(tmp_path / "saved", device="cpu"), texts)
+    load_encoder(tmp_path / "saved").contract.require(encoder.contract)
+
+
+def test_neither_transformers_nor_its_kin_are_imported() -> None:
+    code = """
+import sys
+from flatcoat.retrieval.encoders.load import load_encoder
+load_encoder(device="cpu", precision="int8").encode_queries(["cats"])
+heavy = ("transformers", "sentence_transformers", "pylate", "datasets", "torch._dynamo", "sympy")
+print([name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def changed(folder: Path, copy: Path, file: str, **values: Any) -> Path:
+    shutil.copytree(folder, copy)
+    said = json.loads((copy / file).read_text())
+    (copy / file).write_text(json.dumps(said | values))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("tokenizer_config.json", {"add_prefix_space": True}),
+        ("tokenizer_config.json", {"truncation_side": "left"}),
+        ("sentence_bert_config.json", {"do_lower_case": True}),
+        ("sentence_bert_config.json", {"model_args": {}}),
+        ("config.json", {"dtype": "float16"}),
+        ("1_Dense/config.json", {"activation_function": "torch.nn.modules.activation.GELU"}),
+        ("1_Dense/config.json", {"module_input_name": "cls"}),
+        ("config_sentence_transformers.json", {"query_prefix": "a token that is not there "}),
+        ("config_sentence_transformers.json", {"query_prefix": None}),
+        ("config_sentence_transformers.json", {"query_length": None}),
+    ],
+)
+def test_what_is_unknown_is_left_to_the_library(
+    make_colbert: MakeFolder, tmp_path: Path, file: str, values: dict[str, Any]
+) -> None:
+    from flatcoat.retrieval.encoders.checkpoint import read_checkpoint
+
+    folder = changed(make_colbert(), tmp_path / "other", file, **values)
+    assert read_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is None
+    folder = make_colbert()
+    assert read_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is not None
+
+
+def test_why_a_checkpoint_is_left_to_its_library_is_logged(
+    make_colbert: MakeFolder, bert_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flatcoat.retrieval.encoders.checkpoint import read_checkpoint
+
+    folder = make_colbert(bert_folder)
+    with caplog.at_level("DEBUG", "flatcoat.retrieval.encoders.checkpoint"):
+        assert read_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is None
+    assert "left to its own library: its backbone is 'bert'" in caplog.text
+
+
+def test_another_backbone_or_a_bare_one_is_left_to_the_library(
+    make_colbert: MakeFolder, bert_folder: Path, modernbert_folder: Path
+) -> None:
+    assert not isinstance(load_encoder(make_colbert(bert_folder)).model, Checkpoint)  # type: ignore[attr-defined]
+    assert not isinstance(load_encoder(modernbert_folder).model, Checkpoint)  # type: ignore[attr-defined]
+
+
+def _there(file: Path) -> Path | None:
+    return file if file.is_file() else None
