@@ -6,7 +6,15 @@ The public names are loaded on first use, so that ``import flatcoat`` costs noth
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import FlatcoatError
+from .errors import (
+    ConflictError,
+    DataError,
+    FlatcoatError,
+    MissingExtraError,
+    NotFoundError,
+    StorageError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from flatcoat.backbone.fill_mask import FillMask
@@ -42,6 +50,8 @@ _HOMES = {
 
 __all__ = [
     "ColbertEncoder",
+    "ConflictError",
+    "DataError",
     "DenseEncoder",
     "Document",
     "ExactIndex",
@@ -49,14 +59,18 @@ __all__ = [
     "FlatcoatError",
     "Hits",
     "MaskedLanguageModel",
+    "MissingExtraError",
     "ModernBert",
+    "NotFoundError",
     "Passage",
     "Recipe",
     "Result",
     "Retriever",
     "SequenceClassifier",
+    "StorageError",
     "TokenClassifier",
     "TokenVectors",
+    "UsageError",
 ]
 
 
