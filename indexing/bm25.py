@@ -12,6 +12,7 @@ import bm25s
 import numpy as np
 from bm25s.tokenization import Tokenized
 
+from .top_k import reaching
 from .vectors import Hits
 
 SETTINGS = {"method": "lucene", "k1": 1.5, "b": 0.75}
@@ -57,9 +58,7 @@ class Bm25:
     def _best(self, words: list[str], k: int) -> Hits[str]:
         scores_N = self._index.get_scores(words)
         found = np.flatnonzero(scores_N > 0)
-        if len(found) > k:
-            worst = np.partition(scores_N[found], len(found) - k)[len(found) - k]
-            found = found[scores_N[found] >= worst]
+        found = found[reaching(scores_N[found], k)]
         order = sorted(found.tolist(), key=lambda row: (scores_N[row], self._ids[row]), reverse=True)[:k]
         return Hits([self._ids[row] for row in order], scores_N[order])
 

@@ -19,6 +19,7 @@ from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.segments import LISTS_FROM_TOKENS, MOST_PASSAGES, CodedSegment
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.threads import cores, pieces, spread
+from flatcoat.indexing.top_k import top_k
 from flatcoat.indexing.vectors import (
     CodedTokens,
     Hits,
@@ -209,7 +210,7 @@ class PlaidIndex(Generic[Id]):
             scores_N = np.concatenate(score_each(parts, np.float32, score, spread, _SCORED_AT_LEAST))
         require_finite(scores_N)
         rows_N = np.concatenate([part.rows for part in parts])
-        order = np.lexsort((rows_N, -scores_N))[:k]
+        order = top_k(scores_N, rows_N, k)
         rows = rows_N[order].tolist()
         return Hits(rows if self._ids is None else [self._ids[row] for row in rows], scores_N[order])
 

@@ -10,6 +10,7 @@ from flatcoat.indexing.array_checks import damaged, require_array, require_below
 from flatcoat.indexing.segments import CodedSegment
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.threads import cores, pieces
+from flatcoat.indexing.top_k import reaching, top_k
 
 from .codec import Codec
 
@@ -63,13 +64,9 @@ def best(parts: list[Part], scores: Sequence[np.ndarray], count: int) -> list[Pa
     together = np.concatenate(scores)
     if len(together) <= count:
         return parts
-    worst = np.partition(together, len(together) - count)[len(together) - count]
-    chosen = np.flatnonzero(together >= worst)
+    chosen = reaching(together, count)
     if len(chosen) > 2 * count:
-        equal = chosen[together[chosen] == worst]
-        rows = np.concatenate([part.rows for part in parts])[equal]
-        first = equal[np.argsort(rows)[: count - (len(chosen) - len(equal))]]
-        chosen = np.sort(np.concatenate([np.flatnonzero(together > worst), first]))
+        chosen = np.sort(top_k(together, np.concatenate([part.rows for part in parts]), count))
     ends = np.cumsum([len(part.at) for part in parts])
     found = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
     return [
