@@ -1,13 +1,13 @@
 """Exhaustive search: the slow, exact truth for small collections and the yardstick for the others.
 
-Dense vectors score by inner product, token vectors by MaxSim: for each query token the best inner product
-with a token of the passage, summed over the query (ColBERT, Khattab and Zaharia 2020).
+Dense vectors score by inner product or cosine, token vectors by MaxSim: for each query token the best inner
+product with a token of the passage, summed over the query (ColBERT, Khattab and Zaharia 2020).
 
 A product of large matrices adds up in an order that depends on where a vector stands, which moves the last
 bits of a score. It only chooses what may be among the best; these are scored again, each alone, so that equal
 vectors have equal scores in whatever segment, block or batch of queries.
 
-Axes: N passages, T tokens of passages, Q queries, U tokens of queries, D width.
+Axes: N passages, T tokens of passages, S queries, Q tokens of queries (a dense query has one), D width.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,8 +18,10 @@ import numpy as np
 
 from flatcoat.errors import FlatcoatError
 
+from .metric import Metric
 from .snapshot import Snapshot
 from .threads import pieces
+from .top_k import reaching, top_k
 from .vectors import Hits, Id, Shape, TokenVectors, Vectors, require_finite, require_queries, values_of
 
 _BLOCK = 1 << 24  # numbers in a block of scores, or of passage vectors in float32: 64 MiB
@@ -30,35 +32,49 @@ _QUERY_TOKENS = 4096  # scored together
 class ExactIndex(Generic[Id]):
     """Scores every passage. ``ExactIndex.from_snapshot(store.snapshot())`` finds passage rows."""
 
-    def __init__(self, snapshot: Snapshot, ids: Sequence[Id] | None, keep_bytes: int = 1 << 29) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        ids: Sequence[Id] | None,
+        *,
+        metric: Metric = "ip",
+        keep_bytes: int = 1 << 29,
+    ) -> None:
         """``ids`` names the rows (None: rows are their own names).
 
-        Up to ``keep_bytes`` of vectors are kept in float32, which makes a single query five times faster;
-        beyond that they stay memory-mapped and are converted block by block.
+        ``metric`` "cosine" compares dense vectors of any length by their directions alone; a vector of zeros
+        scores 0. Up to ``keep_bytes`` of vectors are kept in float32, which makes a single query five times
+        faster; beyond that they stay memory-mapped and are converted block by block. Raises FlatcoatError
+        where the segments differ in shape, or for the cosine of token vectors.
         """
         shapes = {Shape.of(vectors) for vectors in snapshot.vectors}
         if len(shapes) > 1:
             raise FlatcoatError(f"the segments of one index differ: {sorted(shapes)}: verify it")
         self._shape = shapes.pop() if shapes else None
+        if metric == "cosine" and self._shape and self._shape.kind == "token":
+            raise FlatcoatError("metric 'cosine' is of dense vectors: token vectors take 'ip'")
         self._snapshot = snapshot
         self._ids = ids
-        values = [values_of(vectors) for vectors in snapshot.vectors]
-        fits = sum(value.size for value in values) * 4 <= keep_bytes
-        self._values = [value.astype(np.float32, copy=False) for value in values] if fits else values
+        self._is_cosine = metric == "cosine"
+        self._values = [values_of(vectors) for vectors in snapshot.vectors]
+        self._are_kept = sum(values.size for values in self._values) * 4 <= keep_bytes
+        if self._are_kept:
+            self._values = [self._prepared(values) for values in self._values]
         self._starts_N, self._sizes_N = _extents(snapshot)
 
     @staticmethod
-    def from_snapshot(snapshot: Snapshot) -> "ExactIndex[int]":
+    def from_snapshot(snapshot: Snapshot, *, metric: Metric = "ip") -> "ExactIndex[int]":
         """An index over a store; its hits name passage rows."""
-        return ExactIndex[int](snapshot, None)
+        return ExactIndex[int](snapshot, None, metric=metric)
 
     @staticmethod
-    def from_vectors(ids: Sequence[str], vectors: Vectors) -> "ExactIndex[str]":
+    def from_vectors(ids: Sequence[str], vectors: Vectors, *, metric: Metric = "ip") -> "ExactIndex[str]":
         """An index in memory: ``ids[i]`` names vector or token matrix ``i``, which is row ``i``."""
         if len(ids) != len(vectors):
             raise FlatcoatError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
         rows = np.arange(len(ids), dtype=np.int64)
-        return ExactIndex[str](Snapshot((vectors,), rows, np.zeros_like(rows), rows), ids)
+        snapshot = Snapshot((vectors,), rows, np.zeros_like(rows), rows)
+        return ExactIndex[str](snapshot, ids, metric=metric)
 
     @property
     def width(self) -> int:
@@ -91,51 +107,51 @@ class ExactIndex(Generic[Id]):
 
     def _search_batch(self, queries: TokenVectors, k: int, candidates: np.ndarray) -> Iterator[Hits[Id]]:
         asked = np.flatnonzero(np.diff(queries.offsets))
-        query_UD = queries.values_TD.astype(np.float32, copy=False)
+        query_QD = self._prepared(queries.values_TD)
         best: dict[int, _Scored] = {}
         if len(asked):
             starts = queries.offsets[asked]
-            ranking = _Ranking(k, self._margins(query_UD, starts))
+            ranking = _Ranking(k, self._margins(query_QD, starts))
             at_once = max(1, _RANKED_AT_ONCE // len(asked))
             for first in range(0, len(candidates), at_once):
                 tile = candidates[first : first + at_once]
-                ranking.add(tile, self._scores_QN(query_UD, starts, tile))
+                ranking.add(tile, self._scores_SN(query_QD, starts, tile))
             for query, found in zip(asked.tolist(), ranking.kept, strict=True):
-                one_UD = query_UD[slice(*queries.offsets[query : query + 2])]
-                best[query] = self._best(one_UD, found.positions, k)
+                one_QD = query_QD[slice(*queries.offsets[query : query + 2])]
+                best[query] = self._best(one_QD, found.positions, k)
         return (self._hits(*best.get(query, _NOTHING)) for query in range(len(queries)))
 
-    def _best(self, query_UD: np.ndarray, positions: np.ndarray, k: int) -> "_Scored":
-        scores = np.concatenate([_NOTHING.scores, *self._scores_alone(query_UD, positions)])
-        order = np.lexsort((self._snapshot.rows[positions], -scores))[:k]
+    def _best(self, query_QD: np.ndarray, positions: np.ndarray, k: int) -> "_Scored":
+        scores = np.concatenate([_NOTHING.scores, *self._scores_alone(query_QD, positions)])
+        order = top_k(scores, self._snapshot.rows[positions], k)
         return _Scored(positions[order], scores[order])
 
-    def _scores_alone(self, query_UD: np.ndarray, positions: np.ndarray) -> Iterator[np.ndarray]:
+    def _scores_alone(self, query_QD: np.ndarray, positions: np.ndarray) -> Iterator[np.ndarray]:
         """The scores of passages, in order, none of which depends on what is scored beside it."""
         starts, sizes = self._starts_N[positions], self._sizes_N[positions]
         segments = self._snapshot.segment_of[positions]
-        if len(query_UD) == 1 and (sizes == 1).all():
+        if len(query_QD) == 1 and (sizes == 1).all():
             bounds = (np.flatnonzero(np.diff(segments)) + 1).tolist()
             for first, last in zip([0, *bounds], [*bounds, len(positions)], strict=True):
                 for here in pieces(last - first, max(1, _BLOCK // self.width)):
-                    values_ND = self._values[segments[first]][starts[first:last][here]]
-                    yield inner_products(values_ND.astype(np.float32, copy=False), query_UD[0])
+                    values_ND = self._float32(self._values[segments[first]][starts[first:last][here]])
+                    yield inner_products(values_ND, query_QD[0])
             return
         # In float64, so that a token's product is the same float32 wherever in its passage it stands.
-        query_UD = query_UD.astype(np.float64)
+        query_QD = query_QD.astype(np.float64)
         for segment, start, size in zip(segments.tolist(), starts.tolist(), sizes.tolist(), strict=True):
             values_TD = self._values[segment][start : start + size].astype(np.float64)
-            yield (query_UD @ values_TD.T).max(axis=1).sum(keepdims=True).astype(np.float32)
+            yield (query_QD @ values_TD.T).max(axis=1).sum(keepdims=True).astype(np.float32)
 
-    def _margins(self, query_UD: np.ndarray, query_starts: np.ndarray) -> np.ndarray:
-        """By how much two of a query's scores may change places when both are computed otherwise [Q].
+    def _margins(self, query_QD: np.ndarray, query_starts: np.ndarray) -> np.ndarray:
+        """By how much two of a query's scores may change places when both are computed otherwise [S].
 
         Either sum of n products is off by at most n x 2^-24 x |query token| x |passage token| (Higham 2002,
         3.1), and so is the difference of each score from its other value.
         """
-        lengths_U = np.sqrt(np.einsum("ud,ud->u", query_UD, query_UD))
-        terms = query_UD.shape[1] + np.diff([*query_starts, len(query_UD)]) + 1
-        margins = 4 * terms * 2.0**-24 * self._longest * np.add.reduceat(lengths_U, query_starts)
+        lengths_Q = np.sqrt(np.einsum("qd,qd->q", query_QD, query_QD))
+        terms = query_QD.shape[1] + np.diff([*query_starts, len(query_QD)]) + 1
+        margins = 4 * terms * 2.0**-24 * self._longest * np.add.reduceat(lengths_Q, query_starts)
         require_finite(margins)
         return margins
 
@@ -147,27 +163,36 @@ class ExactIndex(Generic[Id]):
                 float(np.sqrt(np.einsum("td,td->t", block, block).max()))
                 for values in self._values
                 for here in pieces(len(values), max(1, _BLOCK // self.width))
-                for block in [values[here].astype(np.float32, copy=False)]
+                for block in [self._float32(values[here])]
             ),
             default=0.0,
         )
+
+    def _prepared(self, values: np.ndarray) -> np.ndarray:
+        """Vectors as they are compared: in float32, and for cosines divided by their lengths."""
+        values = values.astype(np.float32, copy=False)
+        return unit_length(values) if self._is_cosine else values
+
+    def _float32(self, values: np.ndarray) -> np.ndarray:
+        """Some of ``self._values``, prepared if they were not from the start."""
+        return values if self._are_kept else self._prepared(values)
 
     def _hits(self, positions: np.ndarray, scores: np.ndarray) -> Hits[Id]:
         rows = self._snapshot.rows[positions].tolist()
         return Hits(rows if self._ids is None else [self._ids[row] for row in rows], scores)
 
-    def _scores_QN(self, query_UD: np.ndarray, query_starts: np.ndarray, tile: np.ndarray) -> np.ndarray:
-        one_each = len(query_starts) == len(query_UD)
-        scores_QN = np.empty((len(query_starts), len(tile)), dtype=np.float32)
-        for first, last in self._blocks(tile, max(1, _BLOCK // max(query_UD.shape))):
+    def _scores_SN(self, query_QD: np.ndarray, query_starts: np.ndarray, tile: np.ndarray) -> np.ndarray:
+        one_each = len(query_starts) == len(query_QD)
+        scores_SN = np.empty((len(query_starts), len(tile)), dtype=np.float32)
+        for first, last in self._blocks(tile, max(1, _BLOCK // max(query_QD.shape))):
             block = tile[first:last]
-            scores_UN = self._best_UN(query_UD, block)
-            scores_QN[:, first:last] = (
-                scores_UN if one_each else np.add.reduceat(scores_UN, query_starts, axis=0)
+            scores_QN = self._best_QN(query_QD, block)
+            scores_SN[:, first:last] = (
+                scores_QN if one_each else np.add.reduceat(scores_QN, query_starts, axis=0)
             )
-        return scores_QN
+        return scores_SN
 
-    def _best_UN(self, query_UD: np.ndarray, block: np.ndarray) -> np.ndarray:
+    def _best_QN(self, query_QD: np.ndarray, block: np.ndarray) -> np.ndarray:
         """For each query token its best inner product with each passage of ``block`` (one segment)."""
         sizes, starts = self._sizes_N[block], self._starts_N[block]
         ends = np.cumsum(sizes)
@@ -176,8 +201,8 @@ class ExactIndex(Generic[Id]):
             values_TD = values[starts[0] : starts[0] + ends[-1]]
         else:
             values_TD = values[np.repeat(starts - ends + sizes, sizes) + np.arange(ends[-1])]
-        scores_UT = query_UD @ values_TD.astype(np.float32, copy=False).T
-        return scores_UT if ends[-1] == len(block) else np.maximum.reduceat(scores_UT, ends - sizes, axis=1)
+        scores_QT = query_QD @ self._float32(values_TD).T
+        return scores_QT if ends[-1] == len(block) else np.maximum.reduceat(scores_QT, ends - sizes, axis=1)
 
     def _blocks(self, tile: np.ndarray, tokens: int) -> Iterator[tuple[int, int]]:
         """Cut ``tile`` into runs of one segment and at most ``tokens`` tokens, or one passage if longer."""
@@ -209,10 +234,10 @@ class _Ranking:
         self._k, self._margins = k, margins
         self.kept = [_NOTHING] * len(margins)
 
-    def add(self, candidates: np.ndarray, scores_QN: np.ndarray) -> None:
+    def add(self, candidates: np.ndarray, scores_SN: np.ndarray) -> None:
         """Merge in the scores of new candidates."""
-        require_finite(scores_QN)
-        for query, scores in enumerate(scores_QN):
+        require_finite(scores_SN)
+        for query, scores in enumerate(scores_SN):
             good = self._good(scores, query)
             kept = self.kept[query]
             positions = np.concatenate([kept.positions, candidates[good]])
@@ -221,10 +246,7 @@ class _Ranking:
             self.kept[query] = _Scored(positions[good], together[good])
 
     def _good(self, scores: np.ndarray, query: int) -> np.ndarray:
-        if len(scores) <= self._k:
-            return np.arange(len(scores))
-        worst = np.partition(scores, len(scores) - self._k)[-self._k]
-        return np.flatnonzero(scores >= worst - self._margins[query])
+        return reaching(scores, self._k, self._margins[query])
 
 
 def inner_products(vectors_ND: np.ndarray, query_D: np.ndarray) -> np.ndarray:
@@ -233,6 +255,13 @@ def inner_products(vectors_ND: np.ndarray, query_D: np.ndarray) -> np.ndarray:
     Equal vectors have equal products, wherever they stand.
     """
     return np.matmul(vectors_ND[..., None, :], query_D[..., :, None])[..., 0, 0]
+
+
+def unit_length(vectors_ND: np.ndarray) -> np.ndarray:
+    """Float32 vectors divided by their lengths; those of zeros stay what they are."""
+    # Summed in float64: the squares of large or small float32 components leave its range.
+    lengths_N = np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND, dtype=np.float64))
+    return vectors_ND / np.where(lengths_N == 0, 1, lengths_N).astype(np.float32)[:, None]
 
 
 def _extents(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:

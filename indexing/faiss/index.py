@@ -4,7 +4,8 @@ A FAISS file covers the vectors of one moment. What was added since (the tail) i
 removed is never found, and candidates are scored again by their vectors. Passages stand in the order of their
 rows here, so that of equals the one added first is the one at the lowest position.
 
-Axes: Q queries, C candidates, N passages of the snapshot, M vectors of the file, D width.
+Axes: Q queries (one vector each), F candidates that FAISS found, N passages of the snapshot, M vectors of the
+file, D width.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,14 @@ from typing import Any, Generic, NamedTuple
 import numpy as np
 
 from flatcoat.errors import FlatcoatError
-from flatcoat.indexing.exact import inner_products
+from flatcoat.indexing.exact import inner_products, unit_length
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.threads import pieces
+from flatcoat.indexing.top_k import NOTHING, best, merge, top_k
 from flatcoat.indexing.vectors import Hits, Id, Shape, Vectors, require_count, require_finite, require_queries
 
 from .build import build_faiss, read_faiss
-from .rows import NOTHING, DenseRows, best, merge, unit_length
+from .rows import DenseRows
 from .search import FaissSearch, Selection
 from .settings import FaissSettings
 
@@ -62,7 +64,7 @@ class _Candidates(NamedTuple):
         """Whether an equal of the k-th was left out: for FAISS that is as good as the last of ``count``."""
         if len(self.positions) < count:
             return False
-        last = np.lexsort((self.positions, -self.scores))[:k][-1]
+        last = top_k(self.scores, self.positions, k)[-1]
         return bool(np.isclose(self.approximate[last], self.approximate[-1], rtol=1e-5))
 
 
@@ -239,8 +241,8 @@ class FaissIndex(Generic[Id]):
         effort = self._faiss.effort(count, selection.share, wish.n_probe, wish.ef_search)
         near = []
         for here in pieces(len(queries_QD), max(1, _BATCH // (count * self.width))):
-            places_QC, approximate_QC = self._faiss.search(queries_QD[here], count, selection, effort)
-            for query_D, places, approximate in zip(queries_QD[here], places_QC, approximate_QC, strict=True):
+            places_QF, approximate_QF = self._faiss.search(queries_QD[here], count, selection, effort)
+            for query_D, places, approximate in zip(queries_QD[here], places_QF, approximate_QF, strict=True):
                 approximate = approximate[places >= 0]
                 positions = self._position_M[places[places >= 0]]
                 scores = approximate

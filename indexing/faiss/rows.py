@@ -1,18 +1,20 @@
-"""The dense vectors of a snapshot, fetched by position in float32. Axes: N passages, Q queries, D width."""
+"""The dense vectors of a snapshot, fetched by position in float32.
+
+Axes: N passages, Q queries (one vector each), D width.
+"""
 
 from collections.abc import Iterable
 
 import numpy as np
 
 from flatcoat.errors import FlatcoatError
-from flatcoat.indexing.exact import ExactIndex
+from flatcoat.indexing.exact import ExactIndex, unit_length
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.threads import pieces
+from flatcoat.indexing.top_k import NOTHING, merge
 from flatcoat.indexing.vectors import Hits
 
 _BLOCK = 1 << 24  # numbers fetched at once: 64 MiB
-
-NOTHING: Hits[int] = Hits([], np.zeros(0, np.float32))
 
 
 class DenseRows:
@@ -55,24 +57,3 @@ class DenseRows:
         for block in self.blocks(positions):
             found = merge(found, self.exact(block).search(queries_QD, k), k)
         return found
-
-
-def merge(some: list[Hits[int]], others: list[Hits[int]], k: int) -> list[Hits[int]]:
-    """The best ``k`` of both for each query; of equals, those with the lowest positions."""
-    return [
-        best(np.array(a.ids + b.ids, np.int64), np.concatenate([a.scores, b.scores]), k)
-        for a, b in zip(some, others, strict=True)
-    ]
-
-
-def best(positions: np.ndarray, scores: np.ndarray, k: int) -> Hits[int]:
-    """The best ``k`` of ``positions``, best first; of equals, those with the lowest positions."""
-    order = np.lexsort((positions, -scores))[:k]
-    return Hits(positions[order].tolist(), scores[order])
-
-
-def unit_length(vectors_ND: np.ndarray) -> np.ndarray:
-    """Float32 vectors divided by their lengths; those of zeros stay what they are."""
-    # Summed in float64: the squares of large or small float32 components leave its range.
-    lengths_N = np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND, dtype=np.float64))
-    return vectors_ND / np.where(lengths_N == 0, 1, lengths_N).astype(np.float32)[:, None]

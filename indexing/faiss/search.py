@@ -1,6 +1,6 @@
 """Candidates from a FAISS index, with the parameters that its kind asks for.
 
-Axes: Q queries, C candidates, M vectors of the index, D width.
+Axes: Q queries (one vector each), F candidates that FAISS found, M vectors of the index, D width.
 """
 
 import math
@@ -85,26 +85,26 @@ class FaissSearch:
     def search(
         self, queries_QD: np.ndarray, count: int, selection: Selection, effort: Effort
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Places (int64 [Q, C], -1 where there are no more) and FAISS's scores of the best ``count``."""
+        """Places (int64 [Q, F], -1 where there are no more) and FAISS's scores of the best ``count``."""
         queries = encoded(queries_QD, self.is_binary)
         passing = selection.share == 1 or selection.selector is not None
         taken = count if passing else math.ceil(_SPARE * count / selection.share)
         parameters = _parameters(self._index, selection.selector, effort)
         try:
-            scores_QC, places_QC = self._index.search(
+            scores_QF, places_QF = self._index.search(
                 queries, min(taken, len(self.rows_M)), params=parameters
             )
         except (RuntimeError, MemoryError, AssertionError) as error:
             raise FlatcoatError(f"FAISS cannot search this index ({reason(error)}): verify it") from error
-        if (places_QC >= len(self.rows_M)).any():
+        if (places_QF >= len(self.rows_M)).any():
             raise FlatcoatError(
                 "FAISS found vectors that are not there, its file is damaged: verify the index"
             )
         if passing:
-            return places_QC, scores_QC
-        places_QC[~selection.mask_M[places_QC]] = -1
-        chosen = np.argsort(places_QC < 0, axis=1, kind="stable")[:, :count]
-        return np.take_along_axis(places_QC, chosen, 1), np.take_along_axis(scores_QC, chosen, 1)
+            return places_QF, scores_QF
+        places_QF[~selection.mask_M[places_QF]] = -1
+        chosen = np.argsort(places_QF < 0, axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(places_QF, chosen, 1), np.take_along_axis(scores_QF, chosen, 1)
 
     def _try_selector(self) -> bool:
         """Whether this kind of index takes a selector; FAISS tells by refusing."""

@@ -3,11 +3,10 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from flatcoat.errors import FlatcoatError
-
-Metric = Literal["ip", "cosine"]
+from flatcoat.indexing.metric import Metric
 
 _IVF_OF_ANY_SIZE = re.compile(r"IVF(?=[,_]|$)")
 _POINTS_EACH = 39  # vectors that FAISS wants to place one centroid by

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from flatcoat.errors import FlatcoatError
-from flatcoat.indexing.faiss.settings import FaissSettings, Metric, load_faiss
+from flatcoat.indexing.faiss.settings import FaissSettings
+from flatcoat.indexing.metric import Metric
 
 if TYPE_CHECKING:
     from flatcoat.indexing.snapshot import Snapshot
@@ -24,8 +25,8 @@ class EngineSettings:
     """``exact`` scores every vector, ``plaid`` codes token vectors, ``faiss`` indexes dense ones.
 
     ``auto`` is exact while the index is small, then whichever of the two fits the vectors. ``bits`` (1, 2 or
-    4 a dimension) and ``centroids`` (None: by the number of tokens) are PLAID's; ``factory`` (what
-    faiss.index_factory takes) and ``metric`` are FAISS's.
+    4 per dimension) and ``centroids`` (None: by the number of tokens) are PLAID's; ``factory`` (what
+    faiss.index_factory takes) is FAISS's; ``metric`` is how dense vectors are compared.
     """
 
     name: Name = "auto"
@@ -104,18 +105,6 @@ def open_index(snapshot: "Snapshot", settings: EngineSettings) -> "VectorIndex[i
         from flatcoat.indexing.faiss.index import FaissIndex
 
         return FaissIndex.from_snapshot(snapshot, snapshot.faiss, settings.faiss())
-    if settings.metric == "cosine" and len(snapshot):
-        return _exact_cosine(snapshot)
     from flatcoat.indexing.exact import ExactIndex
 
-    return ExactIndex.from_snapshot(snapshot)
-
-
-def _exact_cosine(snapshot: "Snapshot") -> "VectorIndex[int]":
-    """FAISS that covers nothing: it searches the rest exactly."""
-    from flatcoat.indexing.faiss.index import FaissIndex
-    from flatcoat.indexing.vectors import Shape
-
-    settings = FaissSettings("Flat", "cosine")
-    width = Shape.of(snapshot.vectors[0]).width
-    return FaissIndex[int](snapshot, None, load_faiss().IndexIDMap(settings.create(width, 0)), settings)
+    return ExactIndex.from_snapshot(snapshot, metric=settings.metric)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from flatcoat import FlatcoatError
 from flatcoat.indexing import exact
-from flatcoat.indexing.exact import ExactIndex
+from flatcoat.indexing.exact import ExactIndex, unit_length
+from flatcoat.indexing.metric import Metric
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.vectors import TokenVectors, Vectors
 
@@ -41,7 +42,9 @@ def found(index: ExactIndex[int], queries: Vectors, k: int, allowed: np.ndarray 
     return [list(zip(hit.ids, hit.scores.tolist(), strict=True)) for hit in hits]
 
 
-def in_memory(vectors: Vectors, cuts: list[int], keep_bytes: int = 1 << 29) -> ExactIndex[int]:
+def in_memory(
+    vectors: Vectors, cuts: list[int], keep_bytes: int = 1 << 29, metric: Metric = "ip"
+) -> ExactIndex[int]:
     """An index whose rows are 0, 1, 2 ... over several segments."""
     bounds = [0, *cuts, len(vectors)]
     segments, segment_of, positions = [], [], []
@@ -53,7 +56,8 @@ def in_memory(vectors: Vectors, cuts: list[int], keep_bytes: int = 1 << 29) -> E
         segment_of += [number] * (last - first)
         positions += range(last - first)
     table = np.array([segment_of, positions], dtype=np.int64)
-    return ExactIndex(Snapshot(tuple(segments), np.arange(len(vectors)), *table), None, keep_bytes)
+    snapshot = Snapshot(tuple(segments), np.arange(len(vectors)), *table)
+    return ExactIndex(snapshot, None, metric=metric, keep_bytes=keep_bytes)
 
 
 @settings(max_examples=80, deadline=None)
@@ -87,6 +91,40 @@ def test_dense_search_equals_the_double_loop(dtype: type, k: int, monkeypatch: p
     queries = random.integers(-2, 3, (9, 8)).astype(dtype)
     expected = naive(documents.astype(np.float32), queries.astype(np.float32), k, set(range(50)))
     assert found(in_memory(documents, [20, 20, 41]), queries, k) == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("keep", [0, 1 << 20])
+def test_a_cosine_is_the_inner_product_of_what_has_length_one(
+    dtype: type, keep: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, however long the vectors, over segments and blocks; and equals in their order."""
+    monkeypatch.setattr(exact, "_BLOCK", 64)
+    random = np.random.default_rng(6)
+    documents = random.standard_normal((50, 8)).repeat(2, axis=0)
+    documents = (documents * np.tile([1.0, 1024.0], 50)[:, None]).astype(dtype)
+    documents[60:62] = 0
+    queries = (random.standard_normal((9, 8)) * 300).astype(dtype)
+    unit, unit_queries = (unit_length(values.astype(np.float32)) for values in (documents, queries))
+    index = in_memory(documents, [20, 20, 41], keep, "cosine")
+    assert found(index, queries, 100) == found(in_memory(unit, [30]), unit_queries, 100)
+    for hits, query in zip(index.search(queries, 100), unit_queries, strict=True):
+        np.testing.assert_allclose(hits.scores, unit[hits.ids] @ query, atol=2e-6)
+        places = {row: place for place, row in enumerate(hits.ids)}
+        assert all(places[row + 1] == places[row] + 1 for row in range(0, 100, 2))
+        assert hits.scores[[places[60], places[61]]].tolist() == [0, 0]
+
+
+def test_a_cosine_of_what_float32_cannot_square() -> None:
+    documents = np.array([[3e30, 4e30], [4e-30, 3e-30], [0, 0]], np.float32)
+    (hits,) = in_memory(documents, [], metric="cosine").search(np.array([[3e-4, 4e-4]], np.float32), 3)
+    assert hits.ids == [0, 1, 2]
+    assert hits.scores == pytest.approx([1, 0.96, 0], abs=1e-6)
+
+
+def test_a_cosine_of_token_vectors_is_refused() -> None:
+    with pytest.raises(FlatcoatError, match="metric 'cosine' is of dense vectors: token vectors take 'ip'"):
+        in_memory(tokens(0, [2]), [], metric="cosine")
 
 
 def test_ids_are_the_callers_own() -> None:

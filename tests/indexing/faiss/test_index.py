@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatcoat import FlatcoatError
+from flatcoat.indexing import exact as exact_module
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.faiss import index as faiss_index
@@ -218,7 +219,7 @@ def test_cosine_of_vectors_of_any_length(factory: str) -> None:
 
 def test_unit_length_of_what_float32_cannot_square() -> None:
     vectors = np.array([[3e30, 4e30], [3e-30, 4e-30], [0, 0]], np.float32)
-    np.testing.assert_allclose(dense_rows.unit_length(vectors), [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(exact_module.unit_length(vectors), [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)
 
 
 # What a store does while a FAISS file stays as it is.
