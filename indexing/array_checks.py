@@ -7,12 +7,14 @@ from numpy.typing import DTypeLike
 
 from flatcoat.errors import FlatcoatError
 
+_ARRAY = "an array of the index"
+_ADVICE = "verify the index, restore it from a backup or index again"
 
-def damaged(what: str, problem: str) -> FlatcoatError:
-    """The error to raise."""
-    return FlatcoatError(
-        f"this index is damaged: verify it, restore it from a backup or index again ({what} {problem})"
-    )
+
+def damaged(what: str, problem: str = "") -> FlatcoatError:
+    """The error that ``what`` is not as it was written (``problem``: what came), and what to do about it."""
+    came = f" ({problem})" if problem else ""
+    return FlatcoatError(f"{what} is damaged: {_ADVICE}{came}")
 
 
 def require_array(what: str, array: np.ndarray, dtype: DTypeLike, shape: tuple[int | None, ...]) -> None:
@@ -22,17 +24,17 @@ def require_array(what: str, array: np.ndarray, dtype: DTypeLike, shape: tuple[i
     )
     if array.dtype != dtype or not fits or not array.flags.c_contiguous:
         wanted = f"{np.dtype(dtype)} [{', '.join('any' if size is None else str(size) for size in shape)}]"
-        raise damaged(what, f"{array.dtype} {list(array.shape)} came, {wanted} is needed")
+        raise damaged(_ARRAY, f"{what}: {array.dtype} {list(array.shape)} came, {wanted} is needed")
 
 
 def require_offsets(what: str, offsets_N: np.ndarray, end: int) -> None:
     """Raise FlatcoatError unless the numbers never fall and run from 0 to ``end``."""
     rising = len(offsets_N) and offsets_N[0] == 0 and offsets_N[-1] == end
     if not rising or (offsets_N[1:] < offsets_N[:-1]).any():
-        raise damaged(what, f"do not rise from 0 to {end}")
+        raise damaged(_ARRAY, f"{what} do not rise from 0 to {end}")
 
 
 def require_below(what: str, numbers: np.ndarray, bound: int) -> None:
     """Raise FlatcoatError where one of these unsigned numbers is not below ``bound``."""
     if len(numbers) and int(numbers.max()) >= bound:
-        raise damaged(what, f"name {numbers.max()}, there are {bound}")
+        raise damaged(_ARRAY, f"{what} name {numbers.max()}, there are {bound}")

@@ -18,9 +18,8 @@ from typing import TypeAlias
 import numpy as np
 
 from flatcoat.errors import FlatcoatError
-from flatcoat.indexing.store.schema import damaged
 
-from .array_checks import require_array, require_offsets
+from .array_checks import damaged, require_array, require_offsets
 from .array_files import ArrayFile, WrittenFile, open_array, sync_folder, write_array
 from .vectors import CodedTokens, TokenVectors, Vectors
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from flatcoat.errors import FlatcoatError
 
+from .array_checks import damaged
+
 Id = TypeVar("Id", str, int)
 """What an index calls a text: a user's id (str), or a passage row of a store (int)."""
 
@@ -151,7 +153,7 @@ def require_count(name: str, value: int, least: int = 1) -> None:
 def require_finite(scores: np.ndarray) -> None:
     """Raise FlatcoatError where stored vectors gave a score of NaN or infinity, as damaged ones do."""
     if not np.isfinite(scores).all():
-        raise FlatcoatError("a vector of this index is damaged: verify it, restore it or index again")
+        raise damaged("a vector of the index")
 
 
 class VectorIndex(Protocol[Id]):

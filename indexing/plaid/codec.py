@@ -73,12 +73,12 @@ class Codec:
     def __post_init__(self) -> None:
         """Raise FlatcoatError where the parts do not fit together or a number is none that training gives."""
         if not all(isinstance(number, int) and number > 0 for number in (self.width, self.tokens)):
-            raise damaged("codec", f"has width {self.width!r}, for {self.tokens!r} tokens")
+            raise damaged("the codec", f"its width is {self.width!r}, for {self.tokens!r} tokens")
         require_array("centroids", self.centroids_KP, np.int8, (None, -(-self.width // 8) * 8))
         require_array("levels", self.levels, np.int8, (None,))
         possible = len(self.levels) in [1 << bits for bits in BITS]
         if not 1 <= len(self.centroids_KP) <= MOST_CENTROIDS or not possible:
-            raise damaged("codec", f"has {len(self.centroids_KP)} centroids and {len(self.levels)} levels")
+            raise damaged("the codec", f"{len(self.centroids_KP)} centroids, {len(self.levels)} levels")
         steps, (low, high) = (self.step, self.row_step), self.norm_range
         logarithms = self.largest_scale, low, high
         sound = all(isinstance(number, float) for number in (*steps, self.unit, *logarithms))
@@ -89,7 +89,7 @@ class Codec:
             and all(abs(number) < _LARGEST_LOGARITHM for number in logarithms)
             and low < high
         ):
-            raise damaged("codec", f"has the scales {(*steps, self.unit, *logarithms)}")
+            raise damaged("the codec", f"its scales are {(*steps, self.unit, *logarithms)}")
 
     @staticmethod
     def train(

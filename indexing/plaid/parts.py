@@ -102,7 +102,7 @@ def require_valid(segment: CodedSegment, codec: Codec) -> None:
     if lists is None and ends is None:
         return
     if lists is None or ends is None:
-        raise damaged("inverted lists", "lack one of two files")
+        raise damaged("a segment with inverted lists or their ends alone")
     require_array("inverted lists", lists, np.uint16, (None,))
     require_array("ends of inverted lists", ends, np.uint32, (len(codec.centroids_KP) + 1,))
     require_offsets("ends of inverted lists", ends, len(lists))

@@ -25,6 +25,7 @@ from uuid import uuid4
 import numpy as np
 
 from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.array_files import sync_folder
 
 from .terms import TOKENIZER
@@ -156,11 +157,6 @@ def may_become_index(path: Path) -> bool:
         return True
     ours = {SEGMENTS, LOCK, _UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)}
     return path.is_dir() and {entry.name for entry in path.iterdir()} <= ours
-
-
-def damaged(what: str) -> FlatcoatError:
-    """The error that names ``what`` is not as it was written, and says what to do."""
-    return FlatcoatError(f"{what} is damaged: verify the index, restore it from a backup or index again")
 
 
 def read_meta(connection: sqlite3.Connection, key: str) -> Any:

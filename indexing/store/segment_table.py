@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.array_files import WrittenFile
 from flatcoat.indexing.segments import FILE_NAME, CodedSegment, Segment, open_segment
 from flatcoat.indexing.vectors import Shape, TokenVectors
 
-from .schema import damaged, integers, read_meta, row_checksum
+from .schema import integers, read_meta, row_checksum
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.plaid.operating_points import Step
 from flatcoat.indexing.segments import Segment, require_file
 from flatcoat.indexing.snapshot import Snapshot
 
 from . import segment_table
-from .schema import damaged, read_generation, read_meta
+from .schema import read_generation, read_meta
 
 if TYPE_CHECKING:
     from flatcoat.indexing.plaid.codec import Codec

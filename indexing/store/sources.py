@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.documents import normalized
 from flatcoat.indexing.reading.charset import require_encoding
 from flatcoat.indexing.reading.gitignore import patterns_spec, printable
@@ -120,12 +121,23 @@ def sources(connection: sqlite3.Connection) -> list[Source]:
             key,
             path,
             prefix,
-            Reading.from_json(json.loads(reading)),
+            _reading_of(reading),
             state,
-            bool(seal) and hmac.compare_digest(seal, _seal(connection, path)),
+            bool(seal) and hmac.compare_digest(_as_bytes(seal), _as_bytes(_seal(connection, path))),
         )
         for key, path, prefix, reading, state, seal in rows.fetchall()
     ]
+
+
+def _reading_of(text: Any) -> Reading:
+    try:
+        return Reading.from_json(json.loads(text))
+    except (RecursionError, TypeError, ValueError) as error:
+        raise damaged("a source of the index", f"it is read as {text!r:.40}") from error
+
+
+def _as_bytes(value: object) -> bytes:
+    return str(value).encode(errors="surrogatepass")
 
 
 def place(index: Path, source: Source) -> Root:

@@ -17,6 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.documents import Passage, Scalar
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.vectors import Hits, VectorIndex
@@ -378,7 +379,10 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """One read transaction; what SQLite or a malformed row has to say against it is a FlatcoatError."""
+        """One read transaction; what SQLite has to say against it is a FlatcoatError.
+
+        Whoever reads a malformed row refuses it: an error of another kind is a fault of this code.
+        """
         with self._lock:
             try:
                 self._follow()
@@ -393,14 +397,12 @@ class Store:
                 raise FlatcoatError(f"index {self.path} cannot be read: {explained(error)}") from error
             except UnicodeEncodeError as error:
                 raise FlatcoatError(f"half a surrogate pair is no text: {error.object!r:.80}") from error
-            except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
-                raise schema.damaged(f"index {self.path} ({error!s:.80})") from error
 
 
 def _made_with(connection: sqlite3.Connection) -> tuple[dict[str, Any], EngineSettings]:
     contract = schema.read_meta(connection, "contract")
     if not isinstance(contract, dict):
-        raise schema.damaged(f"the contract of the index, {contract!r:.40},")
+        raise damaged(f"the contract of the index, {contract!r:.40},")
     return contract, EngineSettings.from_json(schema.read_meta(connection, "engine"))
 
 
@@ -412,7 +414,7 @@ def _passage(row: int, *parts: Any) -> Passage:
             values = json.loads(metadata)
             if isinstance(values, dict) and all(isinstance(value, Scalar) for value in values.values()):
                 return Passage(id, text, title, (first, last), values, section)
-    raise schema.damaged(f"passage {row} of the index")
+    raise damaged(f"passage {row} of the index")
 
 
 @contextmanager

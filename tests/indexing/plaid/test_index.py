@@ -186,7 +186,7 @@ def test_a_damaged_segment_is_refused(listed: PlaidIndex[str], damaged: str) -> 
     arrays[damaged][3] = np.iinfo(arrays[damaged].dtype).max
     coded = CodedTokens(arrays["codes"], tokens.residuals_TB, tokens.scales_T2, arrays["offsets"])
     snapshot = replace(listed._snapshot, segments=(CodedSegment(coded, lists, ends),))
-    with pytest.raises(FlatcoatError, match="damaged: verify it"):
+    with pytest.raises(FlatcoatError, match="damaged: verify the index"):
         PlaidIndex.from_snapshot(snapshot)
 
 

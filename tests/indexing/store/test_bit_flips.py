@@ -98,6 +98,10 @@ def flip(file: Path, count: int, seed: int) -> Iterator[int]:
     file.write_bytes(whole)
 
 
+TABLES = (
+    *("meta", "sources", "documents", "skipped_files", "segments", "segment_rows", "files", "passages"),
+    "texts",
+)
 COUNTS = [60, pytest.param(400, marks=pytest.mark.slow)]
 
 
@@ -145,19 +149,8 @@ def test_what_a_row_says_is_checked_whoever_changed_it(tmp_path: Path) -> None:
     path = make(tmp_path, "exact")
     (path / schema.DATABASE).chmod(0o644)
     whole = (path / schema.DATABASE).read_bytes()
-    tables = [
-        "meta",
-        "sources",
-        "documents",
-        "skipped_files",
-        "segments",
-        "segment_rows",
-        "files",
-        "passages",
-    ]
-    tables += ["texts", "sqlite_sequence"]
     unfound = []
-    for table in tables:
+    for table in [*TABLES, "sqlite_sequence"]:
         with closing(sqlite3.connect(path / schema.DATABASE)) as connection:
             columns = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
         for column in columns:
@@ -174,6 +167,32 @@ def test_what_a_row_says_is_checked_whoever_changed_it(tmp_path: Path) -> None:
                 beside.unlink()
             (path / schema.DATABASE).write_bytes(whole)
     assert unfound == [("sqlite_sequence", "seq")]  # A greater one is as good.
+
+
+@pytest.mark.parametrize("value", ["NULL", "-1", "1 << 62", "0.5", "'\u00e9{'", "'[' || 7", "x'00ff'"])
+def test_a_row_that_cannot_be_read_is_a_flatcoat_error(tmp_path: Path, value: str) -> None:
+    """A value of another kind in each column: a read answers or raises FlatcoatError, and nothing else."""
+    path = make(tmp_path, "exact")
+    whole = (path / schema.DATABASE).read_bytes()
+    failed = 0
+    for table in TABLES:
+        with closing(sqlite3.connect(path / schema.DATABASE)) as connection:
+            columns = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
+        for column in columns:
+            with closing(sqlite3.connect(path / schema.DATABASE, isolation_level=None)) as connection:
+                try:
+                    connection.execute(f"UPDATE OR REPLACE {table} SET {column} = {value}")
+                except sqlite3.IntegrityError:
+                    continue
+            try:
+                answers(path)
+            except FlatcoatError as error:
+                assert "\n" not in str(error)
+                failed += 1
+            for beside in path.glob("index.sqlite-*"):
+                beside.unlink()
+            (path / schema.DATABASE).write_bytes(whole)
+    assert failed
 
 
 def _rowid(connection: sqlite3.Connection, table: str) -> str:

@@ -151,7 +151,7 @@ def test_arrays_of_another_kind_are_refused(snapshot: Snapshot) -> None:
         damaged = with_arrays(snapshot, {part: None})
         trials.append((f"{part}: missing", lambda damaged=damaged: search(damaged)))
     outcomes = survive(trials)
-    unsaid = [name for name, raised in outcomes.items() if "damaged: verify it" not in raised]
+    unsaid = [name for name, raised in outcomes.items() if "damaged: verify the index" not in raised]
     assert unsaid == HARMLESS
     assert len(outcomes) == len(trials)
 
@@ -177,7 +177,7 @@ def test_codes_of_another_codec_are_not_decoded(snapshot: Snapshot) -> None:
         (codec, replace(segment.tokens, codes_T=codes.astype(np.int64) - (1 << 40))),
         (codec, replace(segment.tokens, residuals_TB=segment.tokens.residuals_TB[:-1])),
     ):
-        with pytest.raises(FlatcoatError, match="damaged: verify it"):
+        with pytest.raises(FlatcoatError, match="damaged: verify the index"):
             other.decode(coded)
 
 
@@ -443,5 +443,5 @@ def test_a_stored_vector_that_is_not_finite_is_named(value: float) -> None:
         ExactIndex.from_snapshot(snapshot),
         FaissIndex[int](snapshot, None, built._faiss._owner, FaissSettings("Flat")),
     ):
-        with pytest.raises(FlatcoatError, match="damaged: verify it"):
+        with pytest.raises(FlatcoatError, match="damaged: verify the index"):
             index.search(VECTORS[7:8], COUNT)
