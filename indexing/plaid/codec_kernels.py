@@ -1,6 +1,11 @@
 """The codec's inner loops: vectors to scales and packed codes, and back.
 
-Axes: T tokens, D width, P width padded to whole bytes of codes, B bytes of codes, K centroids.
+A vector is coded as norm x (centroid + scale x level of each component). The levels are the codec's; a code
+for each component and a scale remain to be chosen. Given the scale the best codes are those of the nearest
+levels; given the codes the best scale is that of least squares, (residual . levels) / (levels . levels). Each
+is chosen in turn, as in k-means. The norm then makes the decoded vector as long as the original.
+
+Axes: T tokens, D width, P width padded to whole bytes of codes, B bytes of codes per token, K centroids.
 """
 
 import numpy as np
@@ -29,7 +34,7 @@ def encode(
             residual[d] = values_TD[t, d] - step * centroids_KP[k, d]
             square += residual[d] * residual[d]
             length += values_TD[t, d] * values_TD[t, d]
-        scale = np.sqrt(square / width) * unit
+        scale = np.sqrt(square / width) * unit  # as if this residual were spread as the average one
         for _ in range(_ROUNDS):
             _pick(residual, scale, thresholds, levels, picks, picked)
             along, across = float32(0), float32(1e-20)
@@ -37,6 +42,7 @@ def encode(
                 along += residual[d] * picked[d]
                 across += picked[d] * picked[d]
             scale = along / across
+        # Codes are chosen once more for the scale that will be read, the one of 256 that a byte can name.
         scales_T2[t, 0] = _place(scale, logs[0])
         scale = np.exp(logs[0, scales_T2[t, 0]])
         _pick(residual, scale, thresholds, levels, picks, picked)
@@ -52,6 +58,8 @@ def encode(
 @njit(**OPTIONS, fastmath=True)
 def _pick(residual, scale, thresholds, levels, picks, picked):
     """The nearest level of each component of ``residual / scale``: its place and its value."""
+    # A place is how many thresholds lie below: additions without branches, which the compiler turns into
+    # vector instructions. What pads the width keeps place 0; a query's components there are 0.
     width = len(residual)
     for d in range(width):
         picks[d] = 0
@@ -72,6 +80,7 @@ def _place(value, logs):
 
 @njit(**OPTIONS)
 def _pack(picks, packed):
+    """Several places in one byte, the first in its lowest bits."""
     each = len(picks) // len(packed)
     bits = 8 // each
     for b in range(len(packed)):
