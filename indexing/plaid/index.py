@@ -5,8 +5,8 @@
    collections look only among those that inverted lists rank first, by WARP's imputed scores (2025).
 3. Candidates are scored by their residuals, straight from the codes.
 
-Axes: N passages, Q queries, U tokens of queries, C tokens of one query padded to whole panels, K centroids, P
-width padded to whole bytes of codes.
+Axes: N passages, T their tokens, Q tokens of a query, G panels of C = 32 of them, K centroids, B bytes of
+codes per token, P width padded to whole bytes of codes.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ import numpy as np
 from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.segments import LISTS_FROM_TOKENS, MOST_PASSAGES, CodedSegment
 from flatcoat.indexing.snapshot import Snapshot
-from flatcoat.indexing.threads import cores, pieces, spread
+from flatcoat.indexing.threads import cores, pieces
+from flatcoat.indexing.threads import spread as on_all_cores
 from flatcoat.indexing.top_k import top_k
 from flatcoat.indexing.vectors import (
     CodedTokens,
@@ -42,7 +43,10 @@ from .sampling import content_keys
 N_PROBE = 16
 """Centroids of each query token whose lists are read."""
 
-_CANDIDATES, _CANDIDATES_EACH = 160, 5  # and for each result
+_CANDIDATES = 160
+_CANDIDATES_EACH = 5
+"""Passages scored by their residuals: so many, and these for each result."""
+
 _SCANNED_TOKENS = 1 << 21
 """Centroid interaction takes so many tokens about as fast as their lists would be read."""
 
@@ -75,7 +79,7 @@ class PlaidIndex(Generic[Id]):
         self._ids = ids
         self._parts = list(parts_of(snapshot, snapshot.codec))
         self._sizes_N = np.concatenate(
-            [np.diff(part.coded[3])[part.passages] for part in self._parts] or [np.zeros(0, np.int64)]
+            [np.diff(part.coded.offsets)[part.passages] for part in self._parts] or [np.zeros(0, np.int64)]
         )
         self._all_have_tokens = bool((self._sizes_N > 0).all())
         self._scorer = QueryScorer(self._codec)
@@ -155,9 +159,9 @@ class PlaidIndex(Generic[Id]):
         # Many queries: each on one core. Few: each on all.
         one_each = len(queries) >= 2 * cores()
         find = partial(
-            self._find, k=k, parts=parts, settings=settings, spread=in_turn if one_each else spread
+            self._find, k=k, parts=parts, settings=settings, spread=in_turn if one_each else on_all_cores
         )
-        return (spread if one_each else in_turn)(find, queries)
+        return (on_all_cores if one_each else in_turn)(find, queries)
 
     def _settings(
         self, k: int, recall: float | None, n_probe: int | None, n_candidates: int | None
@@ -182,28 +186,28 @@ class PlaidIndex(Generic[Id]):
             keep_N &= np.isin(self._snapshot.rows, allowed)
         return [part.only(np.flatnonzero(keep_N[part.at])) for part in self._parts if keep_N[part.at].any()]
 
-    def work(self, query_UD: np.ndarray, n_probe: int, n_candidates: int) -> Work:
+    def work(self, query_QD: np.ndarray, n_probe: int, n_candidates: int) -> Work:
         """What a search as thorough reads for one query: counted, so the same on any machine."""
         parts, settings = self._eligible(None), Settings(n_probe, n_candidates)
-        if not parts or not len(query_UD):
+        if not parts or not len(query_QD):
             return Work(0, 0, 0)
-        with self._scorer.scored(query_UD, spread) as query:
-            listed, met = 0, self._met(query, parts, settings, spread)
+        with self._scorer.scored(query_QD, on_all_cores) as query:
+            listed, met = 0, self._met(query, parts, settings, on_all_cores)
             if self.reads_lists:
                 found, _ = query.nearest(n_probe, len(self._codec.centroids_KP))
-                ends = [part.lists[1].astype(np.int64) for part in parts if part.lists]
+                ends = [part.lists.offsets.astype(np.int64) for part in parts if part.lists]
                 listed = sum(int((each[found + 1] - each[found]).sum()) for each in ends)
-            scored = self._candidates(query, met, settings, spread)
-            panels = len(query.scores_HKC)
+            scored = self._candidates(query, met, settings, on_all_cores)
+            panels = len(query.scores_GKC)
         looked_at = 0 if scored is met else self._tokens(met)
         return Work(listed, looked_at * panels, self._tokens(scored) * panels)
 
     def _find(
-        self, query_UD: np.ndarray, k: int, parts: list[Part], settings: Settings, spread: Spread
+        self, query_QD: np.ndarray, k: int, parts: list[Part], settings: Settings, spread: Spread
     ) -> Hits[Id]:
-        if not parts or not len(query_UD):
+        if not parts or not len(query_QD):
             return Hits([], np.zeros(0, np.float32))
-        with self._scorer.scored(query_UD, spread) as query:
+        with self._scorer.scored(query_QD, spread) as query:
             parts = self._met(query, parts, settings, spread)
             parts = self._candidates(query, parts, settings, spread)
             score = partial(_score, query=query, levels=self._levels, scales=self._codec.scales)
@@ -243,9 +247,9 @@ class PlaidIndex(Generic[Id]):
 
         def totals(work: tuple[Part, slice]) -> np.ndarray:
             part, some = work
-            totals_N = np.zeros(len(part.coded[3]) - 1, np.float32)
+            totals_N = np.zeros(len(part.coded.offsets) - 1, np.float32)
             assert part.lists is not None
-            list_scores(*part.lists, found[some], values[some], totals_N)
+            list_scores(part.lists, found[some], values[some], totals_N)
             return totals_N[part.passages]
 
         each = spread(totals, [(part, share) for part in parts for share in shares])
@@ -254,13 +258,13 @@ class PlaidIndex(Generic[Id]):
 
 
 def _interact(part: Part, scores: np.ndarray, query: ScoredQuery) -> None:
-    interact(part.coded[0], part.coded[3], part.passages, query.table_HKC, scores)
+    interact(part.coded.codes_T, part.coded.offsets, part.passages, query.table_GKC, scores)
 
 
 def _score(
     part: Part, scores: np.ndarray, query: ScoredQuery, levels: np.ndarray, scales: np.ndarray
 ) -> None:
-    residual_scores(part.coded, part.passages, query.scores_HKC, query.columns, levels, scales, scores)
+    residual_scores(part.coded, part.passages, query.scores_GKC, query.columns, levels, scales, scores)
 
 
 def _level_table(codec: Codec) -> np.ndarray:

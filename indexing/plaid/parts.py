@@ -1,7 +1,10 @@
-"""Passages on their way through a search, segment by segment. Axes: N passages."""
+"""Passages on their way through a search, segment by segment.
+
+Axes: N passages, T their tokens, B bytes of codes per token.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,16 +16,27 @@ from flatcoat.indexing.threads import cores, pieces
 from flatcoat.indexing.top_k import reaching, top_k
 
 from .codec import Codec
+from .kernels import InvertedLists
 
+Arrays = TypeVar("Arrays", "CodedArrays", InvertedLists)
 Spread = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
 """``parallel.spread``, or ``in_turn`` where the caller is one of many."""
+
+
+class CodedArrays(NamedTuple):
+    """The arrays of ``CodedTokens``, as kernels take them."""
+
+    codes_T: np.ndarray
+    residuals_TB: np.ndarray
+    scales_T2: np.ndarray
+    offsets: np.ndarray
 
 
 class Part(NamedTuple):
     """Some passages of a segment: their positions in it, their places ``at`` in the snapshot, their rows."""
 
-    coded: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    lists: tuple[np.ndarray, np.ndarray] | None
+    coded: CodedArrays
+    lists: InvertedLists | None
     passages: np.ndarray
     at: np.ndarray
     rows: np.ndarray
@@ -84,12 +98,12 @@ def parts_of(snapshot: Snapshot, codec: Codec) -> Iterator[Part]:
             raise FlatcoatError("a segment of this index is not coded: verify it")
         require_valid(segment, codec)
         tokens = segment.tokens
-        arrays = tokens.codes_T, tokens.residuals_TB, tokens.scales_T2, tokens.offsets
+        coded = CodedArrays(tokens.codes_T, tokens.residuals_TB, tokens.scales_T2, tokens.offsets)
         lists = None
         if segment.lists is not None and segment.list_offsets is not None:
-            lists = _plain(segment.lists, segment.list_offsets)
+            lists = _plain(InvertedLists(segment.lists, segment.list_offsets))
         passages = snapshot.positions[first:last]
-        yield Part(_plain(*arrays), lists, passages, np.arange(first, last), snapshot.rows[first:last])
+        yield Part(_plain(coded), lists, passages, np.arange(first, last), snapshot.rows[first:last])
 
 
 def require_valid(segment: CodedSegment, codec: Codec) -> None:
@@ -109,9 +123,9 @@ def require_valid(segment: CodedSegment, codec: Codec) -> None:
     require_below("inverted lists", lists, len(segment))
 
 
-def _plain(*arrays: np.ndarray) -> Any:
+def _plain(arrays: Arrays) -> Arrays:
     """Read-only arrays of numpy's own class: kernels are compiled once, for mapped and for other ones."""
-    return tuple(_read_only(np.asarray(array)) for array in arrays)
+    return type(arrays)(*(_read_only(np.asarray(array)) for array in arrays))
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
