@@ -45,10 +45,10 @@ N_PROBE = 16
 
 _CANDIDATES = 160
 _CANDIDATES_EACH = 5
-"""Passages scored by their residuals: so many, and these for each result."""
+"""Passages scored by their residuals: the first number, and the second for each result."""
 
 _SCANNED_TOKENS = 1 << 21
-"""Centroid interaction takes so many tokens about as fast as their lists would be read."""
+"""Tokens that centroid interaction goes through about as fast as their lists would be read."""
 
 _LISTED = 32
 """Passages taken from the lists for each candidate."""

@@ -1,6 +1,5 @@
 """Of equal scores the passage added first comes first, in every engine, whatever stands beside it."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.faiss import index as faiss_index
@@ -20,7 +18,7 @@ from flatcoat.indexing.plaid.index import PlaidIndex
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.store import Store
-from flatcoat.indexing.vectors import TokenVectors, VectorIndex, Vectors
+from flatcoat.indexing.vectors import TokenVectors, Vectors
 
 WIDTH = 96
 ENGINES = {
@@ -186,90 +184,3 @@ def test_a_score_is_of_its_vectors_alone(seed: int, count: int, width: int, is_t
     scores = {id: score for id, score in zip(hits.ids, hits.scores.tolist(), strict=True) if id in same}
     assert len(set(scores.values())) == 1
     assert list(scores) == same
-
-
-# What every engine answers to what it cannot search for.
-
-
-def small(name: str) -> VectorIndex[str]:
-    names = [str(i) for i in range(6)]
-    if name == "faiss":
-        return FaissIndex.from_vectors(names, np.asarray(drawn(name, list(range(6)))), FaissSettings())
-    vectors = drawn(name, list(range(6)))
-    if name == "plaid":
-        assert isinstance(vectors, TokenVectors)
-        return PlaidIndex.from_vectors(names, vectors)
-    return ExactIndex.from_vectors(names, vectors)
-
-
-def changed(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Vectors:
-    values = change(np.ones((2, WIDTH), np.float32))
-    return TokenVectors(values, np.array([0, 2])) if is_token(name) else values
-
-
-def with_first(value: float, dtype: type = np.float32) -> Callable[[np.ndarray], np.ndarray]:
-    def change(values: np.ndarray) -> np.ndarray:
-        values = values.astype(dtype)
-        values[0, 0] = value
-        return values
-
-    return change
-
-
-@pytest.mark.parametrize("name", ["exact", "exact dense", "plaid", "faiss"])
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (with_first(np.nan), "NaN, infinity or a number beyond float16"),
-        (with_first(-np.inf, np.float16), "NaN, infinity"),
-        (with_first(1e38), "beyond float16"),
-        (with_first(1e300, np.float64), "beyond float16"),
-        (lambda values: values.astype(np.int64), "int64"),
-        (lambda values: values.astype(bool), "bool"),
-        (lambda values: values.astype(object), "object"),
-        (lambda values: values.astype(np.complex64), "complex64"),
-        (lambda values: values[:, :-1], "query width 95 != index width 96"),
-    ],
-)
-def test_queries_that_cannot_be_searched_for(name: str, change, message: str) -> None:
-    with pytest.raises(FlatcoatError, match=message):
-        small(name).search(changed(name, change), 3)
-
-
-@pytest.mark.parametrize("name", ["exact", "exact dense", "plaid", "faiss"])
-def test_numbers_of_results_that_cannot_be_given(name: str) -> None:
-    index, asked = small(name), queries(name, 2)
-    for k in (0, -3):
-        with pytest.raises(FlatcoatError, match=f"k is {k}: at least 1 is needed"):
-            index.search(asked, k)
-    for k in (1.5, "3", None):
-        with pytest.raises(FlatcoatError, match="a whole number is needed"):
-            index.search(asked, k)  # pyright: ignore[reportArgumentType]
-    for k in (6, 7, 10**9, 1 << 70, np.int64(7)):
-        assert [len(hits.ids) for hits in index.search(asked, int(k))] == [6, 6]
-    assert index.search(asked, 2, np.array([99, -1, 1 << 62]))[0].ids == []
-    assert index.search(asked, 9, np.array([4, 4, 1, 4]))[0].ids in (["4", "1"], ["1", "4"])
-
-
-@pytest.mark.parametrize("name", ["exact", "exact dense", "plaid", "faiss"])
-def test_queries_that_find_nothing(name: str) -> None:
-    index = small(name)
-    assert index.search(queries(name, 0), 3) == []
-    if is_token(name):
-        empty = TokenVectors(np.zeros((0, WIDTH), np.float16), np.array([0, 0, 0]))
-        assert [hits.ids for hits in index.search(empty, 3)] == [[], []]
-    with pytest.raises(FlatcoatError, match="a numpy array"):
-        index.search([[0.0] * WIDTH], 3)  # pyright: ignore[reportArgumentType]
-
-
-@pytest.mark.parametrize("name", ["exact", "exact dense", "plaid", "faiss"])
-def test_a_query_of_zeros_finds_the_first_ones(name: str) -> None:
-    zeros = np.zeros((1, WIDTH), np.float32)
-    asked = TokenVectors(zeros, np.array([0, 1])) if is_token(name) else zeros
-    (hits,) = small(name).search(asked, 3)
-    assert (hits.ids, hits.scores.tolist()) == (["0", "1", "2"], [0, 0, 0])
-
-
-def test_faiss_says_what_to_do_where_a_recall_is_asked_for() -> None:
-    with pytest.raises(FlatcoatError, match="search without one, or make the index with engine 'exact'"):
-        small("faiss").search(queries("faiss", 1), 3, recall=0.9)

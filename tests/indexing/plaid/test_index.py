@@ -115,12 +115,6 @@ def test_a_filter_under_lists(listed: PlaidIndex[str]) -> None:
     assert recall(found, EXACT.search(QUERIES, 10, allowed)) > 0.9
 
 
-def test_a_batch_finds_what_single_queries_find(index: PlaidIndex[str]) -> None:
-    batch = index.search(QUERIES, 7)
-    singles = [index.search(one(query), 7)[0] for query in QUERIES]
-    assert [hits.ids for hits in batch] == [hits.ids for hits in singles]
-
-
 def test_threads_may_share_an_index(index: PlaidIndex[str]) -> None:
     wanted = [hits.ids for hits in index.search(QUERIES, 5)]
     with ThreadPoolExecutor(6) as pool:
@@ -141,36 +135,16 @@ def test_few_texts_are_all_found(count: int) -> None:
     assert set(hits.ids) == {f"p{i}" for i in range(count) if len(few[i])}
 
 
-def test_equals_keep_their_order() -> None:
-    same = TokenVectors.from_list([VECTORS[0]] * 30)
-    assert PlaidIndex.from_vectors(ids(30), same).search(one(QUERIES[0]), 5)[0].ids == ids(5)
-
-
-def test_nothing_to_ask_or_to_find(index: PlaidIndex[str]) -> None:
-    assert index.search(one(QUERIES[0]), 5, np.zeros(0, np.int64))[0].ids == []
-    assert index.search(one(QUERIES[0][:0]), 5)[0].ids == []
-    assert index.search(TokenVectors.from_list([], 64), 5) == []
-    assert len(index) == PASSAGES
+def test_numbers_of_candidates_are_checked(index: PlaidIndex[str]) -> None:
+    for option in ("n_candidates", "n_probe"):
+        for value in (0, -1):
+            with pytest.raises(FlatcoatError, match=f"{option} is {value}: at least 1 is needed"):
+                index.search(one(QUERIES[0]), 5, **{option: value})
 
 
 def test_bytes_are_those_of_the_codes(index: PlaidIndex[str]) -> None:
     tokens = len(VECTORS.values_TD)
     assert index.bytes == tokens * (32 + 2 + 2) + 8 * (PASSAGES + 1) + len(index._codec.centroids_KP) * 64
-
-
-def test_what_does_not_fit_is_said(index: PlaidIndex[str]) -> None:
-    with pytest.raises(FlatcoatError, match="query width 32 != index width 64"):
-        index.search(one(np.ones((3, 32), np.float32)), 5)
-    with pytest.raises(FlatcoatError, match="query vectors are dense"):
-        index.search(np.ones((3, 64), np.float32), 5)
-    with pytest.raises(FlatcoatError, match="NaN"):
-        index.search(one(np.full((3, 64), np.nan, np.float32)), 5)
-    with pytest.raises(FlatcoatError, match="k is 0"):
-        index.search(one(QUERIES[0]), 0)
-    with pytest.raises(FlatcoatError, match="n_candidates is -1"):
-        index.search(one(QUERIES[0]), 5, n_candidates=-1)
-    with pytest.raises(FlatcoatError, match="3 ids came for 2 vectors"):
-        PlaidIndex.from_vectors(ids(3), texts(2, 3, 0))
 
 
 @pytest.mark.parametrize("damaged", ["codes", "offsets", "lists", "list_offsets"])
