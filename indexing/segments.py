@@ -1,7 +1,7 @@
 """Vectors at rest: immutable ``.npy`` files, written once, fsynced, memory-mapped when read.
 
 A segment holds vectors as they came, in float16 (half the disk and page cache of float32, for an error of
-0.05 % a component, far under what separates two hits), or token vectors as a codec wrote them:
+0.05 % per component, far under what separates two hits), or token vectors as a codec wrote them:
 
     000012.values.npy .offsets.npy                                              dense ones have no offsets
     000012.codes.npy .residuals.npy .scales.npy .offsets.npy .lists.npy .list_offsets.npy

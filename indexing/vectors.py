@@ -94,7 +94,7 @@ class CodedTokens:
 
 
 Vectors: TypeAlias = np.ndarray | TokenVectors
-"""What an encoder returns: one vector a text [N, D], or one a token."""
+"""What an encoder returns: one vector per text [N, D], or one per token."""
 
 
 class Shape(NamedTuple):

@@ -17,7 +17,7 @@ class FaissSettings:
     """A ``factory`` string of FAISS, and the ``metric``: inner product, or cosine of vectors of any length.
 
     Beyond FAISS's own syntax, ``IVF`` without a number gets as many lists as suit the collection, about
-    4 sqrt(N). Factories that begin with B keep one bit a component, its sign.
+    4 sqrt(N). Factories that begin with B keep one bit per component, its sign.
 
         Flat                      all vectors in float32, scanned
         HNSW32                    the same in a graph; HNSW32_SQfp16 in half the memory
@@ -65,7 +65,7 @@ class FaissSettings:
     def _unusable(self, width: int, why: str) -> FlatcoatError:
         return FlatcoatError(
             f"FAISS factory {self.factory!r} does not suit vectors of width {width} ({why}): "
-            "choose for example HNSW32, IVF,SQ8 or, for one bit a component, BHNSW32"
+            "choose for example HNSW32, IVF,SQ8 or, for one bit per component, BHNSW32"
         )
 
 

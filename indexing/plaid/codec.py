@@ -1,4 +1,4 @@
-"""The codec of PLAID: a token vector as its nearest centroid and its residual at 1, 2 or 4 bits a dimension.
+"""The codec of PLAID: a token vector as its nearest centroid and its residual, 1, 2 or 4 bits per dimension.
 
 Unlike PLAID's quantile buckets (Santhanam et al. 2022), each residual has a scale of its own, chosen by least
 squares, and what is left is coded with its Lloyd-Max levels (Lloyd 1982); the norm of the vector is kept
@@ -100,7 +100,7 @@ class Codec:
         Raises FlatcoatError for ``bits`` other than 1, 2 and 4, ``centroids`` out of range, an empty sample.
         """
         if bits not in BITS:
-            raise FlatcoatError(f"{bits} bits a dimension: 1, 2 or 4 are possible")
+            raise FlatcoatError(f"{bits} bits per dimension: 1, 2 or 4 are possible")
         if centroids is not None and not 1 <= centroids <= MOST_CENTROIDS:
             raise FlatcoatError(f"{centroids} centroids: from 1 to {MOST_CENTROIDS:,} are possible")
         if not len(sample_TD):
@@ -116,7 +116,7 @@ class Codec:
 
     @property
     def bits(self) -> int:
-        """Bits a dimension of the residual: 1, 2 or 4."""
+        """Bits per dimension of the residual: 1, 2 or 4."""
         return len(self.levels).bit_length() - 1
 
     @property

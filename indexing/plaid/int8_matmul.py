@@ -22,7 +22,7 @@ the one by the signed byte of the other and adds the products four by four to 16
 
 To change it: ``plain_tile`` says what a tile means, and tests compare the two with each other and with numpy.
 ``ROWS`` and ``COLUMNS`` may change together with ``_LANES`` = 16 if the registers still suffice; what depends
-on the layout are ``Columns`` here and ``plaid_kernels.query_bytes``. The intermediate code (LLVM IR) is
+on the layout are ``Columns`` here and ``kernels.query_bytes``. The intermediate code (LLVM IR) is
 written by hand as numba has no such instruction, and LLVM does not find it in plain loops.
 
 Axes: R rows, D width (a multiple of 4), C columns.

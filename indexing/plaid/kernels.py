@@ -20,7 +20,7 @@ _FAST: dict[str, Any] = OPTIONS | {"fastmath": True}
 class QueryColumns(NamedTuple):
     """A query as the columns of byte products, panel after panel.
 
-    ``panels`` int8 [G x C x P] as in ``byte_products.Columns``, ``starts`` int32 [G x C], ``units`` float32
+    ``panels`` int8 [G x C x P] as in ``int8_matmul.Columns``, ``starts`` int32 [G x C], ``units`` float32
     [G x C]: what a byte of 1 stands for in each token.
     """
 

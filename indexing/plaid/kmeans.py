@@ -1,4 +1,7 @@
-"""k-means by Lloyd's iterations, every product one of bytes. Axes: T points, D width, K means."""
+"""k-means by Lloyd's iterations, every product one of bytes.
+
+Axes: T points (token vectors), D width, K centroids.
+"""
 
 import numpy as np
 from numba import njit
@@ -17,7 +20,7 @@ _ROWS_AT_ONCE = 8_192
 def kmeans(rows_TD: np.ndarray, count: int, means: int, seed: int = 0) -> np.ndarray:
     """``means`` centres [K, D] (float32, in the units of the bytes) of the first ``count`` rows.
 
-    ``rows_TD`` is uint8, value + 128, as ``byte_products.as_rows`` makes them; K never exceeds ``count``.
+    ``rows_TD`` is uint8, value + 128, as ``int8_matmul.as_rows`` makes them; K never exceeds ``count``.
     """
     random = np.random.default_rng(seed)
     means = min(means, count)

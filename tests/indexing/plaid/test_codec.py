@@ -105,7 +105,7 @@ def test_a_codec_survives_its_file(tmp_path: Path) -> None:
 
 def test_what_cannot_be_is_said() -> None:
     seen = vectors(100).values_TD
-    with pytest.raises(FlatcoatError, match="3 bits a dimension: 1, 2 or 4"):
+    with pytest.raises(FlatcoatError, match="3 bits per dimension: 1, 2 or 4"):
         Codec.train(seen, 100, 3)
     with pytest.raises(FlatcoatError, match="0 centroids: from 1 to 65,536"):
         Codec.train(seen, 100, 4, 0)
