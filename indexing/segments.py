@@ -160,7 +160,7 @@ def open_segment(folder: Path, sizes: Mapping[str, int]) -> Segment:
     """Map the files of one segment, given their sizes.
 
     FlatcoatError where one is missing or cut, or is no array of the kind that belongs there, or they do not
-    fit together; what is inside of coded ones is for ``plaid_parts`` to check.
+    fit together; what is inside of coded ones is for ``plaid.parts`` to check.
     """
     arrays = {name.split(".")[1]: _open(folder / name, size) for name, size in sizes.items()}
     for part, array in arrays.items():

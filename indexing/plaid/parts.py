@@ -20,7 +20,7 @@ from .kernels import InvertedLists
 
 Arrays = TypeVar("Arrays", "CodedArrays", InvertedLists)
 Spread = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
-"""``parallel.spread``, or ``in_turn`` where the caller is one of many."""
+"""``threads.spread``, or ``in_turn`` where the caller is one of many."""
 
 
 class CodedArrays(NamedTuple):
@@ -47,7 +47,7 @@ class Part(NamedTuple):
 
 
 def in_turn(function: Callable[[Any], Any], work: Iterable[Any]) -> list[Any]:
-    """``parallel.spread`` on this core alone."""
+    """``threads.spread`` on this core alone."""
     return [function(piece) for piece in work]
 
 
