@@ -19,9 +19,16 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Dense and late-interaction search on an unpadded ModernBERT backbone.",
+    help="Train, index, search and evaluate dense and late-interaction retrievers.",
 )
-for part in (retrieval, training, training_data, evaluation):
+for panel, part in (
+    ("Index and search", retrieval),
+    ("Train", training_data),
+    ("Train", training),
+    ("Evaluate", evaluation),
+):
+    for command in (*part.app.registered_commands, *part.app.registered_groups):
+        command.rich_help_panel = panel
     app.add_typer(part.app)
 
 

@@ -9,13 +9,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 IndexFolder = Annotated[
-    Path, typer.Option("--index", metavar="DIR", file_okay=False, help="The index's folder.")
+    Path, typer.Option("--index", metavar="DIR", file_okay=False, help="Folder of the index.")
 ]
 Existing = Annotated[
-    Path, typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help="The index's folder.")
-]
-Model = Annotated[
-    str | None, typer.Option(help="A checkpoint's folder or hub name. Default: the one inside flatcoat.")
+    Path, typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help="Folder of the index.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 app.add_typer(bench.app, name="bench")
-app.command()(compare.compare)
-app.command()(glue.glue)
 
 _TITLES = {"ndcg@10": "nDCG@10", "map": "MAP", "recall@100": "Recall@100", "mrr@10": "MRR@10"}
 _DEEPEST = 100
@@ -32,50 +30,57 @@ _OF_MODELS = ("config.json", "modules.json", "config_sentence_transformers.json"
 Targets = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[MODEL|FOLDER]...",
-        help="Models by folder or hub name, and data sets in BEIR's layout. Default model: the shipped one.",
+        metavar="MODEL|FOLDER",
+        help="Models (checkpoint folders or hub names) and BEIR folders. Default model: the one shipped with "
+        "flatcoat.",
     ),
 ]
 Benchmarks = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="beir, mldr, codesearchnet, stackqa, nanobeir, coir, a task of mteb's or a BEIR folder; "
+        help="Benchmark: beir, mldr, codesearchnet, stackqa, nanobeir, coir, an MTEB task or a BEIR folder; "
         "may be repeated.",
     ),
 ]
-Models = Annotated[list[str] | None, typer.Option(help="A model, as MODEL; may be repeated.")]
-Split = Annotated[str | None, typer.Option(help="Which qrels/SPLIT.tsv. Default: the only one, or test.")]
+Models = Annotated[list[str] | None, typer.Option(help="Model to evaluate; may be repeated.")]
+Split = Annotated[
+    str | None, typer.Option(help="Qrels split of BEIR folders. Default: the only one, or test.")
+]
 Length = Annotated[
     int | None,
-    typer.Option(min=8, help="Tokens of a document that are read. Default: the benchmark's, or the model's."),
+    typer.Option(min=8, help="Maximum tokens per document. Default: the benchmark's, or the model's."),
 ]
 Indexes = Annotated[
     list[str] | None,
     typer.Option(
         "--index",
         metavar="ENGINE",
-        help="exact, auto, plaid, plaid:BITS, faiss or faiss:FACTORY; may be repeated. Default: exact.",
+        help="Search engine: exact, auto, plaid, plaid:BITS, faiss or faiss:FACTORY; may be repeated. "
+        "Default: exact.",
     ),
 ]
 Recall = Annotated[
-    float | None, typer.Option(min=0, max=1, help="What PLAID is to find of the best, as it was calibrated.")
+    float | None,
+    typer.Option(min=0, max=1, help="Target recall against exact search, for PLAID indexes."),
 ]
-WithBm25 = Annotated[bool, typer.Option("--bm25/--no-bm25", help="Add a row for BM25, the baseline.")]
-Hybrid = Annotated[bool, typer.Option("--hybrid", help="Add every model fused with BM25.")]
+WithBm25 = Annotated[bool, typer.Option("--bm25/--no-bm25", help="Evaluate the BM25 baseline.")]
+Hybrid = Annotated[
+    bool, typer.Option("--hybrid", help="Also evaluate hybrid search: each model fused with BM25.")
+]
 Rerank = Annotated[
-    str | None, typer.Option(metavar="MODEL", help="Score the best of every system again with MODEL.")
+    str | None, typer.Option(metavar="MODEL", help="Also evaluate each system reranked by MODEL.")
 ]
-Depth = Annotated[int, typer.Option("-k", "--k", min=1, help="Results kept a query.")]
+Depth = Annotated[int, typer.Option("-k", "--k", min=1, help="Documents retrieved per query.")]
 Output = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
         file_okay=False,
-        help="Keep records, runs and scores there; what is there is not redone.",
+        help="Folder of results: records, TREC runs and scores; measurements already there are reused.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, measures as fractions of 1.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with measures between 0 and 1.")]
 
 
 @app.command("eval")
@@ -94,7 +99,7 @@ def evaluate(
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure models on data sets: nDCG@10, MAP, Recall@100 and MRR@10."""
+    """Evaluate models and BM25 on retrieval benchmarks: nDCG@10, MAP, Recall@100 and MRR@10."""
 
     data = [*filter(_is_data_set, targets or ()), *(benchmark or ())]
     models = [*(target for target in targets or () if not _is_data_set(target)), *(model or ())]
@@ -120,6 +125,10 @@ def evaluate(
         _print_table(records)
     for notice in dict.fromkeys(notices):
         typer.echo(notice, err=as_json)
+
+
+app.command()(compare.compare)
+app.command()(glue.glue)
 
 
 def _is_data_set(target: str) -> bool:

@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Named = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of one inside flatcoat.")
+    str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a recipe shipped with flatcoat.")
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as training.batch_size=64."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting of the recipe, such as training.batch_size=64; may be repeated.",
+    ),
 ]
 
 
@@ -35,18 +39,24 @@ Changes = Annotated[
 def train(
     recipe: Named,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", file_okay=False, help="The run folder. Default: runs/NAME.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", file_okay=False, help="Folder of the model and checkpoints. Default: runs/NAME."
+        ),
     ] = None,
     set_: Changes = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that was cut off there.")
+        bool, typer.Option("--resume", help="Resume the interrupted run in the output folder.")
     ] = False,
     sweep: Annotated[
         str | None,
-        typer.Option(metavar="RATES", help="Learning rates, as 1e-5,3e-5: a run each, the best by dev sets."),
+        typer.Option(
+            metavar="RATES",
+            help="Learning-rate sweep, such as 1e-5,3e-5: one run per rate, ranked by score on the dev sets.",
+        ),
     ] = None,
 ) -> None:
-    """Train a retriever as RECIPE says. Under torchrun, several processes share each batch."""
+    """Train a retriever from RECIPE, on several GPUs under torchrun."""
     # A recipe is checked before anything heavy is loaded.
     loaded = _load(recipe, set_ or ())
     rates = _rates(sweep) if sweep is not None else []
@@ -71,11 +81,18 @@ def train(
 
 @app.command()
 def push(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder.")],
-    repo: Annotated[str, typer.Argument(help="A repository on the Hugging Face hub, as USER/NAME.")],
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", exists=True, file_okay=False, help="Folder of a finished training run."
+        ),
+    ],
+    repo: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="Hugging Face hub repository; created if new.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
 ) -> None:
-    """Upload a trained model with its card, without the run's checkpoints."""
+    """Upload a trained model with its model card to the Hugging Face hub."""
 
     typer.echo(push_folder(folder, repo, private))
 
@@ -84,11 +101,11 @@ def push(
 def bench_train(
     recipe: Named,
     set_: Changes = None,
-    steps: Annotated[int, typer.Option(min=1, help="Timed steps of a pass.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Timed training steps per pass.")] = 5,
     passes: bench.Passes = 3,
     as_json: bench.AsJson = False,
 ) -> None:
-    """Time a recipe's first steps, on our backbone and on transformers' padded one in turns."""
+    """Time training steps of RECIPE with flatcoat's unpadded backbone and with transformers' padded one."""
     from flatcoat.console import progress_bar
     from flatcoat.eval.bench.encode import describe_machine
 

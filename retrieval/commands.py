@@ -1,4 +1,4 @@
-"""What is done with an index: ``flatcoat search``, ``remove``, ``compact``, ``verify`` and ``info``."""
+"""Commands on an index: ``flatcoat search``, ``remove``, ``forget``, ``compact``, ``verify`` and ``info``."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flatcoat.console import AsJson, Existing, Model
+from flatcoat.console import AsJson, Existing
 from flatcoat.errors import FlatcoatError
 
 from . import index_command
@@ -14,15 +14,90 @@ from .results import Mode
 
 app = typer.Typer()
 
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=VALUE",
+        help="Metadata filter, such as lang=python or year>=2020; may be repeated. Operators: =, !=, <, <=, "
+        ">, >=, ^= (prefix), in.",
+    ),
+]
+Recall = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Target recall against exact search, for PLAID indexes."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Encoder: a checkpoint folder or Hugging Face hub name. Default: the model that made the index."
+    ),
+]
+RankBy = Annotated[
+    Mode, typer.Option(help="Rank by embedding vectors, by BM25 (needs no model), or by both fused (hybrid).")
+]
+Rerank = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Rerank the top results with a cross-encoder or another encoder."),
+]
+
 app.command()(index_command.index)
 
 
 @app.command()
+def search(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="Question, keywords or code to search for.")],
+    index: Existing,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 5,
+    where: Where = None,
+    recall: Recall = None,
+    mode: RankBy = "hybrid",
+    rerank: Rerank = None,
+    group: Annotated[bool, typer.Option("--group", help="Show one result per document.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show which query tokens matched which words.")
+    ] = False,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search an index for the passages that best answer QUERY."""
+    from rich.console import Console
+
+    from flatcoat.console import progress_bar
+    from flatcoat.indexing.documents import normalized
+    from flatcoat.indexing.store.filters import parse_condition
+
+    from .highlight import show_result
+    from .retriever import Retriever
+
+    if not query.strip():
+        raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
+    query = normalized(query)  # The form of which explanations name the characters.
+    try:
+        conditions = [parse_condition(text) for text in where or ()]
+    except FlatcoatError as error:
+        raise typer.BadParameter(str(error), param_hint="--where") from None
+    with progress_bar() as progress:
+        progress.add_task("searching", total=None)
+        results = Retriever.open(index, model).search(
+            query, k, conditions, recall, mode=mode, rerank=rerank, group=group, explain=explain
+        )
+    if as_json:
+        values = {"query": query, "results": [result.to_json() for result in results]}
+        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    for result in results:
+        console.print(show_result(result, query), soft_wrap=True)
+    if not results:
+        console.print("nothing found" + (" that meets the conditions" if conditions else ""))
+
+
+@app.command()
 def remove(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Documents as search names them.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Document ids, as shown by search.")],
     index: Existing,
 ) -> None:
-    """Remove documents from an index."""
+    """Remove documents from an index by id."""
     from .retriever import Retriever
 
     removed = Retriever.open(index).remove(ids)
@@ -31,10 +106,12 @@ def remove(
 
 @app.command()
 def forget(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder or file as info names it.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Folder, file or data set, as listed by info.")
+    ],
     index: Existing,
 ) -> None:
-    """Forget a folder or file that was indexed, and remove its documents; it need not be there any more."""
+    """Remove a source (a folder, file or data set) and all its documents from an index."""
     from .retriever import Retriever
 
     removed = Retriever.open(index).forget(source)
@@ -43,7 +120,7 @@ def forget(
 
 @app.command()
 def compact(index: Existing) -> None:
-    """Merge what additions and removals left behind, and train the index anew where it has grown."""
+    """Merge segments, drop removed passages, and retrain PLAID or FAISS if the index has grown."""
     from flatcoat.console import progress_bar
 
     from .retriever import Retriever
@@ -62,7 +139,7 @@ def compact(index: Existing) -> None:
 
 @app.command()
 def verify(index: Existing) -> None:
-    """Check every checksum and cross-reference of an index; exit code 1 where one is wrong."""
+    """Check all checksums and cross-references of an index; exit code 1 if one is wrong."""
     from flatcoat.console import progress_bar
     from flatcoat.indexing.store.store import Store
 
@@ -81,11 +158,11 @@ def verify(index: Existing) -> None:
 def info(
     index: Annotated[
         Path | None,
-        typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help="An index's folder."),
+        typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help="Folder of the index."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what an index holds and which model made it; without --index, what computes on this machine."""
+    """Show the size, sources and model of an index; without --index, the device and kernels in use."""
     if index is None:
         _show_environment(as_json)
         return
@@ -132,63 +209,3 @@ def _show_environment(as_json: bool) -> None:
         typer.echo(f"  {kernel} {reason}")
     typer.echo(f"elementwise steps: {found.elementwise}")
     typer.echo(f"fast precisions: {', '.join(found.fast_precisions)}")
-
-
-Where = Annotated[
-    list[str] | None,
-    typer.Option(metavar="FIELD=VALUE", help="A condition (=, !=, <, <=, >, >=, ^=, in); may be repeated."),
-]
-Recall = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="Share of the best to be found, if not all passages are scored."),
-]
-RankBy = Annotated[Mode, typer.Option(help="Rank by vectors, by words (needs no model), or by both.")]
-Rerank = Annotated[
-    str | None, typer.Option(metavar="MODEL", help="A cross-encoder or encoder that scores the best again.")
-]
-
-
-def search(
-    query: Annotated[str, typer.Argument(help="What to look for, in words.")],
-    index: Existing,
-    k: Annotated[int, typer.Option("-k", min=1, help="Results.")] = 5,
-    where: Where = None,
-    recall: Recall = None,
-    mode: RankBy = "hybrid",
-    rerank: Rerank = None,
-    group: Annotated[bool, typer.Option("--group", help="One result a document.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Show which words met which.")] = False,
-    model: Model = None,
-    as_json: AsJson = False,
-) -> None:
-    """Find the passages that answer QUERY."""
-    from rich.console import Console
-
-    from flatcoat.console import progress_bar
-    from flatcoat.indexing.documents import normalized
-    from flatcoat.indexing.store.filters import parse_condition
-
-    from .highlight import show_result
-    from .retriever import Retriever
-
-    if not query.strip():
-        raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
-    query = normalized(query)  # The form of which explanations name the characters.
-    try:
-        conditions = [parse_condition(text) for text in where or ()]
-    except FlatcoatError as error:
-        raise typer.BadParameter(str(error), param_hint="--where") from None
-    with progress_bar() as progress:
-        progress.add_task("searching", total=None)
-        results = Retriever.open(index, model).search(
-            query, k, conditions, recall, mode=mode, rerank=rerank, group=group, explain=explain
-        )
-    if as_json:
-        values = {"query": query, "results": [result.to_json() for result in results]}
-        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
-        return
-    console = Console()
-    for result in results:
-        console.print(show_result(result, query), soft_wrap=True)
-    if not results:
-        console.print("nothing found" + (" that meets the conditions" if conditions else ""))

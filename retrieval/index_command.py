@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flatcoat.console import AsJson, IndexFolder, Model
+from flatcoat.console import AsJson, IndexFolder
 from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.store.engines import AUTO, EngineSettings
 from flatcoat.indexing.store.engines import Name as EngineName
@@ -25,48 +25,94 @@ if TYPE_CHECKING:
     from .ingest import Added
     from .retriever import Retriever
 
+_NEW = "New indexes only"
+_READING = "Reading of files"
+
 Roots = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[PATH]...",
-        help="Folders, files, rows (.jsonl, .csv, .parquet), BEIR folders, - for stdin, datasets:NAME. "
-        "Default: all that the index was made of.",
+        metavar="PATH",
+        help="Folders, files, files of rows (.jsonl, .csv, .tsv, .parquet), BEIR folders, - for stdin, or "
+        "datasets:NAME for a Hugging Face data set. Default: all sources of the index.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Encoder of a new index: a checkpoint folder or Hugging Face hub name. Default: the model "
+        "shipped with flatcoat."
     ),
 ]
 PassageTokens = Annotated[
-    int | None, typer.Option(min=16, help="Tokens of a passage at most, for a new index.")
+    int | None,
+    typer.Option(
+        min=16,
+        help="Maximum tokens per passage. Default: the document length of the model, at most 512.",
+        rich_help_panel=_NEW,
+    ),
 ]
 Overlap = Annotated[
     int | None,
-    typer.Option(min=0, help="Tokens of the passage before that one of text begins with, for a new index."),
+    typer.Option(
+        min=0,
+        help="Tokens repeated from the previous passage (text only).",
+        rich_help_panel=_NEW,
+    ),
 ]
 InPrecision = Annotated[
     Precision | None,
-    typer.Option(help="What a ModernBERT computes in, for a new index; int8 on a CPU. Default there: fp32."),
+    typer.Option(
+        help="Precision of the encoder (ModernBERT only); int8 needs a CPU. Default on a CPU: fp32.",
+        rich_help_panel=_NEW,
+    ),
 ]
 Engine = Annotated[
     EngineName | None,
-    typer.Option(help="What searches a new index. Default: auto, exact while that is as fast."),
+    typer.Option(
+        help="Search engine. Default: auto, which is exact search while the index is small, then PLAID or "
+        "FAISS.",
+        rich_help_panel=_NEW,
+    ),
 ]
-Bits = Annotated[int, typer.Option(help="1, 2 or 4 a dimension, of a new index that PLAID searches.")]
+Bits = Annotated[
+    int, typer.Option(help="PLAID residual bits per dimension: 1, 2 or 4.", rich_help_panel=_NEW)
+]
 Factory = Annotated[
-    str, typer.Option(help="What faiss.index_factory takes, for a new index that FAISS searches.")
+    str, typer.Option(help="FAISS index type, as in faiss.index_factory.", rich_help_panel=_NEW)
 ]
 Include = Annotated[
-    list[str] | None, typer.Option(metavar="PATTERN", help="Files to read, as in .gitignore. Default: all.")
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Index only files that match a .gitignore pattern; may be repeated. Default: all files.",
+        rich_help_panel=_READING,
+    ),
 ]
-Exclude = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Files to leave out.")]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Leave out files that match a .gitignore pattern; may be repeated.",
+        rich_help_panel=_READING,
+    ),
+]
 ColumnNames = Annotated[
     str | None,
     typer.Option(
-        metavar="text=BODY,id=KEY,…", help="Which columns of rows hold text (+ joins), id and title."
+        metavar="text=BODY,id=KEY,…",
+        help="Text, id and title columns of files of rows; join text columns with +.",
+        rich_help_panel=_READING,
     ),
 ]
 Encoding = Annotated[
     str | None,
-    typer.Option(metavar="CHARSET", help="Charset of the texts, such as cp1252. Default: detected."),
+    typer.Option(
+        metavar="CHARSET",
+        help="Character encoding of text files, such as cp1252. Default: detected.",
+        rich_help_panel=_READING,
+    ),
 ]
-Watch = Annotated[bool, typer.Option("--watch", help="Stay, and follow what changes.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Keep running and re-index files as they change.")]
 
 
 def index(
@@ -86,7 +132,7 @@ def index(
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make an index of PATHs, or bring one up to date: only what changed is read and encoded."""
+    """Create an index of PATHs, or update it: only new and changed files are read and encoded."""
     settings = None if engine is None else EngineSettings(engine, bits, factory=factory)
     new = not _is_index(index)
     _check(paths or [], new)

@@ -18,35 +18,47 @@ if TYPE_CHECKING:
     from .collections import Encoded, Synthetic
     from .encode import SpeedRow
 
-app = typer.Typer(no_args_is_help=True, help="Measure speed side by side with other implementations.")
+app = typer.Typer(no_args_is_help=True, help="Measure speed beside other implementations.")
 
-Passes = Annotated[int, typer.Option(min=1, help="Timed passes; the median counts.")]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the table.")]
+Passes = Annotated[int, typer.Option(min=1, help="Timed passes; the median is reported.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Plot the results to a file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 Folder = Annotated[
     Path | None,
-    typer.Argument(exists=True, file_okay=False, help="A BEIR folder. Default: synthetic token vectors."),
+    typer.Argument(
+        metavar="FOLDER", exists=True, file_okay=False, help="BEIR folder. Default: synthetic token vectors."
+    ),
 ]
-Model = Annotated[str | None, typer.Option(help="What encodes FOLDER. Default: the model inside flatcoat.")]
+Model = Annotated[
+    str | None, typer.Option(help="Encoder of FOLDER. Default: the model shipped with flatcoat.")
+]
 Passages = Annotated[
     int | None,
-    typer.Option("--passages", "--limit", min=1, help="The first N of FOLDER. Synthetic: 1200."),
+    typer.Option(
+        "--passages",
+        "--limit",
+        min=1,
+        help="Number of passages. Default: all of FOLDER; 1200 synthetic ones.",
+    ),
 ]
-Tokens = Annotated[int | None, typer.Option(min=1, help="Tokens of a synthetic passage, on average: 48.")]
-Width = Annotated[int | None, typer.Option(min=8, help="Components of a synthetic vector: 64.")]
-Queries = Annotated[int, typer.Option(min=1, help="Queries, each asked alone.")]
+Tokens = Annotated[int | None, typer.Option(min=1, help="Mean tokens per synthetic passage. Default: 48.")]
+Width = Annotated[int | None, typer.Option(min=8, help="Dimensions of synthetic vectors. Default: 64.")]
+Queries = Annotated[int, typer.Option(min=1, help="Number of queries, searched one at a time.")]
 Engines = Annotated[
     list[str] | None,
-    typer.Option("--engine", help="exact, flatcoat, fast-plaid, xtr-warp-rs; may be repeated. Default: all."),
+    typer.Option(
+        "--engine",
+        help="Search engine: exact, flatcoat, fast-plaid, xtr-warp-rs; may be repeated. Default: all.",
+    ),
 ]
-Depth = Annotated[int, typer.Option("-k", "--k", min=10, help="Passages to find.")]
+Depth = Annotated[int, typer.Option("-k", "--k", min=10, help="Passages retrieved per query.")]
 Share = Annotated[
     float | None,
-    typer.Option("--filter", min=0, max=1, help="Search among this share of the passages, drawn by chance."),
+    typer.Option("--filter", min=0, max=1, help="Filter each search to a random fraction of the passages."),
 ]
 Sizes = Annotated[
-    str | None, typer.Option(metavar="N,N,...", help="Measure the first N passages, size by size.")
+    str | None, typer.Option(metavar="N,N,...", help="Collection sizes: measure each prefix of N passages.")
 ]
 
 
@@ -56,27 +68,34 @@ def _group() -> None: ...
 
 @app.command()
 def encode(
-    shape: Annotated[str, typer.Option(help="base, large, or a checkpoint's folder for its shape.")] = "base",
+    shape: Annotated[
+        str, typer.Option(help="Model size: base, large, or a checkpoint folder with the same shape.")
+    ] = "base",
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="A document set; may be repeated. Default: all four.")
+        list[str] | None, typer.Option("--set", help="Document set; may be repeated. Default: all four.")
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="fp32, bf16, on a CPU int8; may be repeated. Default: the fast ones."),
+        typer.Option(
+            help="Precision: fp32, bf16, or int8 on a CPU; may be repeated. Default: all fast ones."
+        ),
     ] = None,
     scale: Annotated[
         float | None,
-        typer.Option(min=0, help="Fraction of the protocol's 4,194,304 tokens a set; CPU 0.001, GPU 0.05."),
+        typer.Option(
+            min=0,
+            help="Fraction of the protocol's 4,194,304 tokens per set. Default: 0.001 on CPU, 0.05 on GPU.",
+        ),
     ] = None,
     passes: Passes = 3,
     training: Annotated[bool, typer.Option("--training", help="Time training steps instead.")] = False,
     max_batch: Annotated[
-        bool, typer.Option(help="On a GPU, also find how many documents fit in one forward.")
+        bool, typer.Option(help="On a GPU, also find the largest batch that fits in memory.")
     ] = True,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time ModernBERT encoding by the paper's protocol: real tokens per second, ours and others'."""
+    """Time ModernBERT encoding by the paper's protocol: tokens per second (padding not counted)."""
     from flatcoat.console import progress_bar
 
     from .encode import SETS, compare, describe_machine
@@ -112,7 +131,7 @@ def search(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time late-interaction search, one query at a time, ours and others' beside exact search."""
+    """Time late-interaction search, one query at a time, beside exact search and other engines."""
     from flatcoat.console import progress_bar
 
     from .search import compare

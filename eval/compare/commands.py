@@ -17,16 +17,27 @@ class Format(str, Enum):  # noqa: UP042 - typer shows these values
 
 Results = Annotated[
     list[Path],
-    typer.Argument(exists=True, file_okay=False, help="Folders that flatcoat eval --output wrote."),
+    typer.Argument(
+        metavar="DIR", exists=True, file_okay=False, help="Results folders written by flatcoat eval --output."
+    ),
 ]
 Baseline = Annotated[
     str | None,
-    typer.Option(metavar="SYSTEM", help="Whom to test against: a name or key. Default: BM25, or the first."),
+    typer.Option(
+        metavar="SYSTEM", help="System to test against, by name or key. Default: BM25, or the first."
+    ),
 ]
-Measure = Annotated[str, typer.Option(help="What to compare by, as in the records.")]
-As = Annotated[Format | None, typer.Option("--format", help="Default: by FILE's ending, else tables.")]
+Measure = Annotated[
+    str, typer.Option(help="Measure to compare, as in the results: ndcg@10, map, recall@100, ...")
+]
+As = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", help="Output format. Default: by the ending of FILE, or tables on the terminal."
+    ),
+]
 Output = Annotated[
-    Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write here: .md, .json or .html.")
+    Path | None, typer.Option(metavar="FILE", dir_okay=False, help="File to write: .md, .json or .html.")
 ]
 
 _ENDINGS = {".md": Format.markdown, ".json": Format.json, ".html": Format.html}
@@ -39,7 +50,7 @@ def compare(
     format: As = None,
     output: Output = None,
 ) -> None:
-    """Compare what was measured: differences with their significance, costs, and what an index loses."""
+    """Compare evaluation results: significance tests, costs, and quality lost to approximate search."""
     from . import text
     from .comparison import compare as compare_folders
     from .html import html

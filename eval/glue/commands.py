@@ -24,10 +24,15 @@ if TYPE_CHECKING:
     from .tasks import GlueTask
 
 Model = Annotated[
-    str | None, typer.Argument(help="A ModernBERT's folder or hub name. Default: the model inside flatcoat.")
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="ModernBERT checkpoint: a folder or hub name. Default: the model shipped with flatcoat.",
+    ),
 ]
 Tasks = Annotated[
-    list[str] | None, typer.Option("--task", help="cola, sst2, ...; may be repeated. Default: all eight.")
+    list[str] | None,
+    typer.Option("--task", help="GLUE task: cola, sst2, ...; may be repeated. Default: all eight."),
 ]
 Data = Annotated[
     Path | None,
@@ -35,27 +40,40 @@ Data = Annotated[
         metavar="FOLDER",
         exists=True,
         file_okay=False,
-        help="A task's files, or GLUE's folder of folders (CoLA, SST-2, ...). Default: the hub.",
+        help="GLUE data: the files of one task, or one folder per task (CoLA, SST-2, ...). Default: "
+        "downloaded from the hub.",
     ),
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="Runs a task, seeds 0, 1, ...; mean and spread are shown.")]
+Seeds = Annotated[
+    int,
+    typer.Option(min=1, help="Runs per task, with seeds 0, 1, ...; mean and standard deviation are shown."),
+]
 Sweep = Annotated[
-    bool, typer.Option("--sweep", help="First choose among the paper's learning rates and weight decays.")
+    bool,
+    typer.Option("--sweep", help="Search the paper's grid of learning rates and weight decays first."),
 ]
 Mnli = Annotated[
     str | None,
-    typer.Option("--from", metavar="CHECKPOINT", help="Fine-tuned on MNLI: RTE, MRPC and STS-B start there."),
+    typer.Option(
+        "--from",
+        metavar="CHECKPOINT",
+        help="Checkpoint fine-tuned on MNLI, the start for RTE, MRPC and STS-B.",
+    ),
 ]
 Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate. Default: the paper's.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Default: the paper's.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Train on so many examples, drawn by chance.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Training epochs. Default: the paper's.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Size of a random sample of the training examples. Default: all.")
+]
 Output = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", file_okay=False, help="Write result.json and each seed's best checkpoint to DIR/TASK."
+        metavar="DIR",
+        file_okay=False,
+        help="Folder of results: DIR/TASK has result.json and the best checkpoint per seed.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, measures as fractions of 1.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with measures between 0 and 1.")]
 
 
 def glue(
@@ -71,7 +89,7 @@ def glue(
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a ModernBERT on GLUE's tasks and score it on their development sets."""
+    """Fine-tune a ModernBERT on the GLUE tasks and measure it on their development sets."""
     if sweep and lr:
         raise typer.BadParameter("the sweep chooses the learning rate: give one or the other")
     tasks = _chosen(task, mnli)

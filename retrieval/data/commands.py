@@ -24,26 +24,48 @@ _BM25 = "bm25"
 
 @app.command()
 def mine(
-    data: Annotated[Path, typer.Argument(exists=True, help="A BEIR folder, or a .jsonl file of pairs.")],
-    output: Annotated[Path, typer.Option(dir_okay=False, help="A .jsonl or .parquet file to write.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", exists=True, help="BEIR folder, or .jsonl file of query-document pairs."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option(dir_okay=False, help="File of training rows to write: .jsonl or .parquet.")
+    ],
     model: Annotated[
         str | None,
-        typer.Option(help="bm25, or a checkpoint's folder or hub name. Default: the one in flatcoat."),
+        typer.Option(
+            help="Retriever of the candidates: bm25, or a checkpoint folder or hub name. Default: the model "
+            "shipped with flatcoat."
+        ),
     ] = None,
-    negatives: Annotated[int, typer.Option(min=1, help="Negatives of a row.")] = 5,
-    ranks: Annotated[str, typer.Option(metavar="FIRST-LAST", help="Where to look for them.")] = "1-100",
+    negatives: Annotated[int, typer.Option(min=1, help="Hard negatives per row.")] = 5,
+    ranks: Annotated[
+        str, typer.Option(metavar="FIRST-LAST", help="Ranks of the candidates in the search results.")
+    ] = "1-100",
     margin: Annotated[
-        float | None, typer.Option(min=0, help="Points that a negative scores less than the positive.")
+        float | None,
+        typer.Option(min=0, help="Minimum score difference between the positive and a hard negative."),
     ] = None,
     relative_margin: Annotated[
-        float, typer.Option(min=0, max=1, help="The same as a share of the positive's score; 0 is any.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Minimum score difference as a fraction of the positive's score; 0 turns the filter off.",
+        ),
     ] = 0.05,
-    split: Annotated[str, typer.Option(help="Of a BEIR folder.")] = "train",
-    max_queries: Annotated[int | None, typer.Option(min=1, help="Only so many, drawn at random.")] = None,
-    columns: Annotated[str, typer.Option(metavar="QUERY,DOCUMENT", help="Of pairs.")] = "query,document",
+    split: Annotated[str, typer.Option(help="Qrels split of the BEIR folder.")] = "train",
+    max_queries: Annotated[
+        int | None, typer.Option(min=1, help="Size of a random sample of the queries. Default: all.")
+    ] = None,
+    columns: Annotated[
+        str, typer.Option(metavar="QUERY,DOCUMENT", help="Columns of the .jsonl of pairs.")
+    ] = "query,document",
     as_json: AsJson = False,
 ) -> None:
-    """Find documents that look like answers to the queries of DATA and are none."""
+    """Mine hard negatives for the queries in DATA."""
     from flatcoat.console import progress_bar
 
     from .negatives import Collection, MiningCounts, MiningSettings
@@ -73,14 +95,20 @@ def mine(
 
 @app.command()
 def score(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What mine wrote.")],
-    teacher: Annotated[str, typer.Option(help="A cross-encoder's folder or hub name.")],
-    output: Annotated[Path, typer.Option(dir_okay=False, help="A .jsonl file to write, or to go on with.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Training rows written by mine."),
+    ],
+    teacher: Annotated[str, typer.Option(help="Cross-encoder: a checkpoint folder or hub name.")],
+    output: Annotated[
+        Path, typer.Option(dir_okay=False, help="File of scored rows to write or resume: .jsonl.")
+    ],
     max_length: Annotated[
-        int | None, typer.Option(min=16, help="Tokens of a query with its document. Default: the teacher's.")
+        int | None,
+        typer.Option(min=16, help="Maximum tokens per query-document pair. Default: the teacher's."),
     ] = None,
 ) -> None:
-    """Add a teacher's scores to the rows of FILE; what was cut off goes on where it was."""
+    """Add teacher scores to the training rows of FILE, for distillation; an interrupted run resumes."""
     from flatcoat.console import progress_bar
     from flatcoat.retrieval.rerank import load_cross_encoder
 
