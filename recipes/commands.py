@@ -13,8 +13,6 @@ import typer
 from flatcoat.errors import FlatcoatError
 from flatcoat.eval.bench import commands as bench
 
-from .record import is_finished
-
 if TYPE_CHECKING:
     from .schema import Recipe
     from .sweep import Trial
@@ -222,6 +220,8 @@ def push_folder(folder: Path, repo: str, private: bool = False) -> str:
 
     Raises FlatcoatError for a run that is not finished and where the hub refuses or cannot be reached.
     """
+    from .record import is_finished
+
     if not is_finished(folder):
         raise FlatcoatError(f"{folder} holds no finished run: train it first, or --resume it")
     from huggingface_hub import HfApi

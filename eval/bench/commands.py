@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .search import QUALITIES, SearchRow
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
 
     from .collections import Encoded, Synthetic
     from .encode import SpeedRow
+    from .search import SearchRow
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed beside other implementations.")
 
@@ -233,7 +230,9 @@ def _print_best(rows: "Sequence[SpeedRow]", console: "Console") -> None:
 _COLUMNS = ("Build s", "B/token", "ms (p95)", "Cold ms", "R@10", "R@100", "nDCG@10")
 
 
-def report(rows: Sequence[SearchRow], settings: Mapping[str, Any], plot: Path | None, as_json: bool) -> None:
+def report(
+    rows: "Sequence[SearchRow]", settings: Mapping[str, Any], plot: Path | None, as_json: bool
+) -> None:
     """Print ``rows``, then draw them where ``plot`` is given; ``settings`` are those that all share."""
     from .encode import describe_machine
 
@@ -250,7 +249,7 @@ def report(rows: Sequence[SearchRow], settings: Mapping[str, Any], plot: Path | 
         draw_search(rows, f"{shared}\n{machine}", plot)
 
 
-def _print_search_tables(rows: Sequence[SearchRow], caption: str) -> None:
+def _print_search_tables(rows: "Sequence[SearchRow]", caption: str) -> None:
     from rich.console import Console
 
     console = Console(markup=False)
@@ -259,9 +258,11 @@ def _print_search_tables(rows: Sequence[SearchRow], caption: str) -> None:
     console.print(caption, soft_wrap=True)
 
 
-def _print_search_table(rows: Sequence[SearchRow], console: "Console") -> None:
+def _print_search_table(rows: "Sequence[SearchRow]", console: "Console") -> None:
     from rich import box
     from rich.table import Table
+
+    from .search import QUALITIES
 
     title = f"{rows[0].passages:,} passages, {rows[0].tokens:,} tokens"
     # 80 columns are enough.
