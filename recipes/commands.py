@@ -135,23 +135,21 @@ def _load(name: str, overrides: Sequence[str]) -> "Recipe":
 
 
 def _show_speeds(rows: "Sequence[TrainSpeed]") -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from flatcoat.console import print_table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Implementation")
-    for title in ("Steps/s", "Ours is", "Peak GiB", "Loss"):
-        table.add_column(title, justify="right")
-    for row in rows:
-        table.add_row(
-            row.implementation,
-            f"{row.steps_per_second:.3g}",
-            f"{1 / row.ratio_to_ours:.2f}x",
-            f"{row.peak_bytes / 2**30:.2f}",
-            f"{row.loss:.4f}",
-        )
-    Console(markup=False).print(table)
+    print_table(
+        ["Implementation", "Steps/s", "Ours is", "Peak GiB", "Loss"],
+        [
+            [
+                row.implementation,
+                f"{row.steps_per_second:.3g}",
+                f"{1 / row.ratio_to_ours:.2f}x",
+                f"{row.peak_bytes / 2**30:.2f}",
+                f"{row.loss:.4f}",
+            ]
+            for row in rows
+        ],
+    )
 
 
 def _rates(text: str) -> list[float]:
@@ -191,14 +189,21 @@ def _progress() -> Iterator[Callable[[int, int, float], None]]:
 
 
 def _show_trials(trials: "Sequence[Trial]") -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from flatcoat.console import print_table
 
-    table = Table("learning rate", "best step", *trials[0].scores, "folder")
-    for trial in trials:
-        scores = (f"{100 * score:.1f}" for score in trial.scores.values())
-        table.add_row(f"{trial.learning_rate:g}", f"{trial.step:,}", *scores, trial.folder)
-    Console().print(table)
+    print_table(
+        ["Learning rate", "Best step", *trials[0].scores, "Folder"],
+        [
+            [
+                f"{trial.learning_rate:g}",
+                f"{trial.step:,}",
+                *(f"{100 * score:.1f}" for score in trial.scores.values()),
+                trial.folder,
+            ]
+            for trial in trials
+        ],
+        words={"Folder"},
+    )
 
 
 def find_recipe(name: str) -> Path:
