@@ -6,21 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from .results import TaskResult
-from .tasks import PAPER_AVERAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from rich.progress import Progress
 
-    from rich.progress import TaskID
-
+    from .checkpoint import Checkpoint
     from .data import GlueData
-    from .fine_tune import Settings, Start
-    from .results import TaskResult
+    from .fine_tune import Settings
+    from .results import Summary, TaskResult
     from .tasks import GlueTask
 
 Model = Annotated[
@@ -95,29 +88,42 @@ def glue(
     tasks = _chosen(task, mnli)
     from flatcoat.console import progress_bar
 
-    from .fine_tune import Start
-    from .results import measure_task
+    from .checkpoint import Checkpoint
 
-    sets = [_load(task, data, len(tasks) > 1, limit) for task in tasks]
-    own = Start.open(model or _shipped())
-    advanced = Start.open(mnli) if mnli else own
+    datasets = [_load(task, data, len(tasks) > 1, limit) for task in tasks]
+    start = Checkpoint.open(model or _shipped())
+    mnli_start = Checkpoint.open(mnli) if mnli else start
     results: list[TaskResult] = []
     with progress_bar() as progress:
-        for one in sets:
-            start = advanced if one.task.from_mnli else own
-            grid = _grid(one.task, start, lr, epochs, sweep)
-            folder = output / one.task.hub if output else None
-            bar = progress.add_task(one.task.title, total=None)
-
-            def show(step: int, steps: int, bar: "TaskID" = bar) -> None:
-                progress.update(bar, completed=step, total=steps)
-
-            results.append(measure_task(start, one, grid, range(seeds), folder, show))
-            progress.remove_task(bar)
+        for dataset in datasets:
+            checkpoint = mnli_start if dataset.task.from_mnli else start
+            settings = _settings(dataset.task, checkpoint, lr, epochs, sweep)
+            results.append(_measure(checkpoint, dataset, settings, seeds, output, progress))
     _show(results, as_json)
 
 
-def _chosen(names: "Sequence[str] | None", mnli: str | None) -> "list[GlueTask]":
+def _measure(
+    start: "Checkpoint",
+    data: "GlueData",
+    settings: "Sequence[Settings]",
+    seeds: int,
+    output: Path | None,
+    progress: "Progress",
+) -> "TaskResult":
+    from .results import measure_task
+
+    folder = output / data.task.hub if output else None
+    bar = progress.add_task(data.task.title, total=None)
+
+    def show(step: int, steps: int) -> None:
+        progress.update(bar, completed=step, total=steps)
+
+    result = measure_task(start, data, settings=settings, seeds=range(seeds), folder=folder, on_progress=show)
+    progress.remove_task(bar)
+    return result
+
+
+def _chosen(names: Sequence[str] | None, mnli: str | None) -> "list[GlueTask]":
     from .tasks import TASKS
 
     if unknown := sorted(set(names or ()) - set(TASKS)):
@@ -138,20 +144,20 @@ def _load(task: "GlueTask", folder: Path | None, several: bool, limit: int | Non
     from .data import load_folder, load_hub
 
     if folder is None:
-        found = load_hub(task)
+        data = load_hub(task)
     else:
-        own = folder / task.title
-        found = load_folder(task, own if several or own.is_dir() else folder)
-    return found.sample(limit) if limit else found
+        below = folder / task.title
+        data = load_folder(task, below if several or below.is_dir() else folder)
+    return data.sample(limit) if limit else data
 
 
-def _grid(
-    task: "GlueTask", start: "Start", lr: float | None, epochs: int | None, sweep: bool
+def _settings(
+    task: "GlueTask", start: "Checkpoint", lr: float | None, epochs: int | None, sweep: bool
 ) -> "list[Settings]":
-    from .results import settings_for, swept
+    from .results import settings_for, sweep_of
 
-    settings = settings_for(task, start.size, lr, epochs)
-    return swept(settings) if sweep else [settings]
+    settings = settings_for(task, start.size, learning_rate=lr, epochs=epochs)
+    return sweep_of(settings) if sweep else [settings]
 
 
 def _show(results: "Sequence[TaskResult]", as_json: bool) -> None:
@@ -174,17 +180,14 @@ def _show(results: "Sequence[TaskResult]", as_json: bool) -> None:
             typer.echo(f"{result.task.title}: {notice}", err=as_json)
 
 
-_MEASURES = {
-    "matthews": "Matthews",
-    "accuracy": "Accuracy",
-    "f1": "F1",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-}
+def print_table(results: "Sequence[TaskResult]", average: float | None) -> None:
+    """Print measures x 100, then the settings of the runs; ``average`` is None without all eight tasks."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
 
+    from .tasks import PAPER_AVERAGE
 
-def print_table(results: Sequence[TaskResult], average: float | None) -> None:
-    """Print measures x 100, then what the runs were; ``average`` is None unless all eight tasks are there."""
     console = Console(markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Task", no_wrap=True)
@@ -206,31 +209,33 @@ def print_table(results: Sequence[TaskResult], average: float | None) -> None:
         console.print(_description(result), soft_wrap=True)
 
 
-def _rows(result: TaskResult) -> Iterator[list[str]]:
+def _rows(result: "TaskResult") -> Iterator[list[str]]:
+    from flatcoat.eval.metrics import title_of
+
     task = result.task
+    main = task.measures[0]
     for measure in task.measures:
-        first = measure == task.measures[0]
-        paper = [f"{task.base.score:.1f}", f"{task.large.score:.1f}"] if first else ["", ""]
-        scores = [_figure(*result.summary(measure)), _figure(*result.summary(measure, last=True))]
+        paper = [f"{task.base.score:.1f}", f"{task.large.score:.1f}"] if measure == main else ["", ""]
+        scores = [_figure(result.summary(measure)), _figure(result.summary(measure, last=True))]
         majority = f"{100 * result.majority[measure]:.1f}"
-        yield [task.title if first else "", _MEASURES[measure], *scores, majority, *paper]
+        yield [task.title if measure == main else "", title_of(measure), *scores, majority, *paper]
     for name in result.runs[0].epochs[0].sets:
-        main = task.measures[0]
-        scores = [_figure(*result.summary(main, name)), _figure(*result.summary(main, name, last=True))]
-        yield ["", f"{_MEASURES[main]}, {name}", *scores, "", "", ""]
+        scores = [_figure(result.summary(main, part=name, last=last)) for last in (False, True)]
+        yield ["", f"{title_of(main)}, {name}", *scores, "", "", ""]
 
 
-def _figure(mean: float, spread: float | None) -> str:
-    return f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
+def _figure(summary: "Summary") -> str:
+    spread = "" if summary.spread is None else f" ± {100 * summary.spread:.1f}"
+    return f"{100 * summary.mean:.1f}{spread}"
 
 
-def _description(result: TaskResult) -> str:
+def _description(result: "TaskResult") -> str:
     settings = result.runs[0].settings
     best = ", ".join(str(run.best) for run in result.runs)
     seconds = sum(run.seconds for run in result.runs) / len(result.runs)
-    swept = f", the best of {len(result.sweep)} with seed 0" if result.sweep else ""
+    sweep = f", the best of {len(result.sweep)} with seed 0" if result.sweep else ""
     return (
         f"{result.task.title}: {result.train_examples:,} examples of {result.source} on {result.start}, "
-        f"learning rate {settings.learning_rate:g}, weight decay {settings.weight_decay:g}{swept}; "
-        f"best epoch {best} of {settings.epochs}; {seconds:.0f} s a run"
+        f"learning rate {settings.learning_rate:g}, weight decay {settings.weight_decay:g}{sweep}; "
+        f"best epoch {best} of {settings.epochs}; {seconds:.0f} s per run"
     )

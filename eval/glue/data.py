@@ -1,4 +1,4 @@
-"""GLUE's examples, from files or from the hub. Nothing is left out: what does not fit its layout is an error.
+"""GLUE's examples, from files or from the hub. No example is skipped: a malformed one is an error.
 
 A folder holds a training and a development file in one of these layouts, TSV without quoting:
 
@@ -6,7 +6,7 @@ A folder holds a training and a development file in one of these layouts, TSV wi
     CoLA's own           in_domain_train.tsv, in_domain_dev.tsv, out_of_domain_dev.tsv
     others in use        val.tsv in place of dev.tsv; train*.json and eval*.json, lists of the hub's records
 
-GLUE's development set of CoLA is its two own ones together.
+GLUE's development set of CoLA is the union of CoLA's own two.
 """
 
 import json
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError, NotFoundError, UsageError
 
 from .tasks import GlueTask, UnknownLabel
 
@@ -44,7 +44,13 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class GlueData:
-    """A task's examples; ``dev`` by set: "dev", or parts such as "matched". ``source`` says where from."""
+    """A task's examples; ``dev`` by set: "dev", or parts such as "matched"; ``source`` names the origin.
+
+    >>> from flatcoat.eval.glue.tasks import TASKS
+    >>> examples = [Example((f"text {number}",), number % 2) for number in range(9)]
+    >>> len(GlueData(TASKS["cola"], examples, {"dev": examples}, "a test").sample(5).train)
+    5
+    """
 
     task: GlueTask
     train: list[Example]
@@ -52,39 +58,39 @@ class GlueData:
     source: str
 
     def sample(self, count: int) -> "GlueData":
-        """The same with ``count`` training examples drawn by chance, the same in every call.
+        """The same data with ``count`` random training examples, the same ones in every call.
 
-        Raises FlatcoatError where there are fewer.
+        Raises UsageError where there are fewer.
         """
         if count > len(self.train):
-            raise FlatcoatError(f"{self.source} has {len(self.train):,} training examples: {count:,} came")
+            raise UsageError(f"{self.source} has {len(self.train):,} training examples: {count:,} came")
         return replace(self, train=random.Random(0).sample(self.train, count))
 
 
 def load_folder(task: GlueTask, folder: Path) -> GlueData:
     """Read the files of a task.
 
-    Raises FlatcoatError for a missing file, and for a malformed line or record, naming it.
+    Raises NotFoundError for a missing file, and DataError naming a malformed line or record.
     """
     train = _find(folder, _TRAIN)
     dev = {name: path for name, patterns in _DEV.items() if (path := _find(folder, patterns))}
     if not train or not dev:
         missing = _TRAIN if not train else [pattern for patterns in _DEV.values() for pattern in patterns]
-        raise FlatcoatError(f"{folder} has no {task.title} data: none of {', '.join(missing)} is there")
+        raise NotFoundError(f"{folder} has no {task.title} data: none of {', '.join(missing)} is there")
     return GlueData(
         task, _read(task, train), {name: _read(task, path) for name, path in dev.items()}, str(folder)
     )
 
 
 def load_hub(task: GlueTask) -> GlueData:
-    """Take a task from the hub, at a fixed revision. Raises FlatcoatError where that fails."""
+    """Load a task from the hub, at a fixed revision; NotFoundError where it cannot be loaded."""
     from datasets import load_dataset
 
     try:
         splits: Any = load_dataset(HUB, task.hub, revision=REVISION)
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FlatcoatError(f"{HUB} cannot be loaded, give a folder of its files: {reason}") from error
+        raise NotFoundError(f"{HUB} cannot be loaded, give a folder of its files: {reason}") from error
 
     def examples(split: str) -> list[Example]:
         return [_example(task, record, f"{split} row {row}") for row, record in enumerate(splits[split])]
@@ -97,7 +103,7 @@ def _find(folder: Path, patterns: tuple[str, ...]) -> Path | None:
     found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise FlatcoatError(f"{folder} holds {names} for the same examples: keep one")
+        raise DataError(f"{folder} holds {names} for the same examples: keep one")
     return found[0] if found else None
 
 
@@ -105,9 +111,9 @@ def _read(task: GlueTask, path: Path) -> list[Example]:
     try:
         examples = list(_read_json(task, path) if path.suffix == ".json" else _read_tsv(task, path))
     except UnicodeDecodeError as error:
-        raise FlatcoatError(f"{path} is not UTF-8: {error}") from None
+        raise DataError(f"{path} is not UTF-8: {error}") from None
     if not examples:
-        raise FlatcoatError(f"{path} holds no example")
+        raise DataError(f"{path} holds no example")
     return examples
 
 
@@ -115,9 +121,9 @@ def _read_json(task: GlueTask, path: Path) -> Iterator[Example]:
     try:
         records = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise FlatcoatError(f"{path}:{error.lineno} is not JSON: {error.msg}") from None
+        raise DataError(f"{path}:{error.lineno} is not JSON: {error.msg}") from None
     if not isinstance(records, list):
-        raise FlatcoatError(f"{path} holds no list: a list of records is wanted")
+        raise DataError(f"{path} holds no list: a list of records is wanted")
     for number, record in enumerate(records, start=1):
         yield _example(task, record, f"{path} record {number}")
 
@@ -125,7 +131,7 @@ def _read_json(task: GlueTask, path: Path) -> Iterator[Example]:
 def _example(task: GlueTask, record: Any, place: str) -> Example:
     *texts, label = task.hub_columns
     if not isinstance(record, dict) or any(not isinstance(record.get(name), str) for name in texts):
-        raise FlatcoatError(f"{place} needs the texts {', '.join(texts)}")
+        raise DataError(f"{place} needs the texts {', '.join(texts)}")
     return _make(task, tuple(record[name] for name in texts), record.get(label), place)
 
 
@@ -139,7 +145,7 @@ def _read_tsv(task: GlueTask, path: Path) -> Iterator[Example]:
             columns, width = [3, 1], _COLA_COLUMNS
         for place, fields in lines:
             if len(fields) != width:
-                raise FlatcoatError(f"{place} has {len(fields)} fields, {width} wanted, tabs between")
+                raise DataError(f"{place} has {len(fields)} fields, {width} wanted, tabs between")
             *texts, label = (fields[column] for column in columns)
             yield _make(task, tuple(texts), label, place)
 
@@ -151,14 +157,14 @@ def _fields(line: str) -> list[str]:
 def _columns(task: GlueTask, header: list[str], path: Path) -> tuple[list[int], int]:
     missing = [name for name in task.columns if name not in header]
     if missing:
-        raise FlatcoatError(f"{path}:1 has no column {missing[0]}: {task.title} has a header that names it")
+        raise DataError(f"{path}:1 has no column {missing[0]}: {task.title} has a header that names it")
     return [header.index(name) for name in task.columns], len(header)
 
 
 def _make(task: GlueTask, texts: tuple[str, ...], label: object, place: str) -> Example:
     if not all(text.strip() for text in texts):
-        raise FlatcoatError(f"{place} has an empty text")
+        raise DataError(f"{place} has an empty text")
     try:
         return Example(texts, task.label(label))
     except UnknownLabel as error:
-        raise FlatcoatError(f"{place}: {error}") from None
+        raise DataError(f"{place}: {error}") from None

@@ -1,7 +1,7 @@
-"""GLUE: a backbone fine-tuned on a task with several seeds, and what the seeds say together.
+"""GLUE results: a checkpoint fine-tuned on a task with several seeds, and the mean over the seeds.
 
-Scores are those of the best epoch, chosen on the development set itself as the paper's early stopping does;
-those of the last epoch stand beside them. Source: arXiv 1804.07461, and 2412.13663, appendix E.1.
+Scores are of the best epoch, chosen on the development set itself as the paper's early stopping does, and of
+the last epoch. Sources: arXiv 1804.07461, and 2412.13663, appendix E.1.
 """
 
 import json
@@ -16,10 +16,10 @@ import numpy as np
 
 from flatcoat.backbone.heads import SequenceClassifier
 
+from .checkpoint import Checkpoint, Encoded, EncodedData
 from .data import GlueData
-from .fine_tune import Encoded, EncodedData, Settings, Start, fine_tune
-from .measures import Values, score
-from .tasks import PAPER_AVERAGE, TASKS, GlueTask
+from .fine_tune import Settings, fine_tune
+from .tasks import PAPER_AVERAGE, TASKS, GlueTask, Values, score
 
 LEARNING_RATES = (1e-5, 3e-5, 5e-5, 8e-5)
 WEIGHT_DECAYS = (1e-6, 5e-6, 8e-6, 1e-5)
@@ -27,16 +27,23 @@ WEIGHT_DECAYS = (1e-6, 5e-6, 8e-6, 1e-5)
 
 
 class Epoch(NamedTuple):
-    """Mean training loss; measures over all development examples, and by set where there are several."""
+    """Mean training loss; measures over all development examples, and per set where there are several."""
 
     loss: float
     measures: dict[str, float]
     sets: dict[str, dict[str, float]]
 
 
+class Summary(NamedTuple):
+    """Mean and standard deviation over seeds; ``spread`` is None for a single seed."""
+
+    mean: float
+    spread: float | None
+
+
 @dataclass(frozen=True)
 class Run:
-    """One fine-tuning; ``best`` is the number of the best epoch, counted from 1."""
+    """One fine-tuning; ``best`` is the number of the best epoch, from 1."""
 
     settings: Settings
     seed: int
@@ -54,12 +61,12 @@ class Run:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskResult:
-    """``runs`` are those of the chosen settings, a seed each; ``sweep`` those that chose, where it did.
+    """``runs`` have the chosen settings and one seed each; ``sweep`` are the runs that chose the settings.
 
-    ``majority`` are the measures of answering every example alike: by the most frequent training label, or
-    the mean of a regression's.
+    ``majority`` are the measures of one answer to every example: the most frequent training label, or for a
+    regression the mean.
     """
 
     task: GlueTask
@@ -74,29 +81,28 @@ class TaskResult:
 
     @property
     def score(self) -> float:
-        """Mean over seeds of the measure that counts, at the best epoch."""
-        return self.summary(self.task.measures[0])[0]
+        """Mean over seeds of the main measure, at the best epoch."""
+        return self.summary(self.task.measures[0]).mean
 
-    def summary(self, measure: str, part: str = "", last: bool = False) -> tuple[float, float | None]:
-        """Mean and standard deviation over seeds (None of one) of a measure, at the best or last epoch.
+    def summary(self, measure: str, *, part: str = "", last: bool = False) -> Summary:
+        """A measure over seeds, at the best or last epoch.
 
-        ``part`` names one of several development sets; all of them together without it.
+        ``part`` names one of several development sets; the default is all of them together.
         """
         epochs = [run.epochs[-1 if last else run.best - 1] for run in self.runs]
         values = [(epoch.sets[part] if part else epoch.measures)[measure] for epoch in epochs]
-        return mean(values), stdev(values) if len(values) > 1 else None
+        return Summary(mean(values), stdev(values) if len(values) > 1 else None)
 
     def to_json(self) -> dict[str, Any]:
         main = self.task.measures[0]
-        best, spread = self.summary(main)
-        last, last_spread = self.summary(main, last=True)
+        best, last = self.summary(main), self.summary(main, last=True)
         return {
             "task": self.task.hub,
             "measure": main,
-            "score": best,
-            "spread": spread,
-            "last_epoch_score": last,
-            "last_epoch_spread": last_spread,
+            "score": best.mean,
+            "spread": best.spread,
+            "last_epoch_score": last.mean,
+            "last_epoch_spread": last.spread,
             "majority": self.majority,
             "paper": {size: round(getattr(self.task, size).score / 100, 3) for size in PAPER_AVERAGE},
             "start": self.start,
@@ -109,14 +115,18 @@ class TaskResult:
 
 
 def settings_for(
-    task: GlueTask, size: str, learning_rate: float | None = None, epochs: int | None = None
+    task: GlueTask, size: str, *, learning_rate: float | None = None, epochs: int | None = None
 ) -> Settings:
-    """The paper's for a model of ``size`` "base" or "large", but for what is given."""
+    """The paper's settings for a "base" or "large" model, with the given values in place of its own.
+
+    >>> settings_for(TASKS["rte"], "base", epochs=7).epochs
+    7
+    """
     paper = task.large if size == "large" else task.base
     return Settings(learning_rate or paper.learning_rate, paper.weight_decay, epochs or paper.epochs)
 
 
-def swept(settings: Settings) -> list[Settings]:
+def sweep_of(settings: Settings) -> list[Settings]:
     """``settings`` with every learning rate and weight decay of the paper's sweep."""
     return [
         replace(settings, learning_rate=learning_rate, weight_decay=weight_decay)
@@ -132,17 +142,18 @@ def average(results: Sequence[TaskResult]) -> float | None:
 
 
 def measure_task(
-    start: Start,
+    start: Checkpoint,
     data: GlueData,
+    *,
     settings: Sequence[Settings],
     seeds: Sequence[int],
     folder: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda step, steps: None,
 ) -> TaskResult:
-    """Fine-tune with every seed. Of several ``settings``, the best with the first seed serve for the rest.
+    """Fine-tune with every seed. Of several ``settings``, the best with the first seed are used for the rest.
 
-    All ``settings`` have the same number of epochs. ``folder`` receives ``result.json`` and a checkpoint a
-    seed, of its best epoch. ``on_progress`` is told the optimiser steps taken, and how many there will be.
+    All ``settings`` have the same number of epochs. ``folder`` receives ``result.json`` and, per seed, the
+    checkpoint of the best epoch. ``on_progress`` is called with the optimiser steps done and in all.
     """
     encoded, notices = start.encode(data)
     total = settings[0].steps(len(data.train)) * (len(settings) + len(seeds) - 1)
@@ -151,15 +162,15 @@ def measure_task(
     chosen = max(tried, key=lambda run: _main(data.task, run))
     runs = [chosen, *(trainer.run(chosen.settings, seed) for seed in seeds[1:])]
     result = TaskResult(
-        data.task,
-        start.path,
-        start.size,
-        data.source,
-        len(data.train),
-        majority(data.task, encoded),
-        runs,
-        tried if len(tried) > 1 else [],
-        notices,
+        task=data.task,
+        start=start.path,
+        size=start.size,
+        source=data.source,
+        train_examples=len(data.train),
+        majority=majority(data.task, encoded),
+        runs=runs,
+        sweep=tried if len(tried) > 1 else [],
+        notices=notices,
     )
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,7 +179,7 @@ def measure_task(
 
 
 def majority(task: GlueTask, data: EncodedData) -> dict[str, float]:
-    """The measures of one answer to every development example, the best that training labels suggest."""
+    """The measures of one answer to every development example: the training labels' mode, or their mean."""
     values, counts = np.unique(data.train.labels, return_counts=True)
     answer = values[counts.argmax()] if task.labels else data.train.labels.mean()
     labels_N = _pooled(data.dev)
@@ -176,11 +187,11 @@ def majority(task: GlueTask, data: EncodedData) -> dict[str, float]:
 
 
 class _Trainer:
-    """Run after run on the same data; a seed's checkpoint is the best of all its epochs so far."""
+    """Runs on the same data; saves for each seed the checkpoint of its best epoch so far."""
 
     def __init__(
         self,
-        start: Start,
+        start: Checkpoint,
         task: GlueTask,
         data: EncodedData,
         folder: Path | None,
@@ -196,11 +207,18 @@ class _Trainer:
         model = self._start.classifier(self._task.outputs, seed)
         epochs: list[Epoch] = []
 
-        def after_epoch(loss: float, found: dict[str, Values]) -> None:
-            epochs.append(self._score(loss, found))
+        def after_epoch(loss: float, predicted: dict[str, Values]) -> None:
+            epochs.append(self._score(loss, predicted))
             self._save(model, seed, epochs[-1].measures[self._task.measures[0]])
 
-        fine_tune(model, self._data, settings, seed, after_epoch, self._step)
+        fine_tune(
+            model,
+            self._data,
+            settings=settings,
+            seed=seed,
+            after_epoch=after_epoch,
+            on_step=self._step,
+        )
         scores = [epoch.measures[self._task.measures[0]] for epoch in epochs]
         best = scores.index(max(scores)) + 1
         return Run(settings, seed, time.monotonic() - began, epochs, best)
@@ -209,11 +227,11 @@ class _Trainer:
         self._steps += 1
         self._on_step(self._steps)
 
-    def _score(self, loss: float, found: dict[str, Values]) -> Epoch:
+    def _score(self, loss: float, predicted: dict[str, Values]) -> Epoch:
         dev, measures = self._data.dev, self._task.measures
-        pooled_N = np.concatenate(list(found.values()))
-        sets = {name: score(measures, found[name], dev[name].labels) for name in dev} if len(dev) > 1 else {}
-        return Epoch(loss, score(measures, pooled_N, _pooled(dev)), sets)
+        sets = {name: score(measures, predicted[name], dev[name].labels) for name in dev}
+        pooled_N = np.concatenate(list(predicted.values()))
+        return Epoch(loss, score(measures, pooled_N, _pooled(dev)), sets if len(dev) > 1 else {})
 
     def _save(self, model: SequenceClassifier, seed: int, value: float) -> None:
         if self._folder and value > self._saved.get(seed, -np.inf):

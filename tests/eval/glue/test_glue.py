@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from flatcoat import FlatcoatError, SequenceClassifier
 from flatcoat.backbone.packing import PackedBatch
+from flatcoat.eval.glue.checkpoint import Checkpoint, Encoded, EncodedData
 from flatcoat.eval.glue.commands import glue
 from flatcoat.eval.glue.data import Example, GlueData
-from flatcoat.eval.glue.fine_tune import Encoded, EncodedData, Settings, Start, backward, fine_tune, predict
-from flatcoat.eval.glue.measures import score
-from flatcoat.eval.glue.results import TaskResult, average, majority, measure_task, settings_for, swept
-from flatcoat.eval.glue.tasks import TASKS
+from flatcoat.eval.glue.fine_tune import Settings, backward, fine_tune, predict
+from flatcoat.eval.glue.results import TaskResult, average, majority, measure_task, settings_for, sweep_of
+from flatcoat.eval.glue.tasks import TASKS, score
 
 ANIMALS = ("The dog barks.", "A cat purrs.", "Birds swim in cold rivers.")
 THINGS = ("The bridge is steel.", "Bread rises.", "A river of sugar and light.")
@@ -26,8 +26,8 @@ QUICK = Settings(2e-3, 1e-5, epochs=4, batch_size=8)
 
 
 @pytest.fixture(scope="module")
-def start(modernbert_folder) -> Start:
-    return Start.open(modernbert_folder)
+def start(modernbert_folder) -> Checkpoint:
+    return Checkpoint.open(modernbert_folder)
 
 
 def pets(count: int = 48) -> list[Example]:
@@ -46,7 +46,14 @@ def data() -> GlueData:
 
 def test_a_task_is_learnt_and_every_number_adds_up(start, data, tmp_path):
     steps: list[tuple[int, int]] = []
-    result = measure_task(start, data, [QUICK], [0, 1], tmp_path, lambda *step: steps.append(step))
+    result = measure_task(
+        start,
+        data,
+        settings=[QUICK],
+        seeds=[0, 1],
+        folder=tmp_path,
+        on_progress=lambda *step: steps.append(step),
+    )
     assert steps == [(step, 48) for step in range(1, 49)]
     assert result.score > 0.9
     assert result.majority == {"matthews": 0, "accuracy": 22 / 33}
@@ -68,10 +75,10 @@ def test_the_saved_checkpoint_has_the_score_of_the_best_epoch(start, data, tmp_p
     # What is learnt is wrong on these sets, so that the best epoch is the first.
     flipped = {name: [Example(texts, 1 - label) for texts, label in part] for name, part in data.dev.items()}
     slow = replace(QUICK, learning_rate=4e-4)
-    (run,) = measure_task(start, replace(data, dev=flipped), [slow], [3], tmp_path).runs
+    (run,) = measure_task(start, replace(data, dev=flipped), settings=[slow], seeds=[3], folder=tmp_path).runs
     best, last = run.epochs[run.best - 1], run.epochs[-1]
     assert last.measures["matthews"] < best.measures["matthews"] - 0.3
-    saved = Start.open(tmp_path / "seed-3")
+    saved = Checkpoint.open(tmp_path / "seed-3")
     model = SequenceClassifier.from_pretrained(saved.path)
     for name, encoded in saved.encode(replace(data, dev=flipped))[0].dev.items():
         assert score(COLA.measures, predict(model, encoded.ids), encoded.labels) == best.sets[name]
@@ -79,7 +86,7 @@ def test_the_saved_checkpoint_has_the_score_of_the_best_epoch(start, data, tmp_p
 
 def test_a_seed_repeats_and_another_differs(start, data):
     def losses(seed: int) -> list[float]:
-        (run,) = measure_task(start, data, [replace(QUICK, epochs=1)], [seed]).runs
+        (run,) = measure_task(start, data, settings=[replace(QUICK, epochs=1)], seeds=[seed]).runs
         return [epoch.loss for epoch in run.epochs]
 
     assert losses(5) == losses(5) != losses(6)
@@ -92,7 +99,7 @@ def test_gradients_are_those_of_texts_alone_however_the_batch_is_parted(start, d
 
     def gradients(max_tokens: int) -> tuple[float, list[torch.Tensor]]:
         model.zero_grad()
-        loss = backward(model, encoded.train, batch, max_tokens)
+        loss = backward(model, encoded.train, batch=batch, max_tokens=max_tokens)
         return loss, [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
 
     def alone(index: int) -> torch.Tensor:
@@ -114,7 +121,13 @@ def test_a_regression_is_learnt(start):
     data = EncodedData(Encoded(ids.train.ids, ids.train.labels * 2 + 1), {"dev": ids.dev["dev"]})
     found = {}
     model = start.classifier(1, seed=0)
-    fine_tune(model, data, replace(QUICK, epochs=6), 0, lambda loss, values: found.update(values))
+    fine_tune(
+        model,
+        data,
+        settings=replace(QUICK, epochs=6),
+        seed=0,
+        after_epoch=lambda loss, values: found.update(values),
+    )
     labels = ids.dev["dev"].labels
     assert np.abs(found["dev"] - (labels * 2 + 1)).mean() < 0.4
     assert score(["pearson"], found["dev"], labels)["pearson"] > 0.9
@@ -124,7 +137,7 @@ def test_a_regression_is_learnt(start):
 
 def test_a_sweep_takes_its_best_for_the_other_seeds(start, data):
     grid = [replace(QUICK, learning_rate=rate, epochs=2) for rate in (1e-7, 2e-3)]
-    result = measure_task(start, data, grid, [0, 1])
+    result = measure_task(start, data, settings=grid, seeds=[0, 1])
     assert [run.settings for run in result.sweep] == grid
     assert [run.settings for run in result.runs] == [grid[1]] * 2
     assert result.runs[0] is result.sweep[1]
@@ -133,8 +146,8 @@ def test_a_sweep_takes_its_best_for_the_other_seeds(start, data):
 def test_settings_are_the_papers_by_size():
     assert settings_for(TASKS["rte"], "base") == Settings(5e-5, 1e-5, 3)
     assert settings_for(TASKS["rte"], "large") == Settings(5e-5, 8e-6, 3)
-    assert settings_for(TASKS["rte"], "base", 1e-3, 7) == Settings(1e-3, 1e-5, 7)
-    grid = swept(settings_for(COLA, "base"))
+    assert settings_for(TASKS["rte"], "base", learning_rate=1e-3, epochs=7) == Settings(1e-3, 1e-5, 7)
+    grid = sweep_of(settings_for(COLA, "base"))
     assert len(set(grid)) == 16 and settings_for(COLA, "base") in grid
     with pytest.raises(FlatcoatError, match=r"learning rate is -1: it must be above 0"):
         Settings(-1, 0, 1)
@@ -164,7 +177,17 @@ def test_the_average_wants_all_eight():
         class Scored(TaskResult):
             score = value
 
-        return Scored(TASKS[name], "", "base", "", 1, {}, [], [], [])
+        return Scored(
+            task=TASKS[name],
+            start="",
+            size="base",
+            source="",
+            train_examples=1,
+            majority={},
+            runs=[],
+            sweep=[],
+            notices=[],
+        )
 
     results = [result(name, place / 10) for place, name in enumerate(TASKS)]
     assert average(results) == pytest.approx(0.35)
@@ -252,7 +275,7 @@ def test_fine_tuning_stops_at_the_first_loss_that_is_no_number(start, data, tmp_
     with pytest.raises(
         FlatcoatError, match=r"^step 2: the loss is nan .*examples \d+, \d+, .*learning rate"
     ) as caught:
-        measure_task(start, data, [wild], [0], tmp_path)
+        measure_task(start, data, settings=[wild], seeds=[0], folder=tmp_path)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.rglob("*.safetensors")) == []
 
@@ -263,7 +286,7 @@ def test_fine_tuning_stops_at_a_gradient_that_is_no_number(start, data):
     model.classifier.weight.register_hook(lambda gradient: gradient * float("inf"))
     before = model.classifier.weight.detach().clone()
     with pytest.raises(FlatcoatError, match=r"^step 1: the gradient norm is (nan|inf) .*examples \d+"):
-        fine_tune(model, encoded, QUICK, 0, lambda loss, found: None)
+        fine_tune(model, encoded, settings=QUICK, seed=0, after_epoch=lambda loss, found: None)
     assert torch.equal(model.classifier.weight, before)
 
 
