@@ -1,6 +1,6 @@
-"""What is measured: benchmarks by name, and the data sets that a name stands for.
+"""Benchmarks by name, and the data sets of a benchmark, an mteb task or a BEIR folder.
 
-Sources: https://arxiv.org/abs/2412.13663 (which benchmarks, and that MLDR is read at 8,192 tokens),
+Sources: https://arxiv.org/abs/2412.13663 (the benchmarks, and MLDR's 8,192 tokens per document),
 https://github.com/embeddings-benchmark/mteb (tasks and revisions).
 """
 
@@ -12,40 +12,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeAlias
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import NotFoundError
 
 from .datasets import LAYOUT, RetrievalDataset, choose_split, load_beir
 
 Load: TypeAlias = Callable[[], RetrievalDataset]
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Tasks whose mean is one figure: mteb's names, a subset after a colon.
-
-    ``document_length`` is how many tokens of a document are read; None where that is the model's choice.
-    """
-
-    tasks: tuple[str, ...]
-    document_length: int | None = None
-
-    @property
-    def average_of(self) -> dict[str, tuple[str, ...]]:
-        """Task -> the data sets whose mean is its score; most tasks are one data set."""
-        return {task: _PARTS.get(task, (task,)) for task in self.tasks}
-
-    @property
-    def datasets(self) -> list[str]:
-        """The data sets of all tasks."""
-        return [name for parts in self.average_of.values() for name in parts]
-
-    def by_task(self, values: Mapping[str, float]) -> dict[str, float]:
-        """One value a task, from values by data set; a task of which a part is missing is left out."""
-        return {
-            task: fmean(values[name] for name in parts)
-            for task, parts in self.average_of.items()
-            if all(name in values for name in parts)
-        }
 
 
 _FORUMS = (
@@ -113,6 +84,39 @@ _PARTS = {
     "CodeSearchNetCCRetrieval": tuple(f"CodeSearchNetCCRetrieval:{part}" for part in _LANGUAGES),
 }
 
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Tasks whose scores are averaged: mteb's names, a subset after a colon.
+
+    ``document_length`` is the number of tokens read per document; None: the model's.
+
+    >>> Benchmark(("NFCorpus", "SciFact")).by_task({"SciFact": 0.7, "pets": 0.5})
+    {'SciFact': 0.7}
+    """
+
+    tasks: tuple[str, ...]
+    document_length: int | None = None
+
+    @property
+    def average_of(self) -> dict[str, tuple[str, ...]]:
+        """Task -> the data sets whose mean is the task's score, for most tasks one."""
+        return {task: _PARTS.get(task, (task,)) for task in self.tasks}
+
+    @property
+    def datasets(self) -> list[str]:
+        """The data sets of all tasks, in order."""
+        return [name for parts in self.average_of.values() for name in parts]
+
+    def by_task(self, values: Mapping[str, float]) -> dict[str, float]:
+        """One value per task, from one per data set; tasks without all of their data sets are left out."""
+        return {
+            task: fmean(values[name] for name in parts)
+            for task, parts in self.average_of.items()
+            if all(name in values for name in parts)
+        }
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "beir": Benchmark(_BEIR),
     "mldr": Benchmark(("MultiLongDocRetrieval:en",), document_length=8192),
@@ -126,26 +130,27 @@ BENCHMARKS: dict[str, Benchmark] = {
 def load_tasks(names: Sequence[str], split: str | None = None) -> Iterator[RetrievalDataset]:
     """The data sets of benchmarks, of mteb's tasks (or one subset, ``TASK:SUBSET``) and of BEIR folders.
 
-    Each is loaded when its turn comes, once, even if several names stand for it. Raises FlatcoatError at
-    once for a name, split or subset that is unknown; in its turn for data that are missing or malformed.
+    A data set is loaded when the iterator reaches it, and once even if several names include it. Raises
+    NotFoundError at once for an unknown name, split or subset; FlatcoatError on the way for data that are
+    missing or malformed.
     """
     plan: dict[object, Load] = {}
     for name in names:
         folder = Path(name)
         if name not in BENCHMARKS and folder.is_dir():
             chosen = choose_split(folder, split)
-            found: dict[object, Load] = {folder.resolve(): partial(load_beir, folder, chosen)}
+            loads: dict[object, Load] = {folder.resolve(): partial(load_beir, folder, chosen)}
         elif "/" in name:
-            raise FlatcoatError(f"{name} is not a folder: {LAYOUT}")
+            raise NotFoundError(f"{name} is not a folder: {LAYOUT}")
         else:
-            found = _plan_hub_tasks(name, split)
-        for key, load in found.items():
+            loads = _plan_hub_tasks(name, split)
+        for key, load in loads.items():
             plan.setdefault(key, load)
     return (load() for load in plan.values())
 
 
 def benchmark_of(dataset: str) -> str:
-    """The first benchmark that a data set of mteb's is part of, or ""."""
+    """The first benchmark with this data set of mteb's, or ""."""
     return next((name for name, benchmark in BENCHMARKS.items() if dataset in benchmark.datasets), "")
 
 
@@ -154,15 +159,15 @@ def _plan_hub_tasks(name: str, split: str | None) -> dict[object, Load]:
 
     try:
         tasks = BENCHMARKS[name].tasks if name in BENCHMARKS else (name,)
-        found = [task for part in tasks for task in find_hub_tasks(part, split)]
+        hub_tasks = [task for part in tasks for task in find_hub_tasks(part, split)]
     except KeyError:
-        raise FlatcoatError(f"{name!r} is no folder, benchmark or task of mteb: {_nearest(name)}") from None
-    # CoIR's own evaluation drops a query's own id everywhere, mteb's in some tasks only.
-    dropped = BENCHMARKS["coir"].tasks
+        raise NotFoundError(f"{name!r} is no folder, benchmark or task of mteb: {_nearest(name)}") from None
+    # CoIR's evaluation drops the query's id from its results everywhere, mteb's in some tasks only.
+    without_self_hits = BENCHMARKS["coir"].tasks
     plan: dict[object, Load] = {}
-    for task in found:
+    for task in hub_tasks:
         benchmark = name if name in BENCHMARKS else benchmark_of(task.name)
-        plan[task] = partial(load_hub_task, task, benchmark, task.task in dropped)
+        plan[task] = partial(load_hub_task, task, benchmark, drop_own_ids=task.task in without_self_hits)
     return plan
 
 

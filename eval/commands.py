@@ -1,4 +1,4 @@
-"""``flatcoat eval``: models, BM25 and what is made of both, measured on benchmarks and BEIR folders."""
+"""``flatcoat eval``: models, BM25, their fusion and reranking, measured on benchmarks and BEIR folders."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 from .bench import commands as bench
 from .compare import commands as compare
@@ -17,15 +17,16 @@ from .glue import commands as glue
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from .lineup import Lineup
+    from .datasets import RetrievalDataset
     from .records import Record
+    from .system_selection import SystemSelection
+    from .systems import System
 
 app = typer.Typer()
 app.add_typer(bench.app, name="bench")
 
-_TITLES = {"ndcg@10": "nDCG@10", "map": "MAP", "recall@100": "Recall@100", "mrr@10": "MRR@10"}
-_DEEPEST = 100
-_OF_MODELS = ("config.json", "modules.json", "config_sentence_transformers.json")
+_DEEPEST = 100  # the largest cutoff of the measures
+_MODEL_FILES = ("config.json", "modules.json", "config_sentence_transformers.json")
 
 Targets = Annotated[
     list[str] | None,
@@ -100,30 +101,27 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate models and BM25 on retrieval benchmarks: nDCG@10, MAP, Recall@100 and MRR@10."""
+    from .system_selection import SystemSelection
 
     data = [*filter(_is_data_set, targets or ()), *(benchmark or ())]
     models = [*(target for target in targets or () if not _is_data_set(target)), *(model or ())]
-    if not data:
-        came = f"{', '.join(models)} is no folder: " if models else ""
-        raise typer.BadParameter(f"{came}name a data set's FOLDER or --benchmark", param_hint="FOLDER")
-    names = [Path(name).name for name in data]
-    if output and len({*names}) < len(names):
-        raise typer.BadParameter(
-            "two FOLDERs share a name: their rows would look alike; measure one after the other"
-        )
-    from .lineup import Lineup
-
-    lineup = Lineup(tuple(models) or (None,), tuple(index or ["exact"]), recall, bm25, hybrid, rerank, k)
+    _check_data(data, models, output)
+    selection = SystemSelection(
+        models=tuple(models) or (None,),
+        engines=tuple(index or ["exact"]),
+        recall=recall,
+        bm25=bm25,
+        hybrid=hybrid,
+        reranker=rerank,
+        k=k,
+    )
     with TemporaryDirectory() as temporary:
-        records = _measure(lineup, data, split, document_length, output or Path(temporary))
-    notices = [f"k is {k}: no measure sees beyond it"] if k < _DEEPEST else []
-    for record in records:
-        notices += [f"{record.dataset} {record.split}: {notice}" for notice in record.notices]
+        records = _measure(selection, data, split, document_length, output or Path(temporary))
     if as_json:
         typer.echo(json.dumps({"rows": [_row(record) for record in records]}, indent=2))
     else:
         _print_table(records)
-    for notice in dict.fromkeys(notices):
+    for notice in _notices(records, k):
         typer.echo(notice, err=as_json)
 
 
@@ -132,11 +130,26 @@ app.command()(glue.glue)
 
 
 def _is_data_set(target: str) -> bool:
-    return Path(target).is_dir() and not any(Path(target, file).is_file() for file in _OF_MODELS)
+    return Path(target).is_dir() and not any(Path(target, file).is_file() for file in _MODEL_FILES)
+
+
+def _check_data(data: Sequence[str], models: Sequence[str], output: Path | None) -> None:
+    if not data:
+        actual = f"{', '.join(models)} is no folder: " if models else ""
+        raise typer.BadParameter(f"{actual}name a data set's FOLDER or --benchmark", param_hint="FOLDER")
+    names = [Path(name).name for name in data]
+    if output and len({*names}) < len(names):
+        raise typer.BadParameter(
+            "two FOLDERs share a name: their rows would look alike; measure one after the other"
+        )
 
 
 def _measure(
-    lineup: "Lineup", data: Sequence[str], split: str | None, document_length: int | None, results: Path
+    selection: "SystemSelection",
+    data: Sequence[str],
+    split: str | None,
+    document_length: int | None,
+    results: Path,
 ) -> "list[Record]":
     from flatcoat.console import progress_bar
 
@@ -147,30 +160,43 @@ def _measure(
     with progress_bar() as progress:
         # Every model is loaded before the first hour is spent on the first of them.
         task = progress.add_task("loading models", total=None)
-        _require_distinct([system.name for system in lineup.systems()])
+        _require_distinct([system.name for system in selection.systems()])
         progress.remove_task(task)
         for dataset in datasets:
             standard = BENCHMARKS.get(dataset.benchmark)
             length = document_length or (standard.document_length if standard else None)
-            for system in lineup.systems(length):
-                records += [_measure_one(system, dataset, lineup.k, results, progress)]
+            records.extend(
+                _measure_system(system, dataset, selection.k, results, progress)
+                for system in selection.systems(length)
+            )
     return records
 
 
-def _measure_one(system, dataset, k: int, results: Path, progress: "Progress") -> "Record":
+def _measure_system(
+    system: "System", dataset: "RetrievalDataset", k: int, results: Path, progress: "Progress"
+) -> "Record":
     from .runner import measure
 
     task = progress.add_task(f"{dataset.name}: {system.name}", total=None)
-    record = measure(
-        system, dataset, k, results, lambda done, total: progress.update(task, completed=done, total=total)
-    )
+
+    def show(done: int, total: int) -> None:
+        progress.update(task, completed=done, total=total)
+
+    record = measure(system, dataset, k=k, results=results, on_progress=show)
     progress.remove_task(task)
     return record
 
 
 def _require_distinct(names: Sequence[str]) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise FlatcoatError(f"{', '.join(twice)} is named twice: name each system once")
+        raise UsageError(f"{', '.join(twice)} is named twice: name each system once")
+
+
+def _notices(records: "Sequence[Record]", k: int) -> list[str]:
+    notices = [f"k is {k}: no measure sees beyond it"] if k < _DEEPEST else []
+    for record in records:
+        notices += [f"{record.dataset} {record.split}: {notice}" for notice in record.notices]
+    return list(dict.fromkeys(notices))
 
 
 def _row(record: "Record") -> dict[str, Any]:
@@ -182,13 +208,15 @@ def _print_table(records: "Sequence[Record]") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from .metrics import MEASURES, title_of
+
     table = Table(caption="measures x 100, means over the judged queries", caption_justify="left")
     for title in ("Data set", "Split", "System"):
         table.add_column(title, overflow="fold")
-    for title in (*_TITLES.values(), "ms a query"):
+    for title in (*map(title_of, MEASURES), "ms/query"):
         table.add_column(title, justify="right", no_wrap=True)
     for record in records:
-        figures = [f"{100 * record.measures[measure]:.1f}" for measure in _TITLES]
+        figures = [f"{100 * record.measures[measure]:.1f}" for measure in MEASURES]
         milliseconds = 1000 * record.costs["search"] / max(record.costs["queries"], 1)
         table.add_row(record.dataset, record.split, record.system, *figures, f"{milliseconds:.1f}")
     Console(markup=False).print(table)

@@ -1,22 +1,32 @@
-"""What finding the results of a data set takes: seconds by stage, bytes on disk and in memory."""
+"""What searching a data set costs: seconds per stage, bytes on disk and in memory."""
 
 import json
+import logging
 import resource
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 Stage = Literal["encode", "build", "search"]
 
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Called with the number of documents done and the number of all documents."""
+
+_log = logging.getLogger(__name__)
+
 
 class Costs(NamedTuple):
-    """Seconds and bytes. ``encode`` is of documents and queries, ``search`` starts from their vectors.
+    """Seconds and bytes. ``encode`` covers documents and queries; ``search`` starts from their vectors.
 
-    ``peak_bytes`` is the process's resident memory at its highest, the models included; ``index_bytes`` what
-    is left on disk, or in memory for BM25, and ``vectors`` how many stand there or were scored.
+    ``peak_bytes`` is the peak of the process's resident memory, models included. ``index_bytes`` is the size
+    of the index on disk (BM25: in memory), ``vectors`` the number of vectors indexed or scored.
+
+    >>> zeros = dict.fromkeys(["queries", "index_bytes", "peak_bytes", "documents", "vectors"], 0)
+    >>> Costs(encode=2, build=1, search=0.5, **zeros).seconds
+    3.5
     """
 
     encode: float
@@ -28,26 +38,31 @@ class Costs(NamedTuple):
     documents: int
     vectors: int
 
-
-class Searched(NamedTuple):
-    """``run`` is query id -> document id -> score, best first; a query without results has an empty one."""
-
-    run: dict[str, dict[str, float]]
-    costs: Costs
+    @property
+    def seconds(self) -> float:
+        """Of all stages together."""
+        return self.encode + self.build + self.search
 
 
 class Meter:
-    """Adds up the costs of one search while it runs."""
+    """Adds up the costs of one search while it runs.
+
+    >>> meter = Meter()
+    >>> with meter.stage("search"):
+    ...     pass
+    >>> meter.costs(queries=1, documents=2).search < 1
+    True
+    """
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {"encode": 0.0, "build": 0.0, "search": 0.0}
+        self._seconds: dict[Stage, float] = {"encode": 0.0, "build": 0.0, "search": 0.0}
         self.vectors = 0
         self.index_bytes = 0
-        _forget_peak()
+        _reset_peak()
 
     @contextmanager
     def stage(self, name: Stage) -> Iterator[None]:
-        """Count the time within to a stage."""
+        """Add the time spent in the block to a stage."""
         began = time.perf_counter()
         try:
             yield
@@ -55,19 +70,19 @@ class Meter:
             self._seconds[name] += time.perf_counter() - began
 
     def save(self, file: Path) -> None:
-        """Leave the seconds for a run that goes on from here."""
+        """Write the seconds to a file, for the run that resumes this one."""
         unfinished = file.with_name(f"{file.name}.new")
         unfinished.write_text(json.dumps(self._seconds), encoding="utf-8")
         unfinished.replace(file)
 
     def resume(self, file: Path) -> None:
-        """Add what an earlier run has saved, if one has."""
+        """Add the seconds that an earlier run saved; a missing file adds none."""
         if file.exists():
             for name, seconds in json.loads(file.read_text(encoding="utf-8")).items():
                 self._seconds[name] += seconds
 
     def costs(self, queries: int, documents: int) -> Costs:
-        """All so far."""
+        """The costs so far."""
         return Costs(
             **self._seconds,
             queries=queries,
@@ -78,30 +93,32 @@ class Meter:
         )
 
 
-def joined(first: Costs, second: Costs) -> Costs:
-    """The costs of one search after another over the same queries and documents."""
+def add_costs(first: Costs, second: Costs) -> Costs:
+    """The costs of two searches, one after the other, with the same queries and documents."""
     return Costs(
-        first.encode + second.encode,
-        first.build + second.build,
-        first.search + second.search,
-        first.queries,
-        first.index_bytes + second.index_bytes,
-        max(first.peak_bytes, second.peak_bytes),
-        first.documents,
-        first.vectors + second.vectors,
+        encode=first.encode + second.encode,
+        build=first.build + second.build,
+        search=first.search + second.search,
+        queries=first.queries,
+        index_bytes=first.index_bytes + second.index_bytes,
+        peak_bytes=max(first.peak_bytes, second.peak_bytes),
+        documents=first.documents,
+        vectors=first.vectors + second.vectors,
     )
 
 
-def _forget_peak() -> None:
-    """Let the peak begin anew (proc(5)); where the system forbids it, it stays that of the whole process."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
 def peak_bytes() -> int:
-    """The process's resident memory at its highest, mapped files counted."""
+    """The peak of the process's resident memory, mapped files included."""
     if not sys.platform.startswith("linux"):
         # macOS counts in bytes: getrusage(2)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def _reset_peak() -> None:
+    """Start a new peak (proc(5)); where the system forbids it, the peak stays the whole process's."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError as error:
+        _log.debug("the peak of memory is the whole process's, not this search's: %s", error)

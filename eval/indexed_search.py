@@ -1,12 +1,12 @@
-"""A corpus in an index on disk, as a retriever would keep it but for the texts, and searched there.
+"""Search of a corpus through an index on disk, as a retriever keeps it but without the texts.
 
 FOLDER/vectors/       the index
-FOLDER/seconds.json   what encoding and building it took so far
+FOLDER/seconds.json   seconds spent so far on encoding and building it
 """
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,23 +18,23 @@ from flatcoat.indexing.store.schema import DATABASE
 from flatcoat.indexing.store.store import Store
 from flatcoat.indexing.vectors import Hits, TokenVectors, Vectors
 
-from .costs import Meter
+from .costs import Meter, OnProgress
 from .datasets import Corpus, RetrievalDataset
-from .streamed_search import Best, chunks, encoded_bytes, query_batches, searchable
+from .streamed_search import TopResults, chunks, encoded_bytes, query_batches, searchable
 
 if TYPE_CHECKING:
     from flatcoat.indexing.vectors import VectorIndex
     from flatcoat.retrieval.encoders.encoder import Encoder
 
 _INDEX, _SECONDS = "vectors", "seconds.json"
-_PACKED_FROM = 1 << 34  # bytes of new vectors: a larger collection is coded before it is complete
-_ROWS = 10_000  # looked up together
+_COMPACT_FROM = 1 << 34  # bytes of new vectors: a larger collection is compacted before it is complete
+_LOOKUP_BATCH = 10_000  # rows
 
 
-def open_store(folder: Path, encoder: "Encoder", engine: EngineSettings) -> Store:
-    """The index that this encoder and engine began or finished in ``folder``.
+def open_store(folder: Path, encoder: "Encoder", *, engine: EngineSettings) -> Store:
+    """The index that this encoder and engine began or finished in ``folder``, or a new one.
 
-    What another one left there is removed, and an empty index made.
+    An index of another encoder or engine there is removed.
     """
     contract = encoder.contract.to_json()
     del contract["model"]  # a name: the weights are known by their hash
@@ -49,21 +49,23 @@ def open_store(folder: Path, encoder: "Encoder", engine: EngineSettings) -> Stor
     return Store.create(path, contract, engine)
 
 
-def build(
+def build_index(
     store: Store,
     encoder: "Encoder",
+    *,
     documents: Corpus,
     budget_bytes: int,
     meter: Meter,
-    on_progress: Callable[[int, int], None],
+    on_progress: OnProgress,
 ) -> None:
-    """Encode what the index lacks, a chunk a commit, so that a run that was cut off goes on from there."""
+    """Encode the documents that the index lacks, one commit per chunk: an interrupted run resumes there."""
     seconds = store.path.parent / _SECONDS
     meter.resume(seconds)
     with store.writer() as writer:
-        held = store.document_hashes()
+        indexed = store.document_hashes()
         new_bytes = 0
-        for chunk in chunks(_missing(documents, held), encoded_bytes(encoder.contract), budget_bytes):
+        missing = _missing(documents, indexed)
+        for chunk in chunks(missing, encoded_bytes(encoder.contract), budget=budget_bytes):
             with meter.stage("encode"):
                 vectors = encoder.encode_documents(searchable(chunk))
             with meter.stage("build"):
@@ -71,51 +73,52 @@ def build(
                 writer.add(passages, vectors, {document.id: _digest(document) for document in chunk})
                 writer.commit()
                 new_bytes += _stored_bytes(vectors)
-                if new_bytes > _PACKED_FROM:
+                if new_bytes > _COMPACT_FROM:
                     writer.compact(full=False, budget=budget_bytes)
                     new_bytes = 0
             meter.save(seconds)
-            on_progress(len(held), len(documents))
+            on_progress(len(indexed), len(documents))
         with meter.stage("build"):
-            writer.remove(_gone(documents, held))
+            writer.remove(_deleted(documents, indexed))
             writer.compact(budget=budget_bytes)
     meter.save(seconds)
 
 
-def find(
-    store: Store, encoder: "Encoder", dataset: RetrievalDataset, k: int, recall: float | None, meter: Meter
+def search_index(
+    store: Store,
+    encoder: "Encoder",
+    *,
+    dataset: RetrievalDataset,
+    k: int,
+    recall: float | None,
+    meter: Meter,
 ) -> dict[str, dict[str, float]]:
-    """The run of an index that is complete."""
+    """The run of a complete index: the ``k`` best documents of every query."""
     stats = store.stats()
     meter.index_bytes, meter.vectors = stats.bytes, stats.vectors
     with meter.stage("search"):
         index = store.index()
-    best = Best(dataset, k)
+    top = TopResults(dataset, k)
     for ids in query_batches(dataset):
         with meter.stage("encode"):
             queries = encoder.encode_queries([dataset.queries[id] for id in ids])
         with meter.stage("search"):
-            best.add(ids, _named(store, index, queries, best.depth, recall))
-    return best.run
+            top.add(ids, _by_document(store, _with_ties(index, queries, top.depth, recall)))
+    return top.run
 
 
-def _named(
-    store: Store, index: "VectorIndex[int]", queries: Vectors, k: int, recall: float | None
-) -> list[Hits[str]]:
-    """Hits by document id instead of passage row: a document is one passage here."""
-    results = _best_and_equals(index, queries, k, recall)
+def _by_document(store: Store, results: list[Hits[int]]) -> list[Hits[str]]:
+    """Hits by document id instead of passage row: here a document is one passage."""
     rows = np.unique([row for hits in results for row in hits.ids])
     names: dict[int, str] = {}
-    for start in range(0, len(rows), _ROWS):
-        some = rows[start : start + _ROWS]
-        names |= zip(some.tolist(), (passage.document_id for passage in store.passages(some)), strict=True)
+    for start in range(0, len(rows), _LOOKUP_BATCH):
+        batch = rows[start : start + _LOOKUP_BATCH]
+        names |= zip(batch.tolist(), (passage.document_id for passage in store.passages(batch)), strict=True)
     return [Hits([names[row] for row in hits.ids], hits.scores) for hits in results]
 
 
-def _best_and_equals(
-    index: "VectorIndex[int]", queries: Vectors, k: int, recall: float | None
-) -> list[Hits[int]]:
-    """The best ``k`` of each query and all that equal the last: trec_eval says which of those count."""
+def _with_ties(index: "VectorIndex[int]", queries: Vectors, k: int, recall: float | None) -> list[Hits[int]]:
+    """The best ``k`` of each query and all that equal the last: trec_eval decides which of those count."""
     depth = k + 1
     while True:
         results = index.search(queries, depth, recall=recall)
@@ -124,18 +127,18 @@ def _best_and_equals(
         depth *= 2
 
 
-def _missing(documents: Corpus, held: dict[str, str]) -> Iterator[Document]:
-    """Documents that are not in the index as they are now; ``held`` is kept up to date."""
+def _missing(documents: Corpus, indexed: dict[str, str]) -> Iterator[Document]:
+    """Documents that are new or changed; ``indexed`` (id -> digest) is kept up to date."""
     for document in documents:
         digest = _digest(document)
-        if held.get(document.id) != digest:
-            held[document.id] = digest
+        if indexed.get(document.id) != digest:
+            indexed[document.id] = digest
             yield document
 
 
-def _gone(documents: Corpus, held: dict[str, str]) -> set[str]:
-    gone = set(held) if len(held) > len(documents) else set()
-    return gone.difference(document.id for document in documents) if gone else gone
+def _deleted(documents: Corpus, indexed: dict[str, str]) -> set[str]:
+    deleted = set(indexed) if len(indexed) > len(documents) else set()
+    return deleted.difference(document.id for document in documents) if deleted else deleted
 
 
 def _digest(document: Document) -> str:

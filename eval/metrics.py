@@ -1,8 +1,8 @@
 """Measures of ranked results, computed by trec_eval itself through pytrec_eval.
 
 A run is query id -> document id -> score, qrels are query id -> document id -> grade (relevant from 1 on).
-Scores are compared as float32, ties fall to the greater document id, the gain of nDCG is linear: what BEIR,
-CoIR and mteb report. Source: https://github.com/usnistgov/trec_eval
+Scores are compared as float32, the greater document id wins a tie, and the gain of nDCG is linear: as BEIR,
+CoIR and mteb report it. Source: https://github.com/usnistgov/trec_eval
 """
 
 import re
@@ -13,16 +13,19 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import pytrec_eval
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError, UsageError
 
 Run: TypeAlias = Mapping[str, Mapping[str, float]]
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 
 MEASURES = ("ndcg@10", "map", "recall@100", "mrr@10")
+"""Measured by default, the main one first."""
+
 KNOWN = "ndcg, ndcg@k, map, map@k, mrr, mrr@k, recall@k, precision@k, success@k"
 
 _WHOLE = {"ndcg": "ndcg", "map": "map", "mrr": "recip_rank"}
 _CUT = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "success": "success"}
+_TITLES = {"ndcg": "nDCG", "map": "MAP", "mrr": "MRR", "f1": "F1"}  # of families; others are capitalised
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
 
 
@@ -43,11 +46,24 @@ class _Measure(NamedTuple):
         return 0.0 if self.cutoff and value < 1 / self.cutoff else value
 
 
-def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = MEASURES) -> Scores:
-    """Score a run for every judged query: one that the run lacks counts 0, one nobody judged does not count.
+def title_of(measure: str) -> str:
+    """The name of a measure as papers print it.
 
-    Raises FlatcoatError for an unknown measure, a score that is not a finite float32 (the query is named), or
-    qrels that judge nothing.
+    >>> [title_of(measure) for measure in ("ndcg@10", "map", "recall@100", "f1")]
+    ['nDCG@10', 'MAP', 'Recall@100', 'F1']
+    """
+    family, *cutoff = measure.split("@")
+    return "@".join([_TITLES.get(family, family.capitalize()), *cutoff])
+
+
+def evaluate(run: Run, qrels: Qrels, *, measures: Sequence[str] = MEASURES) -> Scores:
+    """Score a run on every judged query; a judged query missing from the run scores 0.
+
+    Raises UsageError for an unknown measure, DataError for a score that is not a finite float32 (the query
+    is named) and for qrels without judgements.
+
+    >>> evaluate({"q": {"a": 2.0, "b": 1.0}}, {"q": {"b": 1}}, measures=["mrr@10"]).mean
+    {'mrr@10': 0.5}
     """
     parsed = {measure: _parse(measure) for measure in measures}
     # trec_eval may loop for ever on a query with negative grades only; these measures read them as 0
@@ -57,7 +73,7 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = MEASURES) -> Scor
         if grades
     }
     if not judged:
-        raise FlatcoatError("the qrels judge no query: there is nothing to measure")
+        raise DataError("the qrels judge no query: there is nothing to measure")
     complete = {query: finite_scores(query, run.get(query, {})) for query in judged}
     evaluator = pytrec_eval.RelevanceEvaluator(judged, {measure.trec for measure in parsed.values()})
     values = evaluator.evaluate(complete)
@@ -69,11 +85,11 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = MEASURES) -> Scor
 
 
 def finite_scores(query: str, scores: Mapping[str, float]) -> dict[str, float]:
-    """One query's scores as Python floats; raises FlatcoatError for one that is no finite float32."""
+    """The scores of one query as Python floats; DataError for a score that is not a finite float32."""
     converted = {document: float(score) for document, score in scores.items()}
     for document, score in converted.items():
         if not abs(score) <= _LARGEST_SCORE:
-            raise FlatcoatError(
+            raise DataError(
                 f"query {query!r}, document {document!r}: the score {score} is not a finite float32"
             )
     return converted
@@ -86,7 +102,7 @@ def ranked(scores: Mapping[str, float]) -> list[str]:
 
 
 def drop_self_hits(run: Run) -> dict[str, dict[str, float]]:
-    """The run without results whose document id is the query's own, as BEIR and CoIR measure it."""
+    """The run without documents whose id is the query's, as BEIR and CoIR measure."""
     return {
         query: {document: score for document, score in scores.items() if document != query}
         for query, scores in run.items()
@@ -102,4 +118,4 @@ def _parse(measure: str) -> _Measure:
         return _Measure(f"{_CUT[family]}.{cutoff}")
     if cutoff is not None and family == "mrr":
         return _Measure("recip_rank", int(cutoff))
-    raise FlatcoatError(f"unknown measure {measure!r}: known are {KNOWN}")
+    raise UsageError(f"unknown measure {measure!r}: known are {KNOWN}")

@@ -1,4 +1,4 @@
-"""Systems of ours in mteb's own runner: ``mteb.evaluate(Searcher(encoder, engine), tasks)``.
+"""The mteb adapter: systems of ours in mteb's runner, ``mteb.evaluate(Searcher(encoder, engine), tasks)``.
 
 Source: mteb.models.models_protocols.SearchProtocol, mteb 2.26.
 """
@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 from flatcoat.indexing.store.engines import EngineSettings
 
 from .datasets import Corpus, RetrievalDataset
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
 
 class SystemSearcher:
-    """Any system under mteb's search protocol; ``folder`` keeps its indexes, a folder a data set."""
+    """Any system as mteb's search protocol; ``folder`` keeps its indexes, one sub-folder per data set.
+
+    >>> from flatcoat.eval.systems import Bm25System
+    >>> searcher = SystemSearcher(Bm25System())
+    >>> mteb.evaluate(searcher, mteb.get_task("NFCorpus"))  # doctest: +SKIP
+    """
 
     def __init__(self, system: System, folder: Path | None = None) -> None:
         self.system = system
@@ -37,7 +42,7 @@ class SystemSearcher:
 
     @cached_property
     def mteb_model_meta(self) -> "ModelMeta":
-        """A name and a revision that differ where results may: mteb's cache goes by both."""
+        """A name and a revision, the key of mteb's cache: different wherever results may differ."""
         from mteb.models.model_meta import ModelMeta
 
         described = json.dumps(self.system.describe(), sort_keys=True).encode()
@@ -46,7 +51,7 @@ class SystemSearcher:
         return ModelMeta.create_empty({"name": f"flatcoat/{name}", "revision": revision})
 
     def index(self, corpus: "Dataset", **_: Any) -> None:
-        """Remember a corpus of columns id, text and perhaps title; it is read while it is searched."""
+        """Remember a corpus with columns id, text and optionally title; ``search`` reads it."""
         self._corpus = HubCorpus(corpus)
 
     def search(
@@ -60,25 +65,25 @@ class SystemSearcher:
         top_ranked: "Mapping[str, list[str]] | None" = None,
         **_: Any,
     ) -> dict[str, dict[str, float]]:
-        """The run for mteb, which leaves out self-hits by itself. FlatcoatError for a reranking task."""
+        """The run, with self-hits, which mteb leaves out. UsageError for a reranking task."""
         name = f"{task_metadata.name}.{hf_subset}.{hf_split}"
         if top_ranked:
-            raise FlatcoatError(f"{name} gives the documents to rank: only whole corpora are searched here")
+            raise UsageError(f"{name} gives the documents to rank: only whole corpora are searched here")
         if self._corpus is None:
-            raise FlatcoatError(f"{name} is searched before it is indexed: call index(corpus) first")
+            raise UsageError(f"{name} is searched before it is indexed: call index(corpus) first")
         texts = {str(row["id"]): _query_text(row) for row in queries.to_list()}
         dataset = RetrievalDataset(name, hf_split, self._corpus, texts, {})
         folder = self._folder / str(self.mteb_model_meta.revision) / name if self._folder else None
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
-        return self.system.search(dataset, top_k, folder, lambda done, total: None).run
+        return self.system.search(dataset, top_k, folder=folder).run
 
 
 class Searcher(SystemSearcher):
-    """An encoder over an engine, as ``EncoderSystem`` has it."""
+    """An encoder with an engine (``EncoderSystem``) as mteb's search protocol."""
 
     def __init__(
-        self, encoder: "Encoder", engine: EngineSettings = EXACT, folder: Path | None = None
+        self, encoder: "Encoder", engine: EngineSettings = EXACT, *, folder: Path | None = None
     ) -> None:
         super().__init__(EncoderSystem(encoder, engine), folder)
 

@@ -1,4 +1,4 @@
-"""Figures that others published, to stand beside our own.
+"""Published figures of other systems, shown beside measured ones.
 
 Tables are as printed, measures x 100; a dash in print is None here.
 """
@@ -22,7 +22,7 @@ class Published(NamedTuple):
     source: str
 
 
-# What each column of table 1 says of: how the model was tuned, the benchmark, the measure.
+# Columns of table 1: the tuning of the model, the benchmark, the measure.
 _COLUMNS = (
     ("DPR", "beir", _NDCG),
     ("DPR, not tuned on MLDR", "mldr", _NDCG),
@@ -43,7 +43,7 @@ _BACKBONES = {
     "ModernBERT-large": (44.0, 34.3, 48.6, 52.4, 80.4, 90.4, 59.5, 83.9),
 }
 
-# By its size, the MSMARCO of the DPR columns is not of the dev queries, as that of the ColBERT columns is.
+# Judging by its values, MSMARCO in the DPR columns is not on the dev queries, unlike in the ColBERT columns.
 _TUNED = (
     "ModernBERT-base DPR",
     "ModernBERT-large DPR",
@@ -92,7 +92,7 @@ _STRONGER = {
     "LateOn": 57.2,
 }
 
-# Other names of the same data, in letters and digits alone; a name of ours in those is not repeated.
+# Other names of the same data, in letters and digits alone.
 _ALSO = {
     "fiqa": "FiQA2018",
     "quora": "QuoraRetrieval",
@@ -108,33 +108,42 @@ _ALSO = {
 
 
 def _tabulate() -> tuple[Published, ...]:
-    rows: list[tuple[str, str, str, float | None, str]] = []
+    figures: list[Published] = []
+
+    def add(system: str, dataset: str, value: float | None, source: str, measure: str = _NDCG) -> None:
+        if value is not None:
+            figures.append(Published(system, dataset, measure, round(value / 100, 4), source))
+
     for backbone, values in _BACKBONES.items():
         for (tuning, benchmark, measure), value in zip(_COLUMNS, values, strict=True):
-            rows.append((f"{backbone} {tuning}".strip(), benchmark, measure, value, _TABLE_1))
+            add(f"{backbone} {tuning}".strip(), benchmark, value, _TABLE_1, measure)
     for dataset, values in _BY_TUNED.items():
         for system, value in zip(_TUNED, values, strict=True):
             doubt = "; not the dev queries, by its size" if dataset == "MSMARCO" and "DPR" in system else ""
-            rows.append((system, dataset, _NDCG, value, _PER_DATASET + doubt))
+            add(system, dataset, value, _PER_DATASET + doubt)
     for dataset, values in _BY_BASELINE.items():
         for (system, source), value in zip(_BASELINES.items(), values, strict=True):
-            rows.append((system, dataset, _NDCG, value, source))
-    rows += [(system, "beir", _NDCG, value, _CARDS) for system, value in _STRONGER.items()]
-    return tuple(Published(*row[:3], round(row[3] / 100, 4), row[4]) for row in rows if row[3] is not None)
+            add(system, dataset, value, source)
+    for system, value in _STRONGER.items():
+        add(system, "beir", value, _CARDS)
+    return tuple(figures)
 
 
 PUBLISHED = _tabulate()
 
 
 def find_published(name: str) -> list[Published]:
-    """What was published for a data set or benchmark, under any of its usual spellings.
+    """The published figures for a data set or benchmark, under any of its usual spellings.
 
-    A folder "nfcorpus" and "trec-covid" are mteb's "NFCorpus" and "TRECCOVID"; mteb's CodeSearchNetRetrieval
-    is not the paper's CodeSearchNet, which is its COIRCodeSearchNetRetrieval.
+    Folders "nfcorpus" and "trec-covid" are mteb's "NFCorpus" and "TRECCOVID". The paper's CodeSearchNet is
+    mteb's COIRCodeSearchNetRetrieval, not its CodeSearchNetRetrieval.
+
+    >>> max(find_published("trec-covid"), key=lambda figure: figure.value).system
+    'ModernBERT-large ColBERT'
     """
     plain = _plain(name)
-    wanted = _plain(_ALSO.get(plain, plain))
-    return [figure for figure in PUBLISHED if _plain(figure.dataset) == wanted]
+    dataset = _plain(_ALSO.get(plain, plain))
+    return [figure for figure in PUBLISHED if _plain(figure.dataset) == dataset]
 
 
 def _plain(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether one system beats another by more than chance, judged query by query.
+"""Whether one system beats another by more than chance: paired tests over queries.
 
 Two tests of the same paired scores: Student's t, and Fisher's randomisation, which flips the signs of the
 differences and assumes no distribution. Smucker, Allan and Carterette, CIKM 2007, compare them for retrieval.
@@ -7,51 +7,56 @@ All p values are two-sided.
 Axes: Q queries, M comparisons with one baseline, S sign patterns.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError
 
 SAMPLES = 20_000
-"""Sign patterns drawn; all of them are tried where there are no more."""
+"""Random sign patterns; where no more than these exist, every pattern is tried."""
 
-_BLOCK = 1 << 22  # signs held at once
+_BLOCK = 1 << 22  # signs in memory at a time
 _ROUNDING = 1e-12  # sums that differ by less, relative to the sum of magnitudes, are equal
 
 
 def paired_differences(scores: Mapping[str, float], baseline: Mapping[str, float]) -> np.ndarray:
-    """``scores`` less ``baseline`` [Q], in the order of ``baseline``.
+    """``scores`` minus ``baseline`` [Q], in the order of ``baseline``.
 
-    Raises FlatcoatError naming a query that only one of them has, or where there is none.
+    Raises DataError naming a query that only one of the two has, and where there are no queries.
+
+    >>> paired_differences({"b": 0.5, "a": 1.0}, {"a": 0.25, "b": 0.5})
+    array([0.75, 0.  ])
     """
     for query in baseline.keys() ^ scores.keys():
         side = "baseline" if query in baseline else "other system"
-        raise FlatcoatError(f"query {query!r} has a score of the {side} only: both need the same queries")
+        raise DataError(f"query {query!r} has a score of the {side} only: both need the same queries")
     if not baseline:
-        raise FlatcoatError("no query has a score: there is nothing to test")
+        raise DataError("no query has a score: there is nothing to test")
     return np.array([scores[query] - value for query, value in baseline.items()], dtype=np.float64)
 
 
 def t_test(differences_QM: np.ndarray) -> np.ndarray:
-    """p values [M] of paired t tests; 1 where nothing differs, and of a single query, which tells nothing."""
-    from scipy.special import stdtr
+    """p values [M] of paired t tests (scipy); 1 where nothing differs and for a single query."""
+    from scipy.stats import ttest_1samp
 
-    queries = len(differences_QM)
-    if queries < 2:
+    if len(differences_QM) < 2:
         return np.ones(differences_QM.shape[1])
-    mean_M = differences_QM.mean(axis=0)
-    error_M = differences_QM.std(axis=0, ddof=1) / np.sqrt(queries)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p_M = 2 * stdtr(queries - 1, -np.abs(mean_M / error_M))
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # of differences that are all equal
+        p_M = ttest_1samp(differences_QM, 0.0, axis=0).pvalue
     return np.where(differences_QM.any(axis=0), p_M, 1.0)
 
 
-def randomisation_test(differences_QM: np.ndarray, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:
+def randomisation_test(differences_QM: np.ndarray, *, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:
     """p values [M] of paired randomisation tests: how often random signs give as large a sum.
 
-    Exact where all 2**Q sign patterns are no more than ``samples``. Otherwise that many are drawn with
-    ``seed``, the same for every comparison, and the observed one counts among them.
+    Exact where the 2**Q sign patterns are at most ``samples``. Otherwise ``samples`` patterns are drawn with
+    ``seed``, the same for every comparison, and the observed pattern counts among them.
+
+    >>> randomisation_test(np.full((4, 1), 0.2))
+    array([0.125])
     """
     observed_M = np.abs(differences_QM.sum(axis=0))
     least_M = observed_M - _ROUNDING * np.abs(differences_QM).sum(axis=0)
@@ -67,9 +72,12 @@ def randomisation_test(differences_QM: np.ndarray, samples: int = SAMPLES, seed:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for being so many, so that the chance of any false find stays below its level.
+    """Holm-Bonferroni adjusted p values, which control the family-wise error rate.
 
-    Holm's step-down method, Scandinavian Journal of Statistics 6, 1979.
+    Source: Holm, Scandinavian Journal of Statistics 6, 1979.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
     """
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(order), 0, -1)

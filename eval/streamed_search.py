@@ -1,6 +1,7 @@
-"""Exact search of a corpus that memory does not hold: encoded, searched and forgotten in chunks.
+"""Exact search of a corpus larger than memory: encoded, searched and dropped chunk by chunk.
 
-Equal scores fall as trec_eval breaks them, to the greater id, so that it never shows how a corpus was cut.
+Equal scores are ordered as trec_eval orders them, the greater id first, so that the size of a chunk never
+shows in the results.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError
 from flatcoat.indexing.documents import Document, Passage
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.vectors import Hits, TokenVectors, Vectors
 
-from .costs import Meter
+from .costs import Meter, OnProgress
 from .datasets import RetrievalDataset
 from .metrics import finite_scores, ranked
 
@@ -22,71 +23,20 @@ if TYPE_CHECKING:
     from flatcoat.retrieval.encoders.encoder import Encoder
 
 BUDGET_BYTES = 1 << 29
-"""Of memory for the texts and vectors of one chunk."""
+"""Memory for the texts and vectors of one chunk."""
 
-_QUERIES = 500  # encoded together
-_CHARACTERS_A_TOKEN = 2  # half of what English prose has: a bound rather than a mean
-_BYTES_A_CHARACTER = 4
-_BYTES_A_TOKEN = 64  # as ids in Python
-_BYTES_A_NUMBER = 8  # float32, once as batches and once laid end to end
-
-
-def encoded_bytes(contract: "Contract") -> Callable[[Document], int]:
-    """About the memory that a document takes while it is encoded, and at most for prose."""
-    vector = _BYTES_A_NUMBER * contract.width
-    a_token, a_document = (vector, 0) if contract.kind == "colbert" else (0, vector)
-
-    def size(document: Document) -> int:
-        characters = len(document.title) + len(document.text)
-        tokens = min(contract.document_length, 4 + characters // _CHARACTERS_A_TOKEN)
-        return _BYTES_A_CHARACTER * characters + tokens * (_BYTES_A_TOKEN + a_token) + a_document
-
-    return size
+_QUERY_BATCH = 500  # queries encoded together
+_CHARACTERS_PER_TOKEN = 2  # half of English prose's: a bound rather than a mean
+_BYTES_PER_CHARACTER = 4
+_BYTES_PER_TOKEN = 64  # of token ids as Python integers
+_BYTES_PER_COMPONENT = 8  # float32, once in batches and once laid end to end
 
 
-def chunks(
-    documents: Iterable[Document], size_of: Callable[[Document], int], most: int
-) -> Iterator[list[Document]]:
-    """Documents in their order, as many at once as ``most`` holds and one at least."""
-    chunk: list[Document] = []
-    filled = 0
-    for document in documents:
-        size = size_of(document)
-        if chunk and filled + size > most:
-            yield chunk
-            chunk, filled = [], 0
-        chunk.append(document)
-        filled += size
-    if chunk:
-        yield chunk
+class TopResults:
+    """The best ``k`` results of every query of a data set, self-hits left out.
 
-
-def query_batches(dataset: RetrievalDataset) -> Iterator[list[str]]:
-    """The ids of the queries, some hundreds at once."""
-    ids = list(dataset.queries)
-    return (ids[start : start + _QUERIES] for start in range(0, len(ids), _QUERIES))
-
-
-def searchable(documents: Iterable[Document]) -> list[str]:
-    """The texts that are encoded: title and text."""
-    return [Passage(document.id, document.text, document.title).searchable for document in documents]
-
-
-def require_finite(documents: Sequence[Document], vectors: Vectors) -> None:
-    """Raise FlatcoatError naming the first document whose vectors hold NaN or infinity."""
-    values = vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
-    finite = np.isfinite(values).all(axis=1)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        if isinstance(vectors, TokenVectors):
-            row = int(np.searchsorted(vectors.offsets, row, side="right")) - 1
-        raise FlatcoatError(
-            f"document {documents[row].id!r} was encoded as NaN or infinity: encode in fp32, or fix the model"
-        )
-
-
-class Best:
-    """The best ``k`` results of every query of a data set, less those of itself."""
+    ``run`` is query id -> document id -> score, best first; ``depth`` is how many hits to ask an index for.
+    """
 
     def __init__(self, dataset: RetrievalDataset, k: int) -> None:
         self._k = k
@@ -96,7 +46,7 @@ class Best:
         self.run: dict[str, dict[str, float]] = {query: {} for query in dataset.queries}
 
     def add(self, queries: Sequence[str], results: Sequence[Hits[str]]) -> None:
-        """Merge in the hits of these queries; FlatcoatError for a score that is no finite float32."""
+        """Merge the hits of these queries; DataError for a score that is not a finite float32."""
         for query, hits in zip(queries, results, strict=True):
             if not np.isfinite(hits.scores).all():
                 finite_scores(query, dict(zip(hits.ids, hits.scores, strict=True)))
@@ -104,8 +54,8 @@ class Best:
             if good:
                 self._merge(query, dict(zip(hits.ids[:good], hits.scores[:good].tolist(), strict=True)))
 
-    def _merge(self, query: str, found: dict[str, float]) -> None:
-        pool = self.run[query] | found
+    def _merge(self, query: str, scores: dict[str, float]) -> None:
+        pool = self.run[query] | scores
         if query in self._self_hits:
             pool.pop(query, None)
         kept = ranked(pool)[: self._k]
@@ -117,24 +67,25 @@ class Best:
 def search_exactly(
     encoder: "Encoder",
     dataset: RetrievalDataset,
+    *,
     k: int,
     budget_bytes: int,
     meter: Meter,
-    on_progress: Callable[[int, int], None],
+    on_progress: OnProgress,
 ) -> dict[str, dict[str, float]]:
     """The run of an encoder: the ``k`` best documents of every query.
 
-    Beside a chunk of ``budget_bytes``, memory holds the vectors of all queries. ``on_progress`` is told the
-    documents searched so far, and how many there are. Raises FlatcoatError for vectors that are not finite.
+    Memory holds one chunk of ``budget_bytes`` and the vectors of all queries. Raises DataError for vectors
+    that are not finite.
     """
     with meter.stage("encode"):
         batches = [
             (ids, encoder.encode_queries([dataset.queries[id] for id in ids]))
             for ids in query_batches(dataset)
         ]
-    best = Best(dataset, k)
+    top = TopResults(dataset, k)
     done = 0
-    for chunk in chunks(dataset.documents, encoded_bytes(encoder.contract), budget_bytes):
+    for chunk in chunks(dataset.documents, encoded_bytes(encoder.contract), budget=budget_bytes):
         # exact search gives equals in this order, and trec_eval the greater id first
         chunk.sort(key=lambda document: document.id, reverse=True)
         with meter.stage("encode"):
@@ -143,8 +94,67 @@ def search_exactly(
         with meter.stage("search"):
             index = ExactIndex.from_vectors([document.id for document in chunk], vectors)
             for ids, queries in batches:
-                best.add(ids, index.search(queries, best.depth))
+                top.add(ids, index.search(queries, top.depth))
         meter.vectors += len(vectors.values_TD if isinstance(vectors, TokenVectors) else vectors)
         done += len(chunk)
         on_progress(done, len(dataset.documents))
-    return best.run
+    return top.run
+
+
+def chunks(
+    documents: Iterable[Document], size_of: Callable[[Document], int], *, budget: int
+) -> Iterator[list[Document]]:
+    """Consecutive documents whose sizes add up to at most ``budget``, or one that is larger by itself.
+
+    >>> documents = [Document(str(size), "x" * size) for size in (3, 1, 2, 9, 1)]
+    >>> [[len(one.text) for one in chunk] for chunk in chunks(documents, lambda one: len(one.text), budget=4)]
+    [[3, 1], [2], [9], [1]]
+    """
+    chunk: list[Document] = []
+    filled = 0
+    for document in documents:
+        size = size_of(document)
+        if chunk and filled + size > budget:
+            yield chunk
+            chunk, filled = [], 0
+        chunk.append(document)
+        filled += size
+    if chunk:
+        yield chunk
+
+
+def encoded_bytes(contract: "Contract") -> Callable[[Document], int]:
+    """A function that bounds the memory of one document while it is encoded (for prose)."""
+    vector = _BYTES_PER_COMPONENT * contract.width
+    per_token, per_document = (vector, 0) if contract.kind == "colbert" else (0, vector)
+
+    def size(document: Document) -> int:
+        characters = len(document.title) + len(document.text)
+        tokens = min(contract.document_length, 4 + characters // _CHARACTERS_PER_TOKEN)
+        return _BYTES_PER_CHARACTER * characters + tokens * (_BYTES_PER_TOKEN + per_token) + per_document
+
+    return size
+
+
+def query_batches(dataset: RetrievalDataset) -> Iterator[list[str]]:
+    """The ids of the queries, in batches to encode together."""
+    ids = list(dataset.queries)
+    return (ids[start : start + _QUERY_BATCH] for start in range(0, len(ids), _QUERY_BATCH))
+
+
+def searchable(documents: Iterable[Document]) -> list[str]:
+    """The texts to encode: title and text."""
+    return [Passage(document.id, document.text, document.title).searchable for document in documents]
+
+
+def require_finite(documents: Sequence[Document], vectors: Vectors) -> None:
+    """Raise DataError naming the first document whose vectors hold NaN or infinity."""
+    values = vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        if isinstance(vectors, TokenVectors):
+            row = int(np.searchsorted(vectors.offsets, row, side="right")) - 1
+        raise DataError(
+            f"document {documents[row].id!r} was encoded as NaN or infinity: encode in fp32, or fix the model"
+        )

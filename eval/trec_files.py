@@ -1,4 +1,4 @@
-"""Files that outlive a measurement: TREC runs, and the scores of every query for tests of significance.
+"""TREC run files, and files of the scores per query, from which significance is tested.
 
 A run line is ``qid Q0 docid rank score tag``: what trec_eval, pyserini and ir_measures read.
 """
@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError
 
 from .metrics import Run, Scores, finite_scores, ranked
 
 
-def write_run(path: Path, run: Run, tag: str) -> None:
+def write_run(path: Path, run: Run, *, tag: str) -> None:
     """Write a TREC run, ranks from 1 in trec_eval's order; scores keep every digit of a float32.
 
-    Raises FlatcoatError for an id or a tag that is empty or holds white space, or a score that is not finite.
+    Raises DataError for a tag or id that is empty or holds white space, and for a score that is not finite.
     """
     _check_word("tag", tag)
     with path.open("w", encoding="utf-8") as file:
@@ -30,9 +30,9 @@ def write_run(path: Path, run: Run, tag: str) -> None:
 
 
 def read_run(path: Path) -> dict[str, dict[str, float]]:
-    """Read a TREC run; the order of its lines and its ranks do not count, as in trec_eval.
+    """Read a TREC run; as in trec_eval, neither the order of lines nor the ranks count.
 
-    Raises FlatcoatError naming the line that has not six fields, no number for a score, or a document again.
+    Raises DataError naming the line without six fields or a numeric score, or with a repeated document.
     """
     run: dict[str, dict[str, float]] = {}
     with path.open(encoding="utf-8") as file:
@@ -41,16 +41,16 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
                 query, _, document, _, score, _ = line.split()
                 value = float(score)
             except ValueError:
-                raise FlatcoatError(f"{path}:{number} is not 'qid Q0 docid rank score tag'") from None
+                raise DataError(f"{path}:{number} is not 'qid Q0 docid rank score tag'") from None
             scores = run.setdefault(query, {})
             if document in scores:
-                raise FlatcoatError(f"{path}:{number} repeats document {document!r} for query {query!r}")
+                raise DataError(f"{path}:{number} repeats document {document!r} for query {query!r}")
             scores[document] = value
     return run
 
 
 def write_per_query(path: Path, scores: Scores) -> None:
-    """Write every query's measures: an object a query for a ``.json`` path, otherwise TSV with a header."""
+    """Write the measures of every query: one object per query in a ``.json`` file, else TSV with a header."""
     if path.suffix == ".json":
         path.write_text(json.dumps(scores.per_query, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return
@@ -60,10 +60,10 @@ def write_per_query(path: Path, scores: Scores) -> None:
 
 
 def read_per_query(path: Path) -> dict[str, dict[str, float]]:
-    """Read the TSV of ``write_per_query``; FlatcoatError names a line that does not fit its header."""
+    """Read the TSV of ``write_per_query``; DataError names a line that does not fit the header."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     if not lines:
-        raise FlatcoatError(f"{path} is missing or empty: it should hold the measures of every query")
+        raise DataError(f"{path} is missing or empty: it should hold the measures of every query")
     measures = lines[0].split("\t")[1:]
     per_query: dict[str, dict[str, float]] = {}
     for number, line in enumerate(lines[1:], start=2):
@@ -71,10 +71,10 @@ def read_per_query(path: Path) -> dict[str, dict[str, float]]:
         try:
             per_query[query] = dict(zip(measures, map(float, values), strict=True))
         except ValueError:
-            raise FlatcoatError(f"{path}:{number} is not 'query-id {' '.join(measures)}'") from None
+            raise DataError(f"{path}:{number} is not 'query-id {' '.join(measures)}'") from None
     return per_query
 
 
 def _check_word(what: str, word: str) -> None:
     if word.split() != [word]:
-        raise FlatcoatError(f"the {what} {word!r} is empty or holds white space: a TREC run cannot carry it")
+        raise DataError(f"the {what} {word!r} is empty or holds white space: a TREC run cannot carry it")

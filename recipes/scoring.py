@@ -55,5 +55,4 @@ def score_checkpoint(name: str, folder: Path, datasets: "Sequence[RetrievalDatas
 
 
 def _means(system: "System", dataset: "RetrievalDataset") -> dict[str, float]:
-    found = system.search(dataset, _DEPTH, None, lambda done, documents: None)
-    return evaluate(found.run, dataset.qrels).mean
+    return evaluate(system.search(dataset, _DEPTH).run, dataset.qrels).mean

@@ -64,7 +64,7 @@ GRADES = st.dictionaries(IDS, st.integers(-1, 4), min_size=1, max_size=12)
     st.dictionaries(st.sampled_from(["q1", "q2", "q4"]), GRADES, min_size=1),
 )
 def test_every_measure_equals_its_definition(run, qrels):
-    scores = evaluate(run, qrels, ALL)
+    scores = evaluate(run, qrels, measures=ALL)
     assert scores.per_query.keys() == qrels.keys()
     for measure in ALL:
         expected = {query: score_slowly(measure, run.get(query, {}), qrels[query]) for query in qrels}
@@ -92,14 +92,14 @@ def test_mrr_stops_at_its_cutoff():
     for rank in range(1, 50):
         qrels = {"q": {f"d{rank:02}": 1}}
         for cutoff in (1, 3, 10, 49):
-            value = evaluate(run, qrels, [f"mrr@{cutoff}"]).mean[f"mrr@{cutoff}"]
+            value = evaluate(run, qrels, measures=[f"mrr@{cutoff}"]).mean[f"mrr@{cutoff}"]
             assert value == (1 / rank if rank <= cutoff else 0.0)
 
 
 def test_ties_fall_to_the_greater_id():
     run = {"q": {"a": 1.0, "b": 1.0}}
-    assert evaluate(run, {"q": {"b": 1}}, ["mrr"]).mean["mrr"] == 1.0
-    assert evaluate(run, {"q": {"a": 1}}, ["mrr"]).mean["mrr"] == 0.5
+    assert evaluate(run, {"q": {"b": 1}}, measures=["mrr"]).mean["mrr"] == 1.0
+    assert evaluate(run, {"q": {"a": 1}}, measures=["mrr"]).mean["mrr"] == 0.5
     assert ranked({"d9": 1.0, "d10": 1.0 + 1e-12, "d1": 5}) == ["d1", "d9", "d10"]
 
 
@@ -119,13 +119,13 @@ def test_a_score_that_is_not_finite_names_its_query(score):
 def test_negative_grades_count_as_zero():
     """pytrec_eval by itself may loop for ever on a query that has no others."""
     qrels = {"q2": {"f": 2, "i": 0, "g": -1, "a": 4}, "q4": {"i": -1, "b": -1}}
-    scores = evaluate({"q4": {"n": -1.5, "a": 0.0, "i": 1.0}}, qrels, ALL)
+    scores = evaluate({"q4": {"n": -1.5, "a": 0.0, "i": 1.0}}, qrels, measures=ALL)
     assert scores.mean == dict.fromkeys(ALL, 0.0)
 
 
 def test_numpy_numbers_are_numbers():
     run = {"q": {"a": np.float32(0.5), "b": np.int64(2), "c": 1}}
-    assert evaluate(run, {"q": {"a": np.int64(1)}}, ["mrr"]).mean["mrr"] == pytest.approx(1 / 3)
+    assert evaluate(run, {"q": {"a": np.int64(1)}}, measures=["mrr"]).mean["mrr"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_numpy_numbers_are_numbers():
 )
 def test_an_unknown_measure_lists_the_known_ones(measure):
     with pytest.raises(FlatcoatError, match=r"known are ndcg, ndcg@k, map, .*success@k"):
-        evaluate({}, {"q": {"a": 1}}, [measure])
+        evaluate({}, {"q": {"a": 1}}, measures=[measure])
 
 
 def test_qrels_that_judge_nothing_are_an_error():

@@ -80,8 +80,8 @@ def test_mteb_gives_our_measures(encoder, system, drops_own_ids):
         "index": EncoderSystem(encoder, EngineSettings("auto")),
         "bm25": Bm25System(),
     }
-    run = systems[system].search(dataset, 1000, None, lambda done, total: None).run
-    ours = evaluate(run, qrels, list(MEASURES)).mean
+    run = systems[system].search(dataset, 1000).run
+    ours = evaluate(run, qrels, measures=list(MEASURES)).mean
     task = make_task(documents, queries, qrels, drops_own_ids)
     theirs = run_mteb(SystemSearcher(systems[system]), task)
     assert {name: theirs[key] for name, key in MEASURES.items()} == pytest.approx(ours, abs=1e-5)
@@ -92,9 +92,9 @@ def test_the_shipped_model_gives_our_measures():
     encoder = load_encoder()
     documents, queries, qrels = make_data(twins=False)
     dataset = RetrievalDataset("Local", "test", documents, queries, qrels)
-    run = EncoderSystem(encoder).search(dataset, 1000, None, lambda done, total: None).run
+    run = EncoderSystem(encoder).search(dataset, 1000).run
     theirs = run_mteb(Searcher(encoder), make_task(documents, queries, qrels, False))
-    ours = evaluate(run, qrels, list(MEASURES)).mean
+    ours = evaluate(run, qrels, measures=list(MEASURES)).mean
     assert {name: theirs[key] for name, key in MEASURES.items()} == pytest.approx(ours, abs=1e-5)
 
 
@@ -132,7 +132,7 @@ def test_whatever_changes_results_changes_the_revision(encoder):
 def test_an_index_is_kept_where_the_user_says(encoder, tmp_path):
     documents, queries, qrels = make_data(twins=False)
     task = make_task(documents, queries, qrels, False)
-    searcher = Searcher(encoder, EngineSettings("auto"), tmp_path)
+    searcher = Searcher(encoder, EngineSettings("auto"), folder=tmp_path)
     run_mteb(searcher, task)
     revision = searcher.mteb_model_meta.revision
     assert (tmp_path / revision / "Local.default.test" / "vectors" / "index.sqlite").is_file()

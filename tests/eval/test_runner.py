@@ -11,10 +11,10 @@ import pytest
 from flatcoat import FlatcoatError
 from flatcoat.eval import runner as measuring
 from flatcoat.eval.datasets import RetrievalDataset, load_beir
-from flatcoat.eval.lineup import Lineup, Once, parse_index
 from flatcoat.eval.metrics import evaluate
 from flatcoat.eval.records import RECORD, Record, key_of, read_records
 from flatcoat.eval.runner import measure
+from flatcoat.eval.system_selection import CachedSystem, SystemSelection, parse_engine
 from flatcoat.eval.systems import Bm25System
 from flatcoat.eval.trec_files import read_run
 from flatcoat.indexing.documents import Document
@@ -25,9 +25,9 @@ class Counting(Bm25System):
 
     asked = 0
 
-    def search(self, *arguments):
+    def search(self, *arguments, **options):
         Counting.asked += 1
-        return super().search(*arguments)
+        return super().search(*arguments, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def pets(write_beir) -> RetrievalDataset:
 
 
 def test_a_record_holds_what_was_measured(pets: RetrievalDataset, tmp_path: Path) -> None:
-    record = measure(Bm25System(), pets, 10, tmp_path)
+    record = measure(Bm25System(), pets, k=10, results=tmp_path)
     assert read_records([tmp_path]) == [record]
     assert (record.system, record.dataset, record.split, record.queries) == ("BM25", "pets", "test", 2)
     assert record.revision == pets.revision
@@ -56,7 +56,7 @@ def test_a_record_holds_what_was_measured(pets: RetrievalDataset, tmp_path: Path
 def test_mteb_reads_its_own_shape(pets: RetrievalDataset, tmp_path: Path) -> None:
     from mteb.results import TaskResult
 
-    record = measure(Bm25System(), replace(pets, name="MultiLongDocRetrieval:en"), 10, tmp_path)
+    record = measure(Bm25System(), replace(pets, name="MultiLongDocRetrieval:en"), k=10, results=tmp_path)
     result = TaskResult.from_disk(record.folder / "mteb.json")
     assert result.task_name == "MultiLongDocRetrieval"
     assert result.get_score(splits=["test"], languages=["eng"]) == pytest.approx(record.measures["ndcg@10"])
@@ -64,10 +64,10 @@ def test_mteb_reads_its_own_shape(pets: RetrievalDataset, tmp_path: Path) -> Non
 
 
 def test_what_is_there_is_not_measured_again(pets: RetrievalDataset, tmp_path: Path) -> None:
-    first = measure(Counting(), pets, 10, tmp_path)
-    assert measure(Counting(), pets, 10, tmp_path) == first
+    first = measure(Counting(), pets, k=10, results=tmp_path)
+    assert measure(Counting(), pets, k=10, results=tmp_path) == first
     assert Counting.asked == 1
-    assert measure(Counting(), pets, 5, tmp_path).folder != first.folder
+    assert measure(Counting(), pets, k=5, results=tmp_path).folder != first.folder
     assert Counting.asked == 2
 
 
@@ -77,16 +77,16 @@ def test_a_run_that_was_cut_off_is_measured_again(
     with monkeypatch.context() as patched:
         patched.setattr(measuring, "write_per_query", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            measure(Counting(), pets, 10, tmp_path)
+            measure(Counting(), pets, k=10, results=tmp_path)
     with pytest.raises(FlatcoatError, match=r"no record\.json below"):
         read_records([tmp_path])
-    measure(Counting(), pets, 10, tmp_path)
+    measure(Counting(), pets, k=10, results=tmp_path)
     assert (len(read_records([tmp_path])), Counting.asked) == (1, 2)
 
 
 def test_an_id_that_trec_cannot_hold_costs_the_run_file_alone(pets: RetrievalDataset, tmp_path: Path) -> None:
     spaced = replace(pets, documents=[Document("a cat", "Cats purr when they are content.")])
-    record = measure(Bm25System(), spaced, 10, tmp_path)
+    record = measure(Bm25System(), spaced, k=10, results=tmp_path)
     assert "no run.trec: the document id 'a cat'" in record.notices[-1]
     assert not (record.folder / "run.trec").exists()
 
@@ -99,7 +99,7 @@ def test_a_malformed_record_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_a_record_with_a_value_of_another_kind_is_named(pets: RetrievalDataset, tmp_path: Path) -> None:
-    file = measure(Bm25System(), pets, 10, tmp_path).folder / RECORD
+    file = measure(Bm25System(), pets, k=10, results=tmp_path).folder / RECORD
     file.write_text(json.dumps(json.loads(file.read_text()) | {"measures": {"map": "good"}}))
     with pytest.raises(FlatcoatError, match=r"record\.json: measures.map: .*number"):
         read_records([tmp_path])
@@ -112,37 +112,37 @@ def test_keys_differ_where_results_may() -> None:
 
 
 def test_a_record_is_found_below_several_folders_once(pets: RetrievalDataset, tmp_path: Path) -> None:
-    measure(Bm25System(), pets, 10, tmp_path)
+    measure(Bm25System(), pets, k=10, results=tmp_path)
     found = read_records([tmp_path, tmp_path / ".", *tmp_path.iterdir()])
     assert len(found) == 1
     assert isinstance(found[0], Record)
 
 
 def test_one_search_serves_a_system_and_what_is_made_of_it(pets: RetrievalDataset) -> None:
-    once = Once(Counting())
-    runs = [once.search(pets, 10, None, lambda done, total: None).run for _ in range(3)]
+    cached = CachedSystem(Counting())
+    runs = [cached.search(pets, 10).run for _ in range(3)]
     assert Counting.asked == 1
     assert runs[0] == runs[2]
-    once.search(replace(pets, name="others"), 10, None, lambda done, total: None)
+    cached.search(replace(pets, name="others"), 10)
     assert Counting.asked == 2
 
 
-def test_a_lineup_in_the_order_of_the_table(loaded) -> None:
-    lineup = Lineup(("org/words",), ("exact", "plaid:2"), hybrid=True)
-    names = [system.name for system in lineup.systems()]
+def test_systems_in_the_order_of_the_table(loaded) -> None:
+    selection = SystemSelection(models=("org/words",), engines=("exact", "plaid:2"), hybrid=True)
+    names = [system.name for system in selection.systems()]
     words = ["org/words", "org/words + BM25", "org/words (plaid)", "org/words (plaid) + BM25"]
     assert names == ["BM25", *words]
 
 
-def test_indexes_by_name() -> None:
-    assert parse_index("plaid:2").bits == 2
-    assert parse_index("faiss:IVF,SQ8").factory == "IVF,SQ8"
-    assert [parse_index(name).name for name in ("exact", "auto", "faiss")] == ["exact", "auto", "faiss"]
+def test_engines_by_name() -> None:
+    assert parse_engine("plaid:2").bits == 2
+    assert parse_engine("faiss:IVF,SQ8").factory == "IVF,SQ8"
+    assert [parse_engine(name).name for name in ("exact", "auto", "faiss")] == ["exact", "auto", "faiss"]
     for wrong in ("hnsw", "plaid:two", "exact:1", ""):
         with pytest.raises(FlatcoatError, match="no index"):
-            parse_index(wrong)
+            parse_engine(wrong)
     with pytest.raises(FlatcoatError, match="bits is 3"):
-        parse_index("plaid:3")
+        parse_engine("plaid:3")
 
 
 def test_data_sets_of_one_name_keep_their_records_beside_each_other(
@@ -160,12 +160,14 @@ def test_data_sets_of_one_name_keep_their_records_beside_each_other(
         replace(pets, name="p.dev", split="test"),
         replace(pets, name="p", split="dev.test"),
     ]
-    records = [measure(Counting(), variant, 10, tmp_path / "results") for variant in variants]
+    records = [measure(Counting(), variant, k=10, results=tmp_path / "results") for variant in variants]
     assert Counting.asked == len(variants)
     # also where a file system does not tell cases apart
     assert len({str(record.folder).casefold() for record in records}) == len(variants)
     assert read_records([tmp_path]) == sorted(records, key=lambda record: record.folder)
-    assert [measure(Counting(), variant, 10, tmp_path / "results") for variant in variants] == records
+    assert [
+        measure(Counting(), variant, k=10, results=tmp_path / "results") for variant in variants
+    ] == records
     assert Counting.asked == len(variants)
 
 
@@ -173,19 +175,19 @@ def test_systems_whose_names_are_alike_keep_their_records_beside_each_other(
     pets: RetrievalDataset, tmp_path: Path
 ) -> None:
     names = ["a b", "a-b", "A-B", "a/b", "-a-b", "a" * 300, "a" * 301]
-    records = [measure(Bm25System(name), pets, 10, tmp_path) for name in names]
+    records = [measure(Bm25System(name), pets, k=10, results=tmp_path) for name in names]
     assert [record.system for record in records] == names
     assert len({str(record.folder).casefold() for record in records}) == len(names)
 
 
 def test_two_measurements_at_once_make_one_record(pets: RetrievalDataset, tmp_path: Path) -> None:
-    def searched(*arguments):
+    def searched(*arguments, **options):
         Counting.asked += 1
         time.sleep(0.2)
-        return Bm25System.search(*arguments)
+        return Bm25System.search(*arguments, **options)
 
     with ThreadPoolExecutor(4) as pool, pytest.MonkeyPatch.context() as patched:
         patched.setattr(Counting, "search", searched)
-        found = list(pool.map(lambda _: measure(Counting(), pets, 10, tmp_path), range(4)))
+        found = list(pool.map(lambda _: measure(Counting(), pets, k=10, results=tmp_path), range(4)))
     assert Counting.asked == 1
     assert found == read_records([tmp_path]) * 4

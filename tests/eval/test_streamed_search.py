@@ -32,7 +32,9 @@ def dataset(write_beir):
 
 
 def search(encoder, dataset, k, budget_bytes=BUDGET_BYTES, on_progress=lambda done, total: None):
-    return search_exactly(encoder, dataset, k, budget_bytes, Meter(), on_progress)
+    return search_exactly(
+        encoder, dataset, k=k, budget_bytes=budget_bytes, meter=Meter(), on_progress=on_progress
+    )
 
 
 def search_slowly(encoder, dataset, k: int) -> dict[str, dict[str, float]]:
@@ -124,7 +126,7 @@ def test_a_vector_that_is_no_number_names_its_document(encoder, dataset, monkeyp
 def test_chunks_fill_the_budget_and_never_lose_a_document(encoder):
     documents = [Document(str(i), "word " * (40 * i)) for i in range(40)]
     size_of = encoded_bytes(encoder.contract)
-    parts = list(chunks(iter(documents), size_of, 300_000))
+    parts = list(chunks(iter(documents), size_of, budget=300_000))
     assert [document for part in parts for document in part] == documents
     assert all(len(part) == 1 or sum(map(size_of, part)) <= 300_000 for part in parts)
     assert all(

@@ -35,7 +35,7 @@ def engine(encoder):
 
 
 def search(system, dataset, k=10, folder=None):
-    return system.search(dataset, k, folder, lambda done, total: None)
+    return system.search(dataset, k, folder=folder)
 
 
 def count_texts(encoder, monkeypatch, fail_after=None):
@@ -176,7 +176,7 @@ def test_a_hybrid_is_the_fusion_of_both_runs(encoder, dataset, method):
     runs = [search(system, dataset, 10).run for system in (one, two)]
     seen = []
     hybrid = HybridSystem(one, two, method, weight=0.25)
-    fused = hybrid.search(dataset, 10, None, lambda done, total: seen.append((done, total))).run
+    fused = hybrid.search(dataset, 10, on_progress=lambda done, total: seen.append((done, total))).run
     for query, found in fused.items():
         first, second = (run[query] for run in runs)
         assert found.keys() <= first.keys() | second.keys() and len(found) == 10 and query not in found

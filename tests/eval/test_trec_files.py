@@ -21,7 +21,7 @@ RUNS = st.dictionaries(
 @given(RUNS)
 def test_a_run_comes_back_to_the_last_bit(tmp_path: Path, run):
     path = tmp_path / "a.trec"
-    write_run(path, run, "flatcoat")
+    write_run(path, run, tag="flatcoat")
     back = read_run(path)
     assert {query: dict.fromkeys(scores) for query, scores in back.items()} == {
         query: dict.fromkeys(scores) for query, scores in run.items()
@@ -33,7 +33,7 @@ def test_a_run_comes_back_to_the_last_bit(tmp_path: Path, run):
 
 def test_lines_stand_in_trec_evals_order(tmp_path):
     path = tmp_path / "a.trec"
-    write_run(path, {"q": {"a": 0.25, "b": 1 / 3, "c": 0.25, "d": -2}}, "system-1")
+    write_run(path, {"q": {"a": 0.25, "b": 1 / 3, "c": 0.25, "d": -2}}, tag="system-1")
     assert path.read_text() == (
         "q Q0 b 1 0.333333343 system-1\n"
         "q Q0 c 2 0.25 system-1\nq Q0 a 3 0.25 system-1\nq Q0 d 4 -2 system-1\n"
@@ -46,7 +46,7 @@ def test_a_run_is_measured_the_same_from_its_file(tmp_path):
     generator = np.random.default_rng(0)
     run = {f"q{q}": {f"d{d}": float(generator.normal()) for d in range(50)} for q in range(5)}
     qrels = {query: {f"d{d}": 1 for d in range(0, 50, 7)} for query in run}
-    write_run(tmp_path / "a.trec", run, "x")
+    write_run(tmp_path / "a.trec", run, tag="x")
     assert evaluate(read_run(tmp_path / "a.trec"), qrels) == evaluate(run, qrels)
 
 
@@ -62,7 +62,7 @@ def test_a_run_is_measured_the_same_from_its_file(tmp_path):
 )
 def test_what_a_run_file_cannot_carry_is_an_error(tmp_path, run, tag, message):
     with pytest.raises(FlatcoatError, match=message):
-        write_run(tmp_path / "a.trec", run, tag)
+        write_run(tmp_path / "a.trec", run, tag=tag)
 
 
 @pytest.mark.parametrize("line", ["q Q0 d 2 0.5", "q Q0 d 2 high tag", "q Q0 c 2 0.5 tag"])
