@@ -9,6 +9,7 @@ Axes: Q queries, M comparisons with one baseline, S sign patterns.
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,8 +46,8 @@ def t_test(differences_QM: np.ndarray) -> np.ndarray:
         return np.ones(differences_QM.shape[1])
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # of differences that are all equal
-        p_M = ttest_1samp(differences_QM, 0.0, axis=0).pvalue
-    return np.where(differences_QM.any(axis=0), p_M, 1.0)
+        test: Any = ttest_1samp(differences_QM, 0.0, axis=0)
+    return np.where(differences_QM.any(axis=0), test.pvalue, 1.0)
 
 
 def randomisation_test(differences_QM: np.ndarray, *, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""``flatcoat compare``: results folders side by side."""
+"""``flatcoat compare``: systems of results folders side by side."""
 
 from enum import Enum
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 
 class Format(str, Enum):  # noqa: UP042 - typer shows these values
-    """How a comparison is written."""
+    """Formats of a report."""
 
     markdown = "markdown"
     json = "json"
@@ -51,19 +51,19 @@ def compare(
     output: Output = None,
 ) -> None:
     """Compare evaluation results: significance tests, costs, and quality lost to approximate search."""
-    from . import text
-    from .comparison import compare as compare_folders
-    from .html import html
+    from .comparison import compare_results
+    from .html import render_html
+    from .text import print_tables, render_json, render_markdown
 
     if output and not format and output.suffix not in _ENDINGS:
         raise typer.BadParameter(f"{output.name} ends in none of {', '.join(_ENDINGS)}: say --format")
     format = format or (_ENDINGS[output.suffix] if output else None)
-    comparison = compare_folders(results, measure, baseline)
+    comparison = compare_results(results, measure, baseline=baseline)
     if not format:
-        text.show(comparison)
+        print_tables(comparison)
         return
-    writers = {Format.markdown: text.markdown, Format.json: text.to_json, Format.html: html}
-    text = writers[format](comparison)
+    renderers = {Format.markdown: render_markdown, Format.json: render_json, Format.html: render_html}
+    text = renderers[format](comparison)
     if output:
         output.write_text(text, encoding="utf-8")
         typer.echo(f"wrote {output}", err=True)

@@ -1,18 +1,18 @@
-"""What a results folder says: systems side by side on each data set, tested against a baseline.
+"""Compare results folders: systems side by side on each data set, tested against a baseline.
 
-A table holds only what may be compared: the same data at the same revision, cut at the same k, judged on the
-same queries. Whatever differs in one of these gets a table of its own, and a notice.
+A table holds comparable results only: the same data at the same revision, the same k, the same judged
+queries. Results that differ in one of these get separate tables, and a notice.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 from flatcoat.eval.published import Published, find_published
 from flatcoat.eval.records import Record, read_records
 from flatcoat.eval.significance import holm, paired_differences, randomisation_test, t_test
@@ -22,13 +22,35 @@ from .summaries import BenchmarkMean, IndexLoss, benchmark_means, index_losses
 
 _DEFAULT_BASELINE = "BM25"
 
-Key: TypeAlias = tuple[str, str]
-"""A system's name and the key of its settings."""
+
+class SystemId(NamedTuple):
+    """A system's name and the key of its settings."""
+
+    name: str
+    key: str
+
+    @staticmethod
+    def of(record: Record) -> "SystemId":
+        """The system of a record."""
+        return SystemId(record.system, record.key)
 
 
-@dataclass(frozen=True)
+class _Condition(NamedTuple):
+    """Results are comparable where all of these are equal."""
+
+    dataset: str
+    split: str
+    revision: str
+    k: int
+    queries: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All that is shown. ``published`` are the figures of others for each data set and benchmark, by name."""
+    """The contents of a report. ``published`` is the name of a data set or benchmark -> published figures.
+
+    ``settings`` is the label of a system -> one of its records.
+    """
 
     measure: str
     baseline: str
@@ -40,30 +62,33 @@ class Comparison:
     notices: list[str]
 
 
-def compare(folders: Sequence[Path], measure: str, baseline: str | None = None) -> Comparison:
+def compare_results(folders: Sequence[Path], measure: str, *, baseline: str | None = None) -> Comparison:
     """Read results folders and compare by one measure.
 
-    ``baseline`` is a system's name or key; without one, BM25 if it was measured, or the first system. Raises
-    FlatcoatError for a record that is malformed or lacks the measure, and a baseline that is none of the
-    systems, or several.
+    ``baseline`` is a system's name or key; the default is BM25, or the first system if BM25 was not measured.
+    Raises UsageError for a measure that a record lacks and a baseline that is not exactly one of the systems,
+    NotFoundError for folders without records, DataError for a malformed record.
+
+    >>> compare_results([Path("results")], "ndcg@10").baseline  # doctest: +SKIP
+    'BM25'
     """
     records, notices = _latest(read_records(folders))
     labels = _labels(records)
     chosen = _choose_baseline(labels, baseline)
-    rows = [read_row(record, labels[record.system, record.key], measure) for record in records]
+    rows = [read_row(record, labels[SystemId.of(record)], measure=measure) for record in records]
     tables = [_tested(table, chosen) for table in _tables(rows)]
     notices += [notice for table in tables for notice in _notices(table, tables, chosen)]
     means, left_out = benchmark_means(tables)
     names = [*(table.dataset for table in tables), *(mean.benchmark for mean in means)]
     return Comparison(
-        measure,
-        chosen,
-        tables,
-        means,
-        index_losses(tables),
-        {name: figures for name in names if (figures := _published(name, measure))},
-        {labels[record.system, record.key]: record for record in records},
-        notices + left_out,
+        measure=measure,
+        baseline=chosen,
+        tables=tables,
+        means=means,
+        losses=index_losses(tables),
+        published={name: figures for name in names if (figures := _published(name, measure))},
+        settings={labels[SystemId.of(record)]: record for record in records},
+        notices=notices + left_out,
     )
 
 
@@ -72,7 +97,7 @@ def _published(name: str, measure: str) -> list[Published]:
 
 
 def _latest(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
-    """Without measurements that were made again elsewhere, and a notice of each that is left out."""
+    """The latest of measurements of the same, and a notice of each older one."""
     kept: dict[tuple[str, ...], Record] = {}
     notices: list[str] = []
     for record in sorted(records, key=lambda record: record.finished, reverse=True):
@@ -83,37 +108,47 @@ def _latest(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     return sorted(kept.values(), key=lambda record: record.folder), notices
 
 
-def _labels(records: Iterable[Record]) -> dict[Key, str]:
-    """A name for each system; the key of its settings beside it where others have the same name."""
-    keys = sorted({(record.system, record.key) for record in records})
-    names = [name for name, _ in keys]
-    return {(name, key): name if names.count(name) == 1 else f"{name} [{key}]" for name, key in keys}
+def _labels(records: Iterable[Record]) -> dict[SystemId, str]:
+    """The name of each system, followed by its key where several systems share the name."""
+    systems = sorted({SystemId.of(record) for record in records})
+    names = [system.name for system in systems]
+    return {
+        system: system.name if names.count(system.name) == 1 else f"{system.name} [{system.key}]"
+        for system in systems
+    }
 
 
-def _choose_baseline(labels: dict[Key, str], wanted: str | None) -> str:
-    if wanted is None:
+def _choose_baseline(labels: dict[SystemId, str], query: str | None) -> str:
+    if query is None:
         return _DEFAULT_BASELINE if _DEFAULT_BASELINE in labels.values() else next(iter(labels.values()))
-    found = [label for (name, key), label in labels.items() if wanted in (name, key, label)]
-    if len(found) != 1:
-        fault = f"are {len(found)} systems" if found else "is no system here"
-        choices = ", ".join(found or labels.values())
-        raise FlatcoatError(f"the baseline {wanted!r} {fault}: choose one of {choices}")
-    return found[0]
+    matches = [label for system, label in labels.items() if query in (*system, label)]
+    if len(matches) != 1:
+        fault = f"are {len(matches)} systems" if matches else "is no system here"
+        choices = ", ".join(matches or labels.values())
+        raise UsageError(f"the baseline {query!r} {fault}: choose one of {choices}")
+    return matches[0]
 
 
 def _tables(rows: Iterable[Row]) -> list[Table]:
-    groups: dict[tuple, list[Row]] = defaultdict(list)
+    groups: dict[_Condition, list[Row]] = defaultdict(list)
     for row in rows:
         record = row.record
-        groups[record.dataset, record.split, record.revision, record.k, frozenset(row.scores)].append(row)
+        condition = _Condition(record.dataset, record.split, record.revision, record.k, frozenset(row.scores))
+        groups[condition].append(row)
     return [
-        Table(*key[:4], rows=sorted(group, key=lambda row: -row.mean), baseline=None)
-        for key, group in groups.items()
+        Table(
+            dataset=condition.dataset,
+            split=condition.split,
+            revision=condition.revision,
+            k=condition.k,
+            rows=sorted(group, key=lambda row: -row.mean),
+        )
+        for condition, group in groups.items()
     ]
 
 
 def _tested(table: Table, baseline: str) -> Table:
-    """The table with every row's contrast to the baseline; as it is where the baseline is missing."""
+    """The table with every row's contrast to the baseline; unchanged where the baseline is missing."""
     base = next((row for row in table.rows if row.label == baseline), None)
     others = [row for row in table.rows if row is not base]
     if base is None or not others:
@@ -122,13 +157,13 @@ def _tested(table: Table, baseline: str) -> Table:
     p_t = t_test(differences_QM).tolist()
     p_random = randomisation_test(differences_QM).tolist()
     contrasts = {
-        row.label: Contrast.of(differences, t, random, corrected)
+        row.label: Contrast.of(differences, p_t=t, p_randomisation=random, p_holm=corrected)
         for row, differences, t, random, corrected in zip(
             others, differences_QM.T, p_t, p_random, holm(p_random), strict=True
         )
     }
     rows = [row if row is base else row.against(contrasts[row.label]) for row in table.rows]
-    return Table(table.dataset, table.split, table.revision, table.k, rows, base)
+    return replace(table, rows=rows, baseline=base)
 
 
 def _notices(table: Table, tables: Sequence[Table], baseline: str) -> list[str]:

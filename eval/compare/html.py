@@ -1,34 +1,36 @@
-"""A comparison as one HTML page that needs nothing else: tables, plots, and the queries that moved most."""
+"""A comparison as one self-contained HTML page: tables, plots, and the queries that moved most."""
 
 import json
 from collections.abc import Sequence
 from html import escape
 
+from flatcoat.eval.metrics import title_of
 from flatcoat.eval.published import Published
 
 from .comparison import Comparison
+from .plots import Pair, Point, plot_cost, plot_queries
 from .rows import Row, Table
-from .svg import STYLE, Pair, Point, colour_class, plot_cost, plot_queries
+from .style import STYLE, colour_class
+from .summaries import BenchmarkMean
 from .tables import (
     MARKS,
-    WORDS,
+    TEXT_COLUMNS,
     Grid,
-    bytes_in_words,
     dataset_grid,
+    format_bytes,
     loss_grid,
     mean_grid,
-    name_of,
     published_grid,
 )
 
 _MOST_MOVED = 5
 
 
-def html(comparison: Comparison) -> str:
-    """The page, complete."""
-    name = name_of(comparison.measure)
+def render_html(comparison: Comparison) -> str:
+    """The whole page."""
+    name = title_of(comparison.measure)
     numbers = {label: number for number, label in enumerate(comparison.settings, start=1)}
-    body = [_head(comparison, name), *(_mean(comparison, place) for place in range(len(comparison.means)))]
+    body = [_head(comparison, name), *(_mean(mean, comparison) for mean in comparison.means)]
     body += [_dataset(table, comparison, numbers) for table in comparison.tables]
     if comparison.losses:
         grid = loss_grid(comparison)
@@ -50,13 +52,12 @@ def _head(comparison: Comparison, name: str) -> str:
     return (
         f"<h1>{escape(name)} of {_count(systems, 'system')} on {_count(datasets, 'data set')}</h1>"
         f"<p class=soft>Measures are x 100. The baseline is {escape(comparison.baseline)}. {escape(MARKS)}. "
-        "Milliseconds are of search alone, once the queries are encoded.</p>"
+        "Milliseconds are for search alone, without the encoding of queries.</p>"
         + (f'<ul class="notices">{notices}</ul>' if notices else "")
     )
 
 
-def _mean(comparison: Comparison, place: int) -> str:
-    mean = comparison.means[place]
+def _mean(mean: BenchmarkMean, comparison: Comparison) -> str:
     grid = mean_grid(mean, comparison.measure)
     aside = _published(mean.benchmark, comparison.published.get(mean.benchmark, []))
     return (
@@ -70,7 +71,7 @@ def _dataset(table: Table, comparison: Comparison, numbers: dict[str, int]) -> s
     aside = _published(table.dataset, comparison.published.get(table.dataset, []))
     badges = [_badge(numbers[row.label]) for row in table.rows]
     baseline = table.rows.index(table.baseline) if table.baseline else None
-    name = name_of(comparison.measure)
+    name = title_of(comparison.measure)
     moves = "".join(_queries(row, table.baseline, numbers, name) for row in table.rows)
     return (
         f"<h2>{escape(grid.title)}</h2><p class=soft>{escape(grid.caption)}</p><div class=beside>"
@@ -81,14 +82,15 @@ def _dataset(table: Table, comparison: Comparison, numbers: dict[str, int]) -> s
 
 
 def _published(name: str, figures: Sequence[Published]) -> str:
-    """What others reported, best first below each source."""
+    """Published figures, best first below each source."""
     if not figures:
         return ""
     grid = published_grid(name, figures)
     parts = [f'<h3>{escape(grid.title)}</h3><p class="soft small">{escape(grid.caption)}</p>']
     for source in dict.fromkeys(figure.source for figure in figures):
-        own = sorted((row for row in grid.rows if row[2] == source), key=lambda row: -float(row[1]))
-        table = _table(Grid("", "", grid.header[:2], [row[:2] for row in own]))
+        ranked = sorted((figure for figure in figures if figure.source == source), key=lambda one: -one.value)
+        rows = [[figure.system, f"{100 * figure.value:.1f}"] for figure in ranked]
+        table = _table(Grid("", "", grid.header[:2], rows))
         parts.append(f'<h4 class="soft">{escape(source)}</h4>{table}')
     return f'<div class="card published">{"".join(parts)}</div>'
 
@@ -98,19 +100,19 @@ def _costs(rows: Sequence[Row], numbers: dict[str, int], name: str) -> str:
     sizes = [_point(row, numbers, row.costs.index_bytes) for row in rows if row.costs.index_bytes > 0]
     plots = []
     if times:
-        plots.append(plot_cost(times, "milliseconds a query", name, lambda value: f"{value:g}"))
+        plots.append(plot_cost(times, "milliseconds per query", y_title=name, format_cost="{:g}".format))
     if sizes:
-        plots.append(plot_cost(sizes, "index size", name, bytes_in_words))
+        plots.append(plot_cost(sizes, "index size", y_title=name, format_cost=format_bytes))
     return "".join(map(_card, plots))
 
 
 def _point(row: Row, numbers: dict[str, int], cost: float) -> Point:
-    costs = f"{row.milliseconds:.3g} ms, {bytes_in_words(row.costs.index_bytes)}"
+    costs = f"{row.milliseconds:.3g} ms, {format_bytes(row.costs.index_bytes)}"
     return Point(numbers[row.label], cost, 100 * row.mean, f"{row.label}: {100 * row.mean:.1f}, {costs}")
 
 
 def _queries(row: Row, baseline: Row | None, numbers: dict[str, int], name: str) -> str:
-    """A row's queries against the baseline's; nothing for the baseline itself."""
+    """The queries of a system against the baseline; empty for the baseline."""
     if baseline is None or not row.contrast:
         return ""
     pairs = [Pair(query, 100 * baseline.scores[query], 100 * value) for query, value in row.scores.items()]
@@ -120,13 +122,12 @@ def _queries(row: Row, baseline: Row | None, numbers: dict[str, int], name: str)
         f"<h3>{_badge(numbers[row.label])}{escape(row.label)}</h3>"
         f'<p class="small"><span class=win>{_count(contrast.wins, "query", "queries")} better</span>, '
         f"<span class=tie>{contrast.ties} equal</span>, <span class=loss>{contrast.losses} worse</span></p>"
-        + plot_queries(pairs, f"{name}, {baseline.label}", f"{name}, {row.label}")
-        + f'<div class="moves">{_moves("Gain most", gains)}{_moves("Lose most", gains[::-1])}</div>'
+        + plot_queries(pairs, f"{name}, {baseline.label}", y_title=f"{name}, {row.label}")
+        + f'<div class="moves">{_moves("Gain most", gains, 1)}{_moves("Lose most", gains[::-1], -1)}</div>'
     )
 
 
-def _moves(title: str, pairs: Sequence[Pair]) -> str:
-    sign = 1 if title.startswith("Gain") else -1
+def _moves(title: str, pairs: Sequence[Pair], sign: int) -> str:
     moved = [pair for pair in pairs[:_MOST_MOVED] if sign * (pair.system - pair.baseline) > 0]
     items = "".join(
         f"<li>{escape(query)} <span class=soft>{before:.0f} → {after:.0f}</span></li>"
@@ -150,7 +151,8 @@ def _settings(comparison: Comparison, numbers: dict[str, int]) -> str:
 
 def _table(grid: Grid, badges: Sequence[str] = (), baseline: int | None = None) -> str:
     kinds = [
-        ' class="word"' if place == 0 or title in WORDS else "" for place, title in enumerate(grid.header)
+        ' class="word"' if place == 0 or title in TEXT_COLUMNS else ""
+        for place, title in enumerate(grid.header)
     ]
     head = "".join(f"<th{kind}>{escape(title)}</th>" for kind, title in zip(kinds, grid.header, strict=True))
     lines = []

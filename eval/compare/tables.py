@@ -1,8 +1,9 @@
-"""A comparison as tables of words, the same on a terminal, in Markdown and in HTML."""
+"""A comparison as tables of text, the same on a terminal, in Markdown and in HTML."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from flatcoat.eval.metrics import title_of
 from flatcoat.eval.published import Published
 
 from .comparison import Comparison
@@ -13,14 +14,12 @@ MARKS = (
     "† p < 0.05, ‡ p < 0.01 against the baseline: paired randomisation test over queries, p corrected by "
     "Holm's method for the systems of the table"
 )
-WORDS = frozenset({"Source", "Exact", "Data set"})
-"""Columns that hold no figures, besides the first."""
-
-_FAMILIES = {"ndcg": "nDCG", "map": "MAP", "mrr": "MRR"}
+TEXT_COLUMNS = frozenset({"Source", "Exact", "Data set"})
+"""Columns of text rather than figures, beside the first."""
 
 
 class Grid(NamedTuple):
-    """A table. The first column names things, the others are figures."""
+    """A table of text: the first column and TEXT_COLUMNS are words, the others figures."""
 
     title: str
     caption: str
@@ -28,14 +27,14 @@ class Grid(NamedTuple):
     rows: list[list[str]]
 
 
-def dataset_grid(table: Table, measure: str, brief: bool = False) -> Grid:
-    """The systems of one data set; ``brief`` leaves out the other measures."""
+def dataset_grid(table: Table, measure: str, *, brief: bool = False) -> Grid:
+    """The systems of one data set; ``brief`` shows no other measures."""
     shared = set.intersection(*(set(row.record.measures) for row in table.rows)) - {measure}
     others = [] if brief else [name for name in table.rows[0].record.measures if name in shared]
-    header = ["System", name_of(measure)]
+    header = ["System", title_of(measure)]
     if table.baseline:
         header += ["Diff.", "p", "Win/tie/loss"]
-    header += [*map(name_of, others), "ms/query", "Index"]
+    header += [*map(title_of, others), "ms/query", "Index"]
     rows = [
         [
             row.label + (", baseline" if row is table.baseline else ""),
@@ -43,7 +42,7 @@ def dataset_grid(table: Table, measure: str, brief: bool = False) -> Grid:
             *(_contrast_cells(row) if table.baseline else ()),
             *(_hundredths(row.record.measures[name]) for name in others),
             _three_digits(row.milliseconds),
-            bytes_in_words(row.costs.index_bytes),
+            format_bytes(row.costs.index_bytes),
         ]
         for row in table.rows
     ]
@@ -51,24 +50,24 @@ def dataset_grid(table: Table, measure: str, brief: bool = False) -> Grid:
 
 
 def published_grid(name: str, figures: Sequence[Published]) -> Grid:
-    """What others reported, each with its source."""
-    header = ["Published", name_of(figures[0].measure), "Source"]
+    """Published figures with their sources."""
+    header = ["Published", title_of(figures[0].measure), "Source"]
     rows = [[figure.system, _hundredths(figure.value), figure.source] for figure in figures]
     return Grid(f"{name}, published elsewhere", "not measured here", header, rows)
 
 
 def mean_grid(mean: BenchmarkMean, measure: str) -> Grid:
-    """Means over a benchmark."""
+    """The means over a benchmark."""
     rows = [[label, _hundredths(value), str(len(mean.measured))] for label, value in mean.means.items()]
     rows += [[label, "", str(count)] for label, count in mean.partial.items()]
     caption = f"mean over {len(mean.measured)} of {mean.tasks} tasks: {', '.join(mean.measured)}"
-    return Grid(mean.benchmark, caption, ["System", name_of(measure), "Tasks"], rows)
+    return Grid(mean.benchmark, caption, ["System", title_of(measure), "Tasks"], rows)
 
 
 def loss_grid(comparison: Comparison) -> Grid:
-    """What every index loses to exact search with the same encoder."""
+    """The loss of every index against exact search with the same encoder."""
     titles = _titles({(loss.dataset, loss.split, loss.revision) for loss in comparison.losses})
-    header = ["Index", "Exact", "Data set", f"{name_of(comparison.measure)} lost", "p", "Speed-up"]
+    header = ["Index", "Exact", "Data set", f"{title_of(comparison.measure)} lost", "p", "Speed-up"]
     rows = [
         [
             loss.index,
@@ -84,7 +83,7 @@ def loss_grid(comparison: Comparison) -> Grid:
 
 
 def _titles(data: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
-    """A title for each data set, split and revision; the last where others have the same name."""
+    """A title for each data set, split and revision, with the revision only where titles are equal."""
     names = [f"{dataset} {split}" for dataset, split, _ in data]
     return {
         part: name if names.count(name) == 1 else f"{name} {part[2][:16] or 'unknown'}"
@@ -92,34 +91,36 @@ def _titles(data: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str]
     }
 
 
-def grids(comparison: Comparison, brief: bool = False) -> list[Grid]:
-    """All tables, benchmarks first."""
-    found: list[Grid] = []
+def grids(comparison: Comparison, *, brief: bool = False) -> list[Grid]:
+    """All tables, benchmarks first; ``brief`` shows no other measures."""
+    tables: list[Grid] = []
     for mean in comparison.means:
-        found.append(mean_grid(mean, comparison.measure))
+        tables.append(mean_grid(mean, comparison.measure))
         if figures := comparison.published.get(mean.benchmark):
-            found.append(published_grid(mean.benchmark, figures))
+            tables.append(published_grid(mean.benchmark, figures))
     for table in comparison.tables:
-        found.append(dataset_grid(table, comparison.measure, brief))
+        tables.append(dataset_grid(table, comparison.measure, brief=brief))
         if figures := comparison.published.get(table.dataset):
-            found.append(published_grid(table.dataset, figures))
-    return [*found, loss_grid(comparison)] if comparison.losses else found
-
-
-def name_of(measure: str) -> str:
-    """As papers write it: nDCG@10."""
-    family, *cut = measure.split("@")
-    return "@".join([_FAMILIES.get(family, family.capitalize()), *cut])
+            tables.append(published_grid(table.dataset, figures))
+    return [*tables, loss_grid(comparison)] if comparison.losses else tables
 
 
 def signed(difference: float) -> str:
-    """Hundredths with their sign."""
+    """A difference x 100 with its sign.
+
+    >>> signed(-0.0123), signed(0.0001)
+    ('−1.2', '0.0')
+    """
     figure = f"{100 * difference:+.1f}".replace("-", "−")
     return figure[1:] if figure[1:] == "0.0" else figure
 
 
-def bytes_in_words(count: float) -> str:
-    """Three digits and a unit of thousands."""
+def format_bytes(count: float) -> str:
+    """Three digits and a decimal unit.
+
+    >>> format_bytes(71_283_968)
+    '71.3 MB'
+    """
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
             return f"{count:.3g} {unit}"

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from flatcoat.eval.metrics import title_of
+
 from .comparison import Comparison
 from .rows import Row, Table
-from .tables import MARKS, WORDS, Grid, grids, name_of
+from .tables import MARKS, TEXT_COLUMNS, Grid, grids
 
 _WIDE = 110  # columns of a terminal that shows every measure
 
 
-def markdown(comparison: Comparison) -> str:
-    """Tables that GitHub shows."""
-    parts = [f"# {name_of(comparison.measure)} x 100"]
+def render_markdown(comparison: Comparison) -> str:
+    """Tables in GitHub's Markdown."""
+    parts = [f"# {title_of(comparison.measure)} x 100"]
     parts += [
         f"## {_escape(grid.title)}\n\n{_escape(grid.caption)}\n\n{_table(grid)}" for grid in grids(comparison)
     ]
@@ -23,8 +25,8 @@ def markdown(comparison: Comparison) -> str:
     return "\n\n".join([*parts, "\n".join(f"- {_escape(note)}" for note in notes)]) + "\n"
 
 
-def to_json(comparison: Comparison) -> str:
-    """Everything but the scores of single queries; measures and differences in 0..1."""
+def render_json(comparison: Comparison) -> str:
+    """All figures except scores of single queries; measures and differences in 0..1."""
     values = {
         "measure": comparison.measure,
         "baseline": comparison.baseline,
@@ -39,8 +41,8 @@ def to_json(comparison: Comparison) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
-def show(comparison: Comparison) -> None:
-    """Print rich tables."""
+def print_tables(comparison: Comparison) -> None:
+    """Print the tables; a narrow terminal shows no other measures."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -49,7 +51,7 @@ def show(comparison: Comparison) -> None:
     for grid in grids(comparison, brief=console.width < _WIDE):
         table = RichTable(title=f"{grid.title}  ({grid.caption})", title_justify="left", box=box.SIMPLE_HEAD)
         for place, title in enumerate(grid.header):
-            words = place == 0 or title in WORDS
+            words = place == 0 or title in TEXT_COLUMNS
             table.add_column(title, justify="left" if words else "right", no_wrap=not words, overflow="fold")
         for row in grid.rows:
             table.add_row(*row)

@@ -7,7 +7,7 @@ of early stopping.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,11 +185,15 @@ def score(measures: Sequence[str], predicted_N: Values, labels_N: Values) -> dic
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
     constant = np.ptp(predicted_N) == 0 or np.ptp(labels_N) == 0
+
+    def correlation(function: Callable[..., Any]) -> float:
+        return 0.0 if constant else function(predicted_N, labels_N).statistic
+
     functions: dict[str, Callable[[], float]] = {
         "accuracy": lambda: accuracy_score(labels_N, predicted_N),
-        "f1": lambda: f1_score(labels_N, predicted_N, zero_division=0),
+        "f1": lambda: f1_score(labels_N, predicted_N, zero_division=0),  # pyright: ignore[reportArgumentType]
         "matthews": lambda: 0.0 if constant else matthews_corrcoef(labels_N, predicted_N),
-        "pearson": lambda: 0.0 if constant else pearsonr(predicted_N, labels_N).statistic,
-        "spearman": lambda: 0.0 if constant else spearmanr(predicted_N, labels_N).statistic,
+        "pearson": lambda: correlation(pearsonr),
+        "spearman": lambda: correlation(spearmanr),
     }
     return {name: float(functions[name]()) for name in measures}

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from flatcoat.eval.compare.comparison import Comparison
-from flatcoat.eval.compare.html import html
+from flatcoat.eval.compare.html import render_html
+from flatcoat.eval.compare.plots import Pair, Point, plot_cost, plot_queries
 from flatcoat.eval.compare.rows import Contrast, Row, Table
+from flatcoat.eval.compare.style import colour_class
 from flatcoat.eval.compare.summaries import IndexLoss
-from flatcoat.eval.compare.svg import Pair, Point, colour_class, plot_cost, plot_queries
-from flatcoat.eval.compare.tables import bytes_in_words, signed
+from flatcoat.eval.compare.tables import format_bytes, signed
 from flatcoat.eval.costs import Costs
 from flatcoat.eval.records import Record
 
@@ -47,23 +48,67 @@ class Page(HTMLParser):
 
 
 def row(label: str, values: list[float], search: float, contrast: Contrast | None = None) -> Row:
-    costs = Costs(0.0, 0.0, search, len(values), 1000, 0, 1, 1)
+    costs = Costs(
+        encode=0.0,
+        build=0.0,
+        search=search,
+        queries=len(values),
+        index_bytes=1000,
+        peak_bytes=0,
+        documents=1,
+        vectors=1,
+    )
     mean = sum(values) / len(values)
     record = Record(
-        label, "k", EVIL, "test", "", "", 100, {EVIL: EVIL}, {"ndcg@10": mean}, {}, {}, 2, [], "", Path()
+        system=label,
+        key="k",
+        dataset=EVIL,
+        split="test",
+        benchmark="",
+        revision="",
+        k=100,
+        settings={EVIL: EVIL},
+        measures={"ndcg@10": mean},
+        costs={},
+        versions={},
+        queries=2,
+        notices=[],
+        finished="",
+        folder=Path(),
     )
     scores = {EVIL: values[0]} | {f"q{place}": value for place, value in enumerate(values[1:])}
-    return Row(label, record, scores, mean, costs, contrast)
+    return Row(label=label, record=record, scores=scores, mean=mean, costs=costs, contrast=contrast)
 
 
 @pytest.fixture
 def page() -> Page:
     baseline = row("BM25", [0.5, 0.2, 0.4], 0.001)
-    other = row(EVIL, [0.75, 0.1, 0.4], 0.0, Contrast(0.05, 1.0, 1.0, 1.0, 1, 1, 1))
-    table = Table(EVIL, "test", "", 100, [other, baseline], baseline)
-    loss = IndexLoss(EVIL, "test", EVIL, EVIL, 0.01, 0.5, 0.5, None)
+    contrast = Contrast(difference=0.05, p_t=1.0, p_randomisation=1.0, p_holm=1.0, wins=1, ties=1, losses=1)
+    other = row(EVIL, [0.75, 0.1, 0.4], 0.0, contrast)
+    rows = [other, baseline]
+    table = Table(dataset=EVIL, split="test", revision="", k=100, rows=rows, baseline=baseline)
+    loss = IndexLoss(
+        dataset=EVIL,
+        split="test",
+        exact=EVIL,
+        index=EVIL,
+        loss=0.01,
+        p_t=0.5,
+        p_randomisation=0.5,
+        speedup=None,
+    )
     settings = {line.label: line.record for line in table.rows}
-    return Page(html(Comparison("ndcg@10", "BM25", [table], [], [loss], {}, settings, [EVIL])))
+    comparison = Comparison(
+        measure="ndcg@10",
+        baseline="BM25",
+        tables=[table],
+        means=[],
+        losses=[loss],
+        published={},
+        settings=settings,
+        notices=[EVIL],
+    )
+    return Page(render_html(comparison))
 
 
 def test_nothing_in_a_name_or_an_id_becomes_markup(page):
@@ -89,7 +134,7 @@ def test_queries_that_moved_are_listed_once_each(page):
 
 
 def test_winners_lie_above_the_diagonal():
-    plot = plot_queries([Pair("up", 20, 60), Pair("down", 60, 20), Pair("level", 40, 40)], "x", "y")
+    plot = plot_queries([Pair("up", 20, 60), Pair("down", 60, 20), Pair("level", 40, 40)], "x", y_title="y")
     places = {
         kind: (float(x), float(y))
         for kind, x, y in re.findall(r'<circle class="(\w+)" cx="(\S+)" cy="(\S+)"', plot)
@@ -101,7 +146,7 @@ def test_winners_lie_above_the_diagonal():
 @pytest.mark.parametrize("costs", [[3.0], [1e-3, 1e6], [5, 5, 5.01], [0.2, 0.9, 118]])
 def test_points_and_their_numbers_stay_in_the_plot_and_apart(costs):
     points = [Point(number, cost, 30.0, "t") for number, cost in enumerate(costs, start=1)]
-    plot = plot_cost(points, "ms", "nDCG@10", str)
+    plot = plot_cost(points, "ms", y_title="nDCG@10", format_cost=str)
     dots = [tuple(map(float, pair)) for pair in re.findall(r'class="dot" cx="(\S+)" cy="(\S+)"', plot)]
     labels = [tuple(map(float, pair)) for pair in re.findall(r'class="number" x="(\S+)" y="(\S+)"', plot)]
     assert len(dots) == len(labels) == len(set(labels)) == len(costs)
@@ -116,7 +161,7 @@ def test_colours_begin_again_after_eight():
 
 
 def test_figures_in_words():
-    assert [bytes_in_words(count) for count in (0, 999, 1000, 71_283_968, 2.5e12)] == [
+    assert [format_bytes(count) for count in (0, 999, 1000, 71_283_968, 2.5e12)] == [
         "0 B", "999 B", "1 kB", "71.3 MB", "2.5 TB",
     ]  # fmt: skip
     assert [signed(value) for value in (0.0004, -0.0004, 0.012, -0.012)] == ["0.0", "0.0", "+1.2", "−1.2"]

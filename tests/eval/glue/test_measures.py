@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatcoat.eval.glue.tasks import score
@@ -21,6 +21,7 @@ def rank(values: np.ndarray) -> np.ndarray:
     return (counts.cumsum() - (counts - 1) / 2)[place]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40))
 def test_of_classes(pairs):
     predicted, labels = np.array(pairs, dtype=float).T
@@ -34,6 +35,7 @@ def test_of_classes(pairs):
     assert score(["accuracy", "f1", "matthews"], predicted, labels) == pytest.approx(expected, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 5)), min_size=1, max_size=40))
 def test_of_values_with_ties(pairs):
     predicted, labels = np.array(pairs, dtype=float).T
