@@ -205,18 +205,22 @@ def _row(record: "Record") -> dict[str, Any]:
 
 
 def _print_table(records: "Sequence[Record]") -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from flatcoat.console import print_table
 
     from .metrics import MEASURES, title_of
 
-    table = Table(caption="measures x 100, means over the judged queries", caption_justify="left")
-    for title in ("Data set", "Split", "System"):
-        table.add_column(title, overflow="fold")
-    for title in (*map(title_of, MEASURES), "ms/query"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for record in records:
-        figures = [f"{100 * record.measures[measure]:.1f}" for measure in MEASURES]
-        milliseconds = 1000 * record.costs["search"] / max(record.costs["queries"], 1)
-        table.add_row(record.dataset, record.split, record.system, *figures, f"{milliseconds:.1f}")
-    Console(markup=False).print(table)
+    print_table(
+        ["Data set", "Split", "System", *map(title_of, MEASURES), "ms/query"],
+        [
+            [
+                record.dataset,
+                record.split,
+                record.system,
+                *(f"{100 * record.measures[measure]:.1f}" for measure in MEASURES),
+                f"{1000 * record.costs['search'] / max(record.costs['queries'], 1):.1f}",
+            ]
+            for record in records
+        ],
+        words=["Split", "System"],
+        caption="measures x 100, means over the judged queries",
+    )

@@ -4,7 +4,7 @@ Two tests of the same paired scores: Student's t, and Fisher's randomisation, wh
 differences and assumes no distribution. Smucker, Allan and Carterette, CIKM 2007, compare them for retrieval.
 All p values are two-sided.
 
-Axes: Q queries, M comparisons with one baseline, S sign patterns.
+Axes: S queries, M comparisons with one baseline, P sign patterns.
 """
 
 import warnings
@@ -23,7 +23,7 @@ _ROUNDING = 1e-12  # sums that differ by less, relative to the sum of magnitudes
 
 
 def paired_differences(scores: Mapping[str, float], baseline: Mapping[str, float]) -> np.ndarray:
-    """``scores`` minus ``baseline`` [Q], in the order of ``baseline``.
+    """``scores`` minus ``baseline`` [S], in the order of ``baseline``.
 
     Raises DataError naming a query that only one of the two has, and where there are no queries.
 
@@ -38,37 +38,37 @@ def paired_differences(scores: Mapping[str, float], baseline: Mapping[str, float
     return np.array([scores[query] - value for query, value in baseline.items()], dtype=np.float64)
 
 
-def t_test(differences_QM: np.ndarray) -> np.ndarray:
+def t_test(differences_SM: np.ndarray) -> np.ndarray:
     """p values [M] of paired t tests (scipy); 1 where nothing differs and for a single query."""
     from scipy.stats import ttest_1samp
 
-    if len(differences_QM) < 2:
-        return np.ones(differences_QM.shape[1])
+    if len(differences_SM) < 2:
+        return np.ones(differences_SM.shape[1])
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # of differences that are all equal
-        test: Any = ttest_1samp(differences_QM, 0.0, axis=0)
-    return np.where(differences_QM.any(axis=0), test.pvalue, 1.0)
+        test: Any = ttest_1samp(differences_SM, 0.0, axis=0)
+    return np.where(differences_SM.any(axis=0), test.pvalue, 1.0)
 
 
-def randomisation_test(differences_QM: np.ndarray, *, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:
+def randomisation_test(differences_SM: np.ndarray, *, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:
     """p values [M] of paired randomisation tests: how often random signs give as large a sum.
 
-    Exact where the 2**Q sign patterns are at most ``samples``. Otherwise ``samples`` patterns are drawn with
+    Exact where the 2**S sign patterns are at most ``samples``. Otherwise ``samples`` patterns are drawn with
     ``seed``, the same for every comparison, and the observed pattern counts among them.
 
     >>> randomisation_test(np.full((4, 1), 0.2))
     array([0.125])
     """
-    observed_M = np.abs(differences_QM.sum(axis=0))
-    least_M = observed_M - _ROUNDING * np.abs(differences_QM).sum(axis=0)
-    queries = len(differences_QM)
+    observed_M = np.abs(differences_SM.sum(axis=0))
+    least_M = observed_M - _ROUNDING * np.abs(differences_SM).sum(axis=0)
+    queries = len(differences_SM)
     exact = queries < samples.bit_length()
     blocks = _all_flips(queries) if exact else _random_flips(queries, samples, seed)
-    total_M = differences_QM.sum(axis=0)
-    as_large_M = np.zeros(differences_QM.shape[1])
-    for flipped_SQ in blocks:
-        sums_SM = total_M - 2 * (flipped_SQ @ differences_QM)
-        as_large_M += (np.abs(sums_SM) >= least_M).sum(axis=0)
+    total_M = differences_SM.sum(axis=0)
+    as_large_M = np.zeros(differences_SM.shape[1])
+    for flipped_PS in blocks:
+        sums_PM = total_M - 2 * (flipped_PS @ differences_SM)
+        as_large_M += (np.abs(sums_PM) >= least_M).sum(axis=0)
     return as_large_M / 2**queries if exact else (1 + as_large_M) / (1 + samples)
 
 
@@ -89,8 +89,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _all_flips(queries: int) -> Iterator[np.ndarray]:
-    patterns_S = np.arange(2**queries)
-    yield (patterns_S[:, None] >> np.arange(queries) & 1).astype(np.float64)
+    patterns_P = np.arange(2**queries)
+    yield (patterns_P[:, None] >> np.arange(queries) & 1).astype(np.float64)
 
 
 def _random_flips(queries: int, samples: int, seed: int) -> Iterator[np.ndarray]:

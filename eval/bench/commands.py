@@ -1,19 +1,15 @@
-"""``flatcoat bench``: speed measured side by side with the peers, in one run."""
+"""``flatcoat bench``: speed measured side by side with other implementations, in one run."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from .collections import Encoded, Synthetic
-    from .encode import SpeedRow
-    from .search import SearchRow
+    from .collections import Encoded
+    from .synthetic import Synthetic
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed beside other implementations.")
 
@@ -95,21 +91,22 @@ def encode(
     """Time ModernBERT encoding by the paper's protocol: tokens per second (padding not counted)."""
     from flatcoat.console import progress_bar
 
-    from .encode import SETS, compare, describe_machine
+    from .encode import SETS, bench_encoding
+    from .report import report_encoding
 
     with progress_bar() as progress:
         task = progress.add_task("building the models", total=None)
-        rows = compare(
+        rows = bench_encoding(
             shape,
             sets or SETS,
-            precision or (),
-            scale,
-            passes,
-            training,
-            max_batch,
-            lambda what: progress.update(task, description=f"measuring {what}"),
+            precisions=precision or (),
+            scale=scale,
+            passes=passes,
+            train=training,
+            max_batch=max_batch,
+            on_progress=lambda what: progress.update(task, description=f"measuring {what}"),
         )
-    _show(rows, describe_machine(), plot, as_json)
+    report_encoding(rows, plot=plot, as_json=as_json)
 
 
 @app.command()
@@ -131,7 +128,8 @@ def search(
     """Time late-interaction search, one query at a time, beside exact search and other engines."""
     from flatcoat.console import progress_bar
 
-    from .search import compare
+    from .report import report_search
+    from .search import bench_search
     from .search_peers import engines
 
     chosen, counts = engines(engine or ()), _counts(sizes)
@@ -139,13 +137,16 @@ def search(
     with TemporaryDirectory() as place, progress_bar() as progress:
         task = progress.add_task("preparing the vectors", total=None)
 
-        def say(what: str) -> None:
+        def show(what: str) -> None:
             progress.update(task, description=what)
 
-        collection = source.collection(Path(place), queries, say)
-        rows = compare(collection, chosen, k, passes, share, counts, say)
-    asked = collection.queries
-    report(rows, {"k": k, "queries": len(asked), "width": asked.width, "filter": share}, plot, as_json)
+        collection = source.collection(Path(place), queries, on_progress=show)
+        rows = bench_search(
+            collection, chosen, k=k, passes=passes, share=share, sizes=counts, on_progress=show
+        )
+    drawn = collection.queries
+    settings = {"k": k, "queries": len(drawn), "width": drawn.width, "filter": share}
+    report_search(rows, settings=settings, plot=plot, as_json=as_json)
 
 
 def _source(
@@ -154,9 +155,10 @@ def _source(
     passages: int | None,
     tokens: int | None,
     width: int | None,
-    counts: "Sequence[int]",
+    counts: Sequence[int],
 ) -> "Encoded | Synthetic":
-    from .collections import Encoded, Synthetic
+    from .collections import Encoded
+    from .synthetic import Synthetic
 
     if folder:
         if tokens or width:
@@ -174,121 +176,3 @@ def _counts(sizes: str | None) -> list[int]:
         raise typer.BadParameter(
             f"{sizes} came: write counts of passages, as 1000,10000", param_hint="--sizes"
         ) from None
-
-
-def _show(rows: "Sequence[SpeedRow]", machine: str, plot: Path | None, as_json: bool) -> None:
-    from rich.console import Console
-
-    if plot:
-        from .plots import draw_encoding
-
-        draw_encoding(rows, machine, plot)
-    if as_json:
-        typer.echo(json.dumps({"machine": machine, "rows": [row.to_json() for row in rows]}, indent=2))
-        return
-    console = Console(markup=False)
-    for name in dict.fromkeys(row.set for row in rows):
-        _print_table([row for row in rows if row.set == name], console)
-    console.print(f"{rows[0].task}, real tokens a second, median pass; {machine}", soft_wrap=True)
-    _print_best(rows, console)
-
-
-def _print_table(rows: "Sequence[SpeedRow]", console: "Console") -> None:
-    from rich import box
-    from rich.table import Table
-
-    count = f"{rows[0].documents:,} document{'s' if rows[0].documents > 1 else ''}"
-    table = Table(title=f"{rows[0].set}, {count}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Precision", no_wrap=True)
-    table.add_column("Implementation")
-    batches = any(row.max_batch for row in rows)
-    for title in ("Tokens/s", "Ours is", "Cosine", *(("Max batch",) if batches else ())):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.precision,
-            row.implementation,
-            f"{row.tokens_per_second:,.0f}" if row.tokens_per_second else "no memory",
-            f"{1 / row.ratio_to_ours:.2f}x" if row.ratio_to_ours else "",
-            "" if row.cosine is None else f"{row.cosine:.5f}",
-            *((f"{row.max_batch:,}" if row.max_batch else "",) if batches else ()),
-        )
-    console.print(table)
-
-
-def _print_best(rows: "Sequence[SpeedRow]", console: "Console") -> None:
-    from .encode import FAITHFUL, best_against_default
-
-    for best in best_against_default(rows):
-        console.print(
-            f"{best.set}: best of ours with cosine >= {FAITHFUL}: {best.precision}, "
-            f"{best.speedup:.1f}x sentence-transformers' default encode",
-            soft_wrap=True,
-        )
-
-
-_COLUMNS = ("Build s", "B/token", "ms (p95)", "Cold ms", "R@10", "R@100", "nDCG@10")
-
-
-def report(
-    rows: "Sequence[SearchRow]", settings: Mapping[str, Any], plot: Path | None, as_json: bool
-) -> None:
-    """Print ``rows``, then draw them where ``plot`` is given; ``settings`` are those that all share."""
-    from .encode import describe_machine
-
-    machine = describe_machine()
-    shared = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
-    if as_json:
-        values = {"machine": machine, **settings, "rows": [row.to_json() for row in rows]}
-        typer.echo(json.dumps(values, indent=2))
-    else:
-        _print_search_tables(rows, f"{shared}; {machine}")
-    if plot:
-        from .plots import draw_search
-
-        draw_search(rows, f"{shared}\n{machine}", plot)
-
-
-def _print_search_tables(rows: "Sequence[SearchRow]", caption: str) -> None:
-    from rich.console import Console
-
-    console = Console(markup=False)
-    for size in dict.fromkeys(row.passages for row in rows):
-        _print_search_table([row for row in rows if row.passages == size], console)
-    console.print(caption, soft_wrap=True)
-
-
-def _print_search_table(rows: "Sequence[SearchRow]", console: "Console") -> None:
-    from rich import box
-    from rich.table import Table
-
-    from .search import QUALITIES
-
-    title = f"{rows[0].passages:,} passages, {rows[0].tokens:,} tokens"
-    # 80 columns are enough.
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    table.add_column("Engine")
-    for column in _COLUMNS:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        times = f"{_short(row.ms_per_query)} ({_short(row.ms_p95)})"
-        figures = (_short(row.build_seconds), _short(row.bytes_per_token), times, _short(row.ms_cold))
-        qualities = (row.quality[name] for name in QUALITIES)
-        table.add_row(
-            f"{row.engine}: {row.settings}" if row.settings else row.engine,
-            *("" if row.error else figure for figure in figures),
-            *("" if value is None else f"{value:.3f}" for value in qualities),
-        )
-    console.print(table)
-    for row in rows:
-        if row.error:
-            console.print(f"{row.engine} {row.settings}: {row.error}".strip(), soft_wrap=True)
-
-
-def _short(value: float | None) -> str:
-    """Three digits, or whole."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,9 +1,9 @@
-"""How fast a ModernBERT encodes: the paper's efficiency protocol, all implementations in one run.
+"""Encoding speed of ModernBERT by the paper's efficiency protocol, all implementations in one run.
 
 Four document sets of random token ids (arXiv 2412.13663, section 4.2): fixed and variable lengths, short and
-long. Speed counts real tokens only, never padding. Implementations take turns in all precisions, so that a
-busy machine slows all of them alike; the median pass is reported. Batches are sorted by length: with few
-documents a padded batch spans more lengths, and wastes more, than with the protocol's 8192.
+long. Tokens per second never count padding. Implementations take turns in all precisions, so that a busy
+machine slows all alike; the median pass is reported. Batches are sorted by length: with few documents a
+padded batch spans more lengths, and wastes more, than with the protocol's 8192.
 
 Axes: N documents, D width.
 """
@@ -22,39 +22,41 @@ from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.config import shape as published_shape
 from flatcoat.backbone.environment import DTYPES, device_name, fast_precisions
 from flatcoat.backbone.malloc import reuse_freed_memory
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import NotFoundError, UsageError
 
-from .encode_loops import Documents, Measured, fits_in_memory, largest_batch, measure
+from . import OURS
+from .encode_batches import Documents
 from .encode_peers import (
     BOUND,
     DEFAULT,
-    OURS,
     Implementation,
     inference,
     random_encoder,
     reference_encode,
     training,
 )
+from .encode_timing import EncoderTiming, fits_in_memory, largest_batch, time_encoders
 
 SETS = ("fixed-512", "variable-256", "fixed-8192", "variable-4096")
 PROTOCOL_DOCUMENTS = 8192
 SCALE = {"cpu": 0.001, "cuda": 0.05}
-"""The fraction of the protocol's tokens that a device encodes within minutes in all."""
+"""Fraction of the protocol's tokens, for minutes per run."""
 
 FAITHFUL = 0.995
-"""The cosine to transformers in float32 from which a faster precision is worth naming."""
+"""Cosine to transformers in float32 from which a faster precision counts as faithful."""
 
-_FIRST_TOKEN = 5
-_COMPARED = 4
+_FIRST_TOKEN = 5  # ids below are special
+_COMPARED = 4  # documents whose vectors are compared with the reference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpeedRow:
-    """One implementation on ``documents`` of a set; ``ratio_to_ours`` is within its precision.
+    """One implementation on ``documents`` documents of a set; ``ratio_to_ours`` is within its precision.
 
-    ``cosine`` is to transformers in float32, on average. With random weights it shows that the arithmetic
-    agrees, not what rounding costs a trained model. ``tokens_per_second`` is 0 where the device ran out of
-    memory. ``max_batch``, on CUDA, is the most documents that fit in one forward beside all weights.
+    ``cosine`` is the mean cosine to transformers in float32. With random weights it shows that the arithmetic
+    agrees, not the cost of rounding for a trained model. ``tokens_per_second`` is 0 where the device ran out
+    of memory. ``max_batch``, on CUDA, is the largest number of documents that fit in one forward beside all
+    weights.
     """
 
     set: str
@@ -68,20 +70,22 @@ class SpeedRow:
     max_batch: int | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
         return dict(vars(self))
 
 
-class Best(NamedTuple):
-    """Our fastest faithful precision on a set, and how many times sentence-transformers' default it is."""
+class BestPrecision(NamedTuple):
+    """Our fastest faithful precision on a set; ``speedup`` is over sentence-transformers' default."""
 
     set: str
     precision: str
     speedup: float
 
 
-def compare(
+def bench_encoding(
     shape: str,
     sets: Sequence[str] = SETS,
+    *,
     precisions: Sequence[str] = (),
     scale: float | None = None,
     passes: int = 3,
@@ -89,36 +93,46 @@ def compare(
     max_batch: bool = True,
     on_progress: Callable[[str], None] = lambda what: None,
 ) -> list[SpeedRow]:
-    """Measure every implementation on every set in every precision; ours first in each group.
+    """Time every implementation on every set in every precision; ours first in each group.
 
-    ``shape`` is base, large or a checkpoint's folder; no ``precisions`` means all that the device has;
-    ``scale`` is the fraction of the protocol's tokens, None that of SCALE; ``train`` times training steps.
-    Raises FlatcoatError for an unknown shape, set or precision.
+    ``shape`` is base, large or a checkpoint's folder; ``precisions`` default to the device's fast ones;
+    ``scale`` is the fraction of the protocol's tokens (None: SCALE); ``train`` times training steps.
+    Raises UsageError for an unknown set or precision, NotFoundError for an unknown shape.
+
+    >>> rows = bench_encoding("base", ["fixed-512"], scale=0.0005)  # doctest: +SKIP
+    >>> rows[0].implementation  # doctest: +SKIP
+    'flatcoat'
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precisions = _checked_precisions(precisions, device, train)
     config = shape_config(shape)
     scale = SCALE[device] if scale is None else scale
     texts = {
-        name: documents(name, document_count(name, scale), config.vocab_size) for name in dict.fromkeys(sets)
+        name: documents(name, document_count(name, scale), vocab_size=config.vocab_size)
+        for name in dict.fromkeys(sets)
     }
     reuse_freed_memory()
     source = random_encoder(config, device)
-    contenders = (training if train else inference)(source, precisions, device)
+    contenders = (training if train else inference)(source, precisions, device=device)
     reference = reference_encode(source, device)
     rows: list[SpeedRow] = []
     for name in texts:
         expected_ND = reference(texts[name][:_COMPARED])
         encoders = {f"{name}: {one.name} in {one.precision}": one.encode for one in contenders}
-        measured = measure(encoders, texts[name], passes, on_progress)
-        rows += _rows(name, len(texts[name]), zip(contenders, measured.values(), strict=True), expected_ND)
+        timings = time_encoders(encoders, texts[name], passes=passes, on_turn=on_progress)
+        results = zip(contenders, timings.values(), strict=True)
+        rows += _rows(name, len(texts[name]), results, expected_ND)
     if device == "cuda" and max_batch and not train:
         return _with_max_batches(rows, contenders, texts, on_progress)
     return rows
 
 
 def known_precisions(device: str, train: bool = False) -> tuple[str, ...]:
-    """The precisions that can be measured on ``cpu`` or ``cuda``."""
+    """The precisions to choose from on ``cpu`` or ``cuda``.
+
+    >>> known_precisions("cpu")
+    ('fp32', 'bf16', 'int8')
+    """
     return (*DTYPES, "int8") if device == "cpu" and not train else tuple(DTYPES)
 
 
@@ -126,15 +140,18 @@ def _checked_precisions(precisions: Sequence[str], device: str, train: bool) -> 
     known = known_precisions(device, train)
     if wrong := sorted(set(precisions) - set(known)):
         task = "training" if train else "inference"
-        raise FlatcoatError(f"no precision {wrong[0]} for {task} on {device}: known are {', '.join(known)}")
+        raise UsageError(f"no precision {wrong[0]} for {task} on {device}: known are {', '.join(known)}")
     fast = fast_precisions(torch.device(device))
     return list(dict.fromkeys(precisions)) or [name for name in known if name in fast]
 
 
-def documents(name: str, count: int, vocab_size: int) -> Documents:
-    """``count`` documents of a set named as in SETS, ids drawn with the protocol's seed 42.
+def documents(name: str, count: int, *, vocab_size: int) -> Documents:
+    """``count`` documents of a set, named as in SETS; ids are drawn with the protocol's seed 42.
 
-    ``fixed-N`` is N tokens each, ``variable-N`` normal around N, cut to 32..2N.
+    ``fixed-N`` has N tokens per document, ``variable-N`` lengths normal around N, clipped to 32..2N.
+
+    >>> [len(document) for document in documents("fixed-64", 3, vocab_size=100)]
+    [64, 64, 64]
     """
     generator = np.random.default_rng(42)
     kind, length = _parsed(name)
@@ -147,26 +164,27 @@ def documents(name: str, count: int, vocab_size: int) -> Documents:
 
 
 def document_count(name: str, scale: float) -> int:
-    """Documents of a set so that every set holds about ``scale`` of the protocol's 8192 x 512 tokens."""
+    """The number of documents with about ``scale`` of the protocol's 8192 x 512 tokens."""
     return max(1, round(scale * PROTOCOL_DOCUMENTS * 512 / _parsed(name)[1]))
 
 
 def _parsed(name: str) -> tuple[str, int]:
     kind, _, size = name.partition("-")
     if kind not in ("fixed", "variable") or not size.isdigit() or int(size) < 1:
-        raise FlatcoatError(f"no document set {name}: write {', '.join(SETS)} or another length")
+        raise UsageError(f"no document set {name}: write {', '.join(SETS)} or another length")
     return kind, int(size)
 
 
 def _rows(
-    name: str, count: int, results: Iterable[tuple[Implementation, Measured]], expected_ND: Tensor
+    name: str, count: int, results: Iterable[tuple[Implementation, EncoderTiming]], expected_ND: Tensor
 ) -> Iterator[SpeedRow]:
     ours = 0.0
-    for one, (speed, vectors_ND) in results:
+    for one, timing in results:
+        speed = timing.tokens_per_second
         ours = speed if one.name == OURS else ours
         cosine = None
-        if vectors_ND is not None and one.name != BOUND:
-            cosine = mean_cosine(vectors_ND[: len(expected_ND)], expected_ND)
+        if timing.vectors_ND is not None and one.name != BOUND:
+            cosine = mean_cosine(timing.vectors_ND[: len(expected_ND)], expected_ND)
         yield SpeedRow(
             set=name,
             implementation=one.name,
@@ -179,14 +197,14 @@ def _rows(
         )
 
 
-def mean_cosine(found_ND: Tensor, expected_ND: Tensor) -> float:
-    """Mean cosine of two sets of vectors, row by row."""
-    return float(nn.functional.cosine_similarity(found_ND.double(), expected_ND.double()).mean())
+def mean_cosine(actual_ND: Tensor, expected_ND: Tensor) -> float:
+    """The mean cosine of two sets of vectors, row by row."""
+    return float(nn.functional.cosine_similarity(actual_ND.double(), expected_ND.double()).mean())
 
 
-def best_against_default(rows: Sequence[SpeedRow]) -> list[Best]:
-    """Ours in its best faithful precision against sentence-transformers' default, for each set with both."""
-    found: list[Best] = []
+def best_against_default(rows: Sequence[SpeedRow]) -> list[BestPrecision]:
+    """Our best faithful precision against sentence-transformers' default, for each set with both."""
+    results: list[BestPrecision] = []
     for default in rows:
         if default.implementation != DEFAULT or not default.tokens_per_second:
             continue
@@ -195,8 +213,8 @@ def best_against_default(rows: Sequence[SpeedRow]) -> list[Best]:
         if faithful:
             best = max(faithful, key=lambda row: row.tokens_per_second)
             speedup = best.tokens_per_second / default.tokens_per_second
-            found.append(Best(default.set, best.precision, speedup))
-    return found
+            results.append(BestPrecision(default.set, best.precision, speedup))
+    return results
 
 
 def _with_max_batches(
@@ -205,29 +223,29 @@ def _with_max_batches(
     texts: dict[str, Documents],
     on_progress: Callable[[str], None],
 ) -> list[SpeedRow]:
-    """Last of all, because a kernel that fails near the limit can leave CUDA unusable."""
+    """Comes last, because a kernel that fails near the limit can leave CUDA unusable."""
     forwards = {(one.name, one.precision): one.forward for one in contenders}
-    found: list[SpeedRow] = []
+    complete: list[SpeedRow] = []
     for row in rows:
         forward = forwards[row.implementation, row.precision]
         if forward is not None and row.tokens_per_second:
             on_progress(f"the largest batch of {row.set}: {row.implementation} in {row.precision}")
             size = largest_batch(fits_in_memory(forward, texts[row.set]), PROTOCOL_DOCUMENTS)
             row = replace(row, max_batch=size or None)
-        found.append(row)
-    return found
+        complete.append(row)
+    return complete
 
 
 def shape_config(shape: str) -> ModernBertConfig:
-    """The config of ``base``, ``large`` or a checkpoint's folder. Raises FlatcoatError for another."""
+    """The config of ``base``, ``large`` or a checkpoint's folder; NotFoundError for anything else."""
     if shape in ("base", "large"):
         return published_shape(f"modernbert-{shape}")
     file = Path(shape) / "config.json"
     if not file.is_file():
-        raise FlatcoatError(f"no shape {shape}: base, large or a checkpoint's folder is wanted")
+        raise NotFoundError(f"no shape {shape}: base, large or a checkpoint's folder is wanted")
     return ModernBertConfig.from_hf(json.loads(file.read_text()))
 
 
 def describe_machine() -> str:
-    """Processor or GPU, threads and torch, in one line."""
+    """The processor or GPU, the number of threads and torch's version, in one line."""
     return f"{device_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

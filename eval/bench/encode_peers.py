@@ -1,6 +1,6 @@
-"""What ``flatcoat bench encode`` times: ours, transformers, sentence-transformers, and the bound of them all.
+"""The implementations in ``flatcoat bench encode``: ours, transformers, sentence-transformers, and a bound.
 
-All hold the same random weights, in one copy for each precision wherever the libraries allow it.
+All have the same random weights, in one copy per precision where the libraries allow it.
 """
 
 import tempfile
@@ -21,7 +21,8 @@ from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import budget_batches
 from flatcoat.backbone.weights import weightless
 
-from .encode_loops import (
+from . import OURS
+from .encode_batches import (
     TOKEN_BUDGET,
     TRAINING_BUDGET,
     Documents,
@@ -37,7 +38,6 @@ from .encode_loops import (
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-OURS = "flatcoat"
 REFERENCE = "transformers sdpa"
 DEFAULT = "sentence-transformers encode"
 BOUND = "matrix products alone"
@@ -46,7 +46,7 @@ _ENDLESS = 1 << 20
 
 @dataclass(frozen=True)
 class Implementation:
-    """One way to encode in one precision; ``forward`` is None where it never takes a batch as a whole."""
+    """One way to encode in one precision; ``forward`` is None where no whole batch can be passed."""
 
     name: str
     precision: str
@@ -56,44 +56,44 @@ class Implementation:
 
 
 def random_encoder(config: ModernBertConfig, device: str) -> ModernBert:
-    """The weights that every implementation shares: always the same, float32."""
+    """The encoder whose weights every implementation shares: float32, the same in every run."""
     torch.manual_seed(0)
     return ModernBert(config).eval().to(device)
 
 
 def reference_encode(source: ModernBert, device: str) -> Encode:
-    """transformers in float32, which every other implementation is compared with."""
+    """transformers in float32, the reference of every other implementation."""
     model = _transformers(source.config, source.state_dict(), "sdpa", device)
     return _batched(model, torch.inference_mode()(_forward(model, device)), TOKEN_BUDGET[device])
 
 
-def inference(source: ModernBert, precisions: Sequence[str], device: str) -> list[Implementation]:
-    """All that can encode here, ours first in each precision; fp32 and bf16 close with their bound."""
-    found: list[Implementation] = []
+def inference(source: ModernBert, precisions: Sequence[str], *, device: str) -> list[Implementation]:
+    """All implementations on this device, ours first in each precision; fp32 and bf16 end with a bound."""
+    implementations: list[Implementation] = []
     for precision in precisions:
         for name, model in _models(source, precision, device):
             forward = torch.inference_mode()(_forward(model, device))
             encode = _batched(model, forward, TOKEN_BUDGET[device])
-            found.append(Implementation(name, precision, encode, forward))
+            implementations.append(Implementation(name, precision, encode, forward))
         if precision == "fp32":
-            found.append(Implementation(DEFAULT, precision, default_encode(source, device)))
+            implementations.append(Implementation(DEFAULT, precision, default_encode(source, device)))
         if precision in DTYPES:
-            bound = matrix_products(source.config, DTYPES[precision], device)
-            found.append(Implementation(BOUND, precision, bound))
-    return found
+            bound = matrix_products(source.config, DTYPES[precision], device=device)
+            implementations.append(Implementation(BOUND, precision, bound))
+    return implementations
 
 
-def training(source: ModernBert, precisions: Sequence[str], device: str) -> list[Implementation]:
-    """Ours and transformers taking training steps. On CUDA bf16 means float32 weights under autocast."""
-    found: list[Implementation] = []
+def training(source: ModernBert, precisions: Sequence[str], *, device: str) -> list[Implementation]:
+    """Training steps of ours and transformers. On CUDA bf16 means float32 weights under autocast."""
+    implementations: list[Implementation] = []
     for precision in precisions:
         autocast = device == "cuda" and precision == "bf16"
         for name, model in _models(source, "fp32" if autocast else precision, device):
             if name in (OURS, REFERENCE):
                 step = _training_step(model.train(), device, autocast)
                 encode = _batched(model, step, TRAINING_BUDGET[device])
-                found.append(Implementation(name, precision, encode, task="training"))
-    return found
+                implementations.append(Implementation(name, precision, encode, task="training"))
+    return implementations
 
 
 def _models(source: ModernBert, precision: str, device: str) -> Iterator[tuple[str, nn.Module]]:
@@ -128,9 +128,9 @@ def _transformers(config: ModernBertConfig, state: dict[str, Tensor], attention:
 
 
 def _dynamically_quantized(model: nn.Module) -> nn.Module:
-    """PyTorch's own int8: weights quantised now, inputs as they come."""
+    """PyTorch's dynamic int8: weights quantised now, inputs on the way."""
     with warnings.catch_warnings():
-        # Deprecated in favour of torchao, and still what a user of plain PyTorch has.
+        # Deprecated in favour of torchao, but the int8 of plain PyTorch.
         warnings.simplefilter("ignore", DeprecationWarning)
         return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8, inplace=True)
 
@@ -163,8 +163,7 @@ def _training_step(model: nn.Module, device: str, autocast: bool) -> Forward:
 def default_encode(source: ModernBert, device: str) -> Encode:
     """``SentenceTransformer.encode`` as users call it: float32, 32 texts padded to the longest.
 
-    It takes text, so each id is written as its decimal number. Tokenising that is part of the time, as it is
-    part of a user's.
+    It takes text, so each id is written as a decimal number; tokenising is part of the time, as for users.
     """
     model = sentence_transformer(source, device)
     words = [str(token) for token in range(source.config.vocab_size)]
@@ -178,7 +177,7 @@ def default_encode(source: ModernBert, device: str) -> Encode:
 def sentence_transformer(source: ModernBert, device: str) -> "SentenceTransformer":
     """A SentenceTransformer with these weights and mean pooling, whose words are decimal token ids.
 
-    It adds no special tokens and cuts nothing off, so that the written ids come back exactly.
+    It adds no special tokens and does not truncate, so that the written ids come back exactly.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling, Transformer

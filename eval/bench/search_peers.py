@@ -1,8 +1,8 @@
-"""What ``flatcoat bench search`` times: exact search, ours, and its peers, each through one small adapter.
+"""The engines in ``flatcoat bench search``: exact search, ours and peers, each behind a small adapter.
 
-An engine builds its index in a folder, from which another process opens it. All run on the processor.
+An engine builds its index in a folder, from which another process opens it. All run on the CPU.
 
-Axes: U tokens of one query, D width.
+Axes: Q tokens of one query, D width.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import MissingExtraError, UsageError
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.plaid.codec import Codec, sample_size
 from flatcoat.indexing.plaid.index import PlaidIndex
@@ -24,25 +24,26 @@ from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.threads import pieces
 from flatcoat.indexing.vectors import TokenVectors
 
+from . import OURS
+
 EXACT = "exact"
-OURS = "flatcoat"
 _CODEC = "codec.npz"
 
 Search = Callable[[np.ndarray, int], list[int]]
-"""A query [U, D] in float32, and k, to the positions of passages, best first."""
+"""From a query [Q, D] in float32 and k to the positions of passages, best first."""
 
 Build = Callable[[TokenVectors, Path], None]
-"""Passages to an index in an empty folder."""
+"""From passages to an index in an empty folder."""
 
 Open = Callable[[Path, np.ndarray | None], Search]
-"""An index's folder, and the positions of the passages that may be found (None: all)."""
+"""From an index's folder and the positions of the passages to search (None: all) to a search function."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One way to build an index, and ``settings``, the ways to search it.
+    """One way to build an index, and by ``settings`` the ways to search it.
 
-    ``modules`` are what it imports beside this one.
+    ``modules`` are its imports, beside this module.
     """
 
     name: str
@@ -52,19 +53,22 @@ class Engine:
 
 
 def engines(names: Sequence[str] = ()) -> list[Engine]:
-    """The engines with these names; all that are installed where none are given.
+    """The engines with these names; by default all that are installed.
 
-    Raises FlatcoatError for an unknown name, and for one that is not installed.
+    Raises UsageError for an unknown name, MissingExtraError for an engine that is not installed.
+
+    >>> [engine.name for engine in engines(["exact"])]
+    ['exact']
     """
     known = {EXACT: _exact, OURS: _flatcoat, "fast-plaid": _fast_plaid, "xtr-warp-rs": _xtr_warp}
     missing = {"xtr-warp-rs"} if find_spec("xtr_warp") is None else set()
     for name in names:
         if name not in known:
-            raise FlatcoatError(f"no engine {name!r}: known are {', '.join(known)}")
+            raise UsageError(f"no engine {name!r}: known are {', '.join(known)}")
         if name in missing:
-            raise FlatcoatError(f"{name} is not installed: pip install {name}")
-    wanted = set(names) or known.keys() - missing
-    return [engine for name in known if name in wanted for engine in known[name]()]
+            raise MissingExtraError(f"{name} is not installed: pip install {name}")
+    chosen = set(names) or known.keys() - missing
+    return [engine for name in known if name in chosen for engine in known[name]()]
 
 
 def _exact() -> list[Engine]:
@@ -73,11 +77,11 @@ def _exact() -> list[Engine]:
 
 def _open_exact(folder: Path, allowed: np.ndarray | None) -> Search:
     index = ExactIndex.from_snapshot(_read(folder))
-    return lambda query_UD, k: index.search(_alone(query_UD), k, allowed)[0].ids
+    return lambda query_QD, k: index.search(_as_batch(query_QD), k, allowed)[0].ids
 
 
 def _flatcoat() -> list[Engine]:
-    """As it comes, with more candidates, and in less space."""
+    """The default, more candidates, and 2 bits."""
     four_bits: dict[str, Open] = {
         "4 bits": _open_flatcoat,
         "4 bits, n_candidates 1024": partial(_open_flatcoat, n_candidates=1024),
@@ -98,7 +102,7 @@ def _build_flatcoat(bits: int, vectors: TokenVectors, folder: Path) -> None:
 
 def _open_flatcoat(folder: Path, allowed: np.ndarray | None, **settings: int) -> Search:
     index = PlaidIndex.from_snapshot(_read(folder, Codec.load(folder / _CODEC)))
-    return lambda query_UD, k: index.search(_alone(query_UD), k, allowed, **settings)[0].ids
+    return lambda query_QD, k: index.search(_as_batch(query_QD), k, allowed, **settings)[0].ids
 
 
 def _write(vectors: TokenVectors, folder: Path, codec: Codec | None = None) -> None:
@@ -122,8 +126,8 @@ def _read(folder: Path, codec: Codec | None = None) -> Snapshot:
     return Snapshot(segments, rows, rows // MOST_PASSAGES, rows % MOST_PASSAGES, codec=codec)
 
 
-def _alone(query_UD: np.ndarray) -> TokenVectors:
-    return TokenVectors(query_UD, np.array([0, len(query_UD)]))
+def _as_batch(query_QD: np.ndarray) -> TokenVectors:
+    return TokenVectors(query_QD, np.array([0, len(query_QD)]))
 
 
 def _fast_plaid() -> list[Engine]:
@@ -137,7 +141,7 @@ def _fast_plaid() -> list[Engine]:
 
 
 def _xtr_warp() -> list[Engine]:
-    """By its own choice of settings, and by cells probed; on every core, where PyLate's default is one."""
+    """Automatic settings, and numbers of cells probed; on every core, where PyLate's default is one."""
     threads = {"num_threads": None}
     automatic = partial(_open_pylate, "WARP", t_prime=None, **threads)
     settings: dict[str, Open] = {"automatic": partial(automatic, n_ivf_probe=None)}
@@ -156,7 +160,7 @@ def _build_pylate(kind: str, vectors: TokenVectors, folder: Path, **settings: An
 def _open_pylate(kind: str, folder: Path, allowed: np.ndarray | None, **settings: Any) -> Search:
     index = _pylate(kind, folder, **settings)
     subset = None if allowed is None else [str(position) for position in allowed.tolist()]
-    return lambda query_UD, k: [int(hit["id"]) for hit in index(query_UD[None], k=k, subset=subset)[0]]
+    return lambda query_QD, k: [int(hit["id"]) for hit in index(query_QD[None], k=k, subset=subset)[0]]
 
 
 def _pylate(kind: str, folder: Path, **settings: Any) -> Any:

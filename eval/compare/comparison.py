@@ -153,13 +153,13 @@ def _tested(table: Table, baseline: str) -> Table:
     others = [row for row in table.rows if row is not base]
     if base is None or not others:
         return table
-    differences_QM = np.stack([paired_differences(row.scores, base.scores) for row in others], axis=1)
-    p_t = t_test(differences_QM).tolist()
-    p_random = randomisation_test(differences_QM).tolist()
+    differences_SM = np.stack([paired_differences(row.scores, base.scores) for row in others], axis=1)
+    p_t = t_test(differences_SM).tolist()
+    p_random = randomisation_test(differences_SM).tolist()
     contrasts = {
         row.label: Contrast.of(differences, p_t=t, p_randomisation=random, p_holm=corrected)
         for row, differences, t, random, corrected in zip(
-            others, differences_QM.T, p_t, p_random, holm(p_random), strict=True
+            others, differences_SM.T, p_t, p_random, holm(p_random), strict=True
         )
     }
     rows = [row if row is base else row.against(contrasts[row.label]) for row in table.rows]

@@ -31,7 +31,7 @@ class Contrast:
 
     @staticmethod
     def of(differences: np.ndarray, *, p_t: float, p_randomisation: float, p_holm: float) -> "Contrast":
-        """The contrast with these differences [Q] and p values."""
+        """The contrast with these differences [S queries] and p values."""
         wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
         ties = len(differences) - wins - losses
         return Contrast(

@@ -103,15 +103,15 @@ def index_losses(tables: Iterable[Table]) -> list[IndexLoss]:
 
 
 def _loss(table: Table, exact: Row, row: Row) -> IndexLoss:
-    differences_QM = paired_differences(exact.scores, row.scores)[:, None]
+    differences_SM = paired_differences(exact.scores, row.scores)[:, None]
     return IndexLoss(
         dataset=table.dataset,
         split=table.split,
         exact=exact.label,
         index=row.label,
-        loss=float(differences_QM.mean()),
-        p_t=float(t_test(differences_QM)[0]),
-        p_randomisation=float(randomisation_test(differences_QM)[0]),
+        loss=float(differences_SM.mean()),
+        p_t=float(t_test(differences_SM)[0]),
+        p_randomisation=float(randomisation_test(differences_SM)[0]),
         speedup=exact.costs.search / row.costs.search if row.costs.search else None,
         revision=table.revision,
     )

@@ -2,9 +2,12 @@
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
+
+import typer
 
 from flatcoat.eval.metrics import title_of
 
@@ -43,22 +46,15 @@ def render_json(comparison: Comparison) -> str:
 
 def print_tables(comparison: Comparison) -> None:
     """Print the tables; a narrow terminal shows no other measures."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as RichTable
+    from flatcoat.console import print_table
 
-    console = Console(markup=False, highlight=False)
-    for grid in grids(comparison, brief=console.width < _WIDE):
-        table = RichTable(title=f"{grid.title}  ({grid.caption})", title_justify="left", box=box.SIMPLE_HEAD)
-        for place, title in enumerate(grid.header):
-            words = place == 0 or title in TEXT_COLUMNS
-            table.add_column(title, justify="left" if words else "right", no_wrap=not words, overflow="fold")
-        for row in grid.rows:
-            table.add_row(*row)
-        console.print(table)
-    console.print(f"measures x 100; {MARKS}")
+    brief = shutil.get_terminal_size().columns < _WIDE
+    for grid in grids(comparison, brief=brief):
+        title = f"{grid.title}  ({grid.caption})"
+        print_table(grid.header, grid.rows, words=TEXT_COLUMNS, title=title)
+    typer.echo(f"measures x 100; {MARKS}")
     for notice in comparison.notices:
-        console.print(notice, soft_wrap=True)
+        typer.echo(notice)
 
 
 def _table_values(table: Table) -> dict[str, Any]:

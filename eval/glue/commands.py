@@ -174,39 +174,29 @@ def _show(results: "Sequence[TaskResult]", as_json: bool) -> None:
         }
         typer.echo(json.dumps(report, indent=2))
     else:
-        print_table(results, mean)
+        _print_results(results, mean)
     for result in results:
         for notice in result.notices:
             typer.echo(f"{result.task.title}: {notice}", err=as_json)
 
 
-def print_table(results: "Sequence[TaskResult]", average: float | None) -> None:
+def _print_results(results: "Sequence[TaskResult]", average: float | None) -> None:
     """Print measures x 100, then the settings of the runs; ``average`` is None without all eight tasks."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from flatcoat.console import print_table
 
     from .tasks import PAPER_AVERAGE
 
-    console = Console(markup=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Task", no_wrap=True)
-    table.add_column("Measure", no_wrap=True)
-    for title in ("Best epoch", "Last epoch", "Majority", "Paper base", "Paper large"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for result in results:
-        for row in _rows(result):
-            table.add_row(*row)
+    mean = "" if average is None else f"{100 * average:.1f}"
     paper = [f"{score:.1f}" for score in PAPER_AVERAGE.values()]
-    table.add_row("GLUE", "Average", "" if average is None else f"{100 * average:.1f}", "", "", *paper)
-    console.print(table)
-    console.print(
+    header = ["Task", "Measure", "Best epoch", "Last epoch", "Majority", "Paper base", "Paper large"]
+    rows = [row for result in results for row in _rows(result)]
+    print_table(header, [*rows, ["GLUE", "Average", mean, "", "", *paper]], words=["Measure"])
+    typer.echo(
         "development sets, measures x 100, mean ± standard deviation over seeds; the best epoch is chosen on "
-        "these sets, as the paper's early stopping does; majority: one answer to everything",
-        soft_wrap=True,
+        "these sets, as the paper's early stopping does; majority: one answer to everything"
     )
     for result in results:
-        console.print(_description(result), soft_wrap=True)
+        typer.echo(_description(result))
 
 
 def _rows(result: "TaskResult") -> Iterator[list[str]]:

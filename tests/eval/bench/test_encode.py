@@ -11,27 +11,21 @@ from typer.testing import CliRunner
 from flatcoat import FlatcoatError
 from flatcoat.__main__ import app
 from flatcoat.backbone.config import ModernBertConfig
+from flatcoat.eval.bench import OURS
 from flatcoat.eval.bench.encode import (
     SETS,
     SpeedRow,
+    bench_encoding,
     best_against_default,
-    compare,
     document_count,
     documents,
     known_precisions,
     mean_cosine,
 )
-from flatcoat.eval.bench.encode_loops import (
-    fits_in_memory,
-    in_batches,
-    largest_batch,
-    measure,
-    padded_batches,
-)
+from flatcoat.eval.bench.encode_batches import in_batches, padded_batches
 from flatcoat.eval.bench.encode_peers import (
     BOUND,
     DEFAULT,
-    OURS,
     REFERENCE,
     inference,
     random_encoder,
@@ -39,7 +33,8 @@ from flatcoat.eval.bench.encode_peers import (
     sentence_transformer,
     training,
 )
-from flatcoat.eval.bench.plots import draw_encoding
+from flatcoat.eval.bench.encode_timing import fits_in_memory, largest_batch, time_encoders
+from flatcoat.eval.bench.plot_encoding import draw_encoding
 
 CONFIG = ModernBertConfig(
     vocab_size=120,
@@ -54,6 +49,17 @@ CONFIG = ModernBertConfig(
     sep_token_id=2,
 )
 
+ROW = SpeedRow(
+    set="",
+    implementation=OURS,
+    precision="fp32",
+    tokens_per_second=300,
+    ratio_to_ours=1,
+    cosine=1.0,
+    documents=4,
+    task="inference",
+)
+
 
 @pytest.fixture
 def shape(tmp_path: Path) -> str:
@@ -62,23 +68,23 @@ def shape(tmp_path: Path) -> str:
 
 
 def test_document_sets_follow_the_protocol() -> None:
-    assert {len(text) for text in documents("fixed-512", 5, 120)} == {512}
-    lengths = [len(text) for text in documents("variable-256", 4000, 120)]
+    assert {len(text) for text in documents("fixed-512", 5, vocab_size=120)} == {512}
+    lengths = [len(text) for text in documents("variable-256", 4000, vocab_size=120)]
     assert min(lengths) >= 32
     assert max(lengths) <= 512
     assert abs(sum(lengths) / 4000 - 256) < 5
-    assert documents("variable-256", 9, 120) == documents("variable-256", 9, 120)
+    assert documents("variable-256", 9, vocab_size=120) == documents("variable-256", 9, vocab_size=120)
     assert document_count("fixed-512", 1) == 8192
     assert document_count("fixed-8192", 1) == 512
     with pytest.raises(FlatcoatError, match="no document set short"):
-        documents("short", 1, 120)
+        documents("short", 1, vocab_size=120)
 
 
 def test_every_implementation_encodes_alike() -> None:
-    texts = documents("variable-256", 7, CONFIG.vocab_size)
+    texts = documents("variable-256", 7, vocab_size=CONFIG.vocab_size)
     source = random_encoder(CONFIG, "cpu")
     expected_ND = reference_encode(source, "cpu")(texts)
-    found = inference(source, ["fp32", "bf16"], "cpu")
+    found = inference(source, ["fp32", "bf16"], device="cpu")
     names = [(one.precision, one.name) for one in found]
     peers = [OURS, REFERENCE, "transformers eager"]
     assert names == [
@@ -95,10 +101,10 @@ def test_every_implementation_encodes_alike() -> None:
 
 
 def test_int8_stays_near_float32() -> None:
-    texts = documents("variable-256", 7, CONFIG.vocab_size)
+    texts = documents("variable-256", 7, vocab_size=CONFIG.vocab_size)
     source = random_encoder(CONFIG, "cpu")
     expected_ND = reference_encode(source, "cpu")(texts)
-    found = inference(source, ["int8"], "cpu")
+    found = inference(source, ["int8"], device="cpu")
     assert [one.name for one in found] == [OURS, f"{REFERENCE} dynamic"]
     for one in found:
         pooled_ND = one.encode(texts)
@@ -109,7 +115,7 @@ def test_int8_stays_near_float32() -> None:
 
 def test_sentence_transformers_reads_the_written_ids_exactly() -> None:
     model = sentence_transformer(random_encoder(CONFIG, "cpu"), "cpu")
-    texts = [[5, 7, 17, 70, 77, 7, 7, 107], *documents("fixed-8192", 1, CONFIG.vocab_size)]
+    texts = [[5, 7, 17, 70, 77, 7, 7, 107], *documents("fixed-8192", 1, vocab_size=CONFIG.vocab_size)]
     written = [" ".join(map(str, text)) for text in texts]
     for text, single in zip(texts, written, strict=True):
         assert model.tokenize([single])["input_ids"].tolist() == [text]
@@ -173,7 +179,9 @@ def test_encoders_take_turns_and_may_run_out_of_memory() -> None:
         calls.append("able")
         return torch.ones(len(texts), 1)
 
-    found = measure({"able": encode, "short": short_of_memory, "again": encode}, [[5] * 9] * 2, passes=2)
+    found = time_encoders(
+        {"able": encode, "short": short_of_memory, "again": encode}, [[5] * 9] * 2, passes=2
+    )
     assert calls == ["able", "short", "able", "able", "able", "able", "able"]
     assert found["short"] == (0.0, None)
     assert found["able"].tokens_per_second > 0
@@ -181,7 +189,7 @@ def test_encoders_take_turns_and_may_run_out_of_memory() -> None:
 
 
 def test_rows_hold_every_figure(shape: str) -> None:
-    rows = compare(shape, SETS[:1], ["fp32"], scale=0.0005, passes=1)
+    rows = bench_encoding(shape, SETS[:1], precisions=["fp32"], scale=0.0005, passes=1)
     assert rows[0].implementation == OURS
     assert rows[-1].implementation == BOUND
     for row in rows:
@@ -194,29 +202,29 @@ def test_rows_hold_every_figure(shape: str) -> None:
 
 def test_what_cannot_be_measured_is_named(shape: str) -> None:
     with pytest.raises(FlatcoatError, match="no precision fp8"):
-        compare(shape, SETS, ["fp8"])
+        bench_encoding(shape, SETS, precisions=["fp8"])
     with pytest.raises(FlatcoatError, match=r"no precision int8 for training on cpu: known are fp32, bf16$"):
-        compare(shape, SETS, ["int8"], train=True)
+        bench_encoding(shape, SETS, precisions=["int8"], train=True)
     with pytest.raises(FlatcoatError, match="no shape huge"):
-        compare("huge", SETS, ["fp32"])
+        bench_encoding("huge", SETS, precisions=["fp32"])
     with pytest.raises(FlatcoatError, match="no document set short"):
-        compare(shape, ["fixed-64", "short"], ["fp32"])
+        bench_encoding(shape, ["fixed-64", "short"], precisions=["fp32"])
     assert known_precisions("cpu") == ("fp32", "bf16", "int8")
     assert known_precisions("cuda") == ("fp32", "bf16")
 
 
 def test_training_steps_leave_no_gradients_behind(shape: str) -> None:
-    rows = compare(shape, ["variable-64"], ["fp32"], scale=0.0001, passes=1, train=True)
+    rows = bench_encoding(shape, ["variable-64"], precisions=["fp32"], scale=0.0001, passes=1, train=True)
     assert [(row.implementation, row.task) for row in rows] == [(OURS, "training"), (REFERENCE, "training")]
     assert all(row.cosine == pytest.approx(1, abs=1e-6) for row in rows)
     source = random_encoder(CONFIG, "cpu")
-    for one in training(source, ["bf16"], "cpu"):
-        assert not one.encode(documents("fixed-64", 2, CONFIG.vocab_size)).requires_grad
+    for one in training(source, ["bf16"], device="cpu"):
+        assert not one.encode(documents("fixed-64", 2, vocab_size=CONFIG.vocab_size)).requires_grad
     assert all(weight.grad is None for weight in source.parameters())
 
 
 def test_ours_at_its_best_is_set_against_the_default() -> None:
-    row = SpeedRow("fixed-64", OURS, "fp32", 300, 1, 1.0, 4, "inference")
+    row = replace(ROW, set="fixed-64")
     rows = [
         row,
         replace(row, implementation=DEFAULT, tokens_per_second=100),
@@ -265,7 +273,6 @@ def test_the_command_prints_a_table_and_our_best(shape: str) -> None:
 
 @pytest.mark.parametrize("sets", [SETS[:1], SETS[:3], SETS])
 def test_any_number_of_sets_is_drawn(sets: tuple[str, ...], tmp_path: Path) -> None:
-    row = SpeedRow("", OURS, "fp32", 300, 1, 1.0, 4, "inference")
-    rows = [replace(row, set=name, precision=kind) for name in sets for kind in ("fp32", "bf16")]
-    draw_encoding(rows, "a machine", tmp_path / "speed.png")
+    rows = [replace(ROW, set=name, precision=kind) for name in sets for kind in ("fp32", "bf16")]
+    draw_encoding(rows, tmp_path / "speed.png", machine="a machine")
     assert (tmp_path / "speed.png").stat().st_size > 1000

@@ -14,18 +14,14 @@ from typer.testing import CliRunner
 
 from flatcoat import FlatcoatError
 from flatcoat.__main__ import app
-from flatcoat.eval.bench.collections import (
-    QUERY_TOKENS,
-    Collection,
-    Encoded,
-    Synthetic,
-    read_vectors,
-    write_vectors,
-)
-from flatcoat.eval.bench.plots import draw_search
-from flatcoat.eval.bench.search import QUALITIES, SearchRow, compare, recall
-from flatcoat.eval.bench.search_peers import EXACT, OURS, Engine, engines
-from flatcoat.eval.bench.search_process import DEEP, Task, measure
+from flatcoat.eval.bench import OURS
+from flatcoat.eval.bench.collections import Collection, Encoded, read_vectors, write_vectors
+from flatcoat.eval.bench.plot_search import draw_search
+from flatcoat.eval.bench.search import QUALITIES, SearchRow, bench_search, recall
+from flatcoat.eval.bench.search_peers import EXACT, Engine, engines
+from flatcoat.eval.bench.search_process import Task
+from flatcoat.eval.bench.search_timing import DEEP, time_engines
+from flatcoat.eval.bench.synthetic import QUERY_TOKENS, Synthetic
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.vectors import TokenVectors
 
@@ -135,7 +131,7 @@ def test_a_folder_is_encoded_with_queries_that_it_answers(
     fewer = Encoded(folder, "org/words", limit=2).collection(tmp_path, 9)
     assert (fewer.passages, sorted(map(str, fewer.grades.values()))) == (2, ["{0: 2}", "{1: 1}"])
     assert Encoded(folder, "org/words", judged_within=1).collection(tmp_path, 9).grades == {0: {0: 2}}
-    with pytest.raises(FlatcoatError, match="bag makes one vector a text"):
+    with pytest.raises(FlatcoatError, match="bag makes one vector per text"):
         Encoded(folder, "org/bag").collection(tmp_path, 9)
 
 
@@ -146,13 +142,13 @@ def test_a_folder_without_answers_is_refused(write_beir: WriteBeir, tmp_path: Pa
 
 
 def test_recall_counts_what_exists() -> None:
-    assert recall([[1, 2, 9], [4, 5, 6]], [[2, 1, 3], [7, 8, 9]], 3) == pytest.approx(1 / 3)
-    assert recall([[3, 1, 2]], [[1, 2, 3]], 1) == 0
-    assert recall([[5]], [[5]], 100) == 1
+    assert recall([[1, 2, 9], [4, 5, 6]], [[2, 1, 3], [7, 8, 9]], k=3) == pytest.approx(1 / 3)
+    assert recall([[3, 1, 2]], [[1, 2, 3]], k=1) == 0
+    assert recall([[5]], [[5]], k=100) == 1
 
 
 def test_ours_is_near_exact_search_and_smaller(small: Collection) -> None:
-    rows = compare(small, engines([EXACT, OURS]), passes=2)
+    rows = bench_search(small, engines([EXACT, OURS]), passes=2)
     exact, *ours = rows
     assert {row.engine for row in ours} == {OURS}
     assert (exact.engine, exact.quality["recall@10"], exact.quality["recall@100"]) == (EXACT, 1, 1)
@@ -172,19 +168,21 @@ def test_ours_is_near_exact_search_and_smaller(small: Collection) -> None:
 
 def test_a_filter_and_sizes_ask_for_less(small: Collection) -> None:
     said: list[str] = []
-    rows = compare(small, engines([EXACT]), share=0.1, passes=1, sizes=[150, 50], on_progress=said.append)
+    rows = bench_search(
+        small, engines([EXACT]), share=0.1, passes=1, sizes=[150, 50], on_progress=said.append
+    )
     assert [row.passages for row in rows] == [50, 150]
     assert all(row.quality["recall@10"] == row.quality["recall@100"] == 1 for row in rows)
     assert said[0] == "50 passages: building exact"
     with pytest.raises(FlatcoatError, match="201 passages are asked for: 1 to 200 are there"):
-        compare(small, engines([EXACT]), sizes=[201])
+        bench_search(small, engines([EXACT]), sizes=[201])
 
 
 def test_judged_queries_are_scored(small: Collection) -> None:
     judged = replace(small, grades={query: {query: 1} for query in range(12)})
-    (row,) = compare(judged, engines([EXACT]), passes=1)
+    (row,) = bench_search(judged, engines([EXACT]), passes=1)
     assert row.quality["ndcg@10"] > 0.7
-    (row,) = compare(judged, engines([EXACT]), passes=1, share=0.5)
+    (row,) = bench_search(judged, engines([EXACT]), passes=1, share=0.5)
     assert row.quality["ndcg@10"] is None
 
 
@@ -192,7 +190,7 @@ def test_engines_take_turns(small: Collection, faulty: ModuleType, tmp_path: Pat
     log = tmp_path / "log"
     both = [Engine(name, faulty.build, {"": partial(faulty.open_index, log, name)}) for name in "ab"]
     task = Task(small.folder, 200, list(small.queries), 10)
-    found = measure(task, both, passes=1)
+    found = time_engines(task, both, passes=1)
     # Each is built, searched once in the process that built it and once in its own.
     turns = [
         f"{name} {k}" for k in (DEEP, 10) for queries in (10, 2) for name in "ab" for _ in range(queries)
@@ -206,7 +204,7 @@ def test_engines_take_turns(small: Collection, faulty: ModuleType, tmp_path: Pat
 def test_a_failing_engine_is_a_row_and_stays_silent(
     small: Collection, faulty: ModuleType, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    rows = compare(
+    rows = bench_search(
         small,
         [
             Engine("unbuilt", faulty.build_badly, {"a": faulty.open_to_die, "b": faulty.open_to_die}),
@@ -242,13 +240,13 @@ def test_unknown_and_missing_engines_are_named(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.slow
 def test_the_peers_search_the_same_vectors(small: Collection) -> None:
-    rows = compare(small, engines(), passes=1)
+    rows = bench_search(small, engines(), passes=1)
     assert {row.engine for row in rows} >= {EXACT, OURS, "fast-plaid"}
     for row in rows:
         assert row.error is None, f"{row.engine}: {row.error}"
         assert row.quality["recall@10"] > 0.3, "ten drawn by chance have 0.05"
     share = 0.1
-    filtered = compare(small, engines(["fast-plaid"]), share=share, passes=1)
+    filtered = bench_search(small, engines(["fast-plaid"]), share=share, passes=1)
     assert all(row.quality["recall@10"] > 0.9 for row in filtered)
 
 
@@ -308,10 +306,10 @@ def test_labels_of_the_picture_touch_neither_each_other_nor_points(
     monkeypatch.setattr(Figure, "savefig", lambda figure, file: drawn.append(figure))
     rows = [
         SearchRow(
-            engine,
-            settings,
-            size,
-            10 * size,
+            engine=engine,
+            settings=settings,
+            passages=size,
+            tokens=10 * size,
             ms_per_query=ms * size**0.5,
             quality=dict.fromkeys(QUALITIES, quality),
         )
@@ -325,8 +323,10 @@ def test_labels_of_the_picture_touch_neither_each_other_nor_points(
             ("fast-plaid", "n_full_scores 1024, n_ivf_probe 4", 8.8, 0.99),
         ]
     ]
-    broken = SearchRow("xtr-warp-rs", "automatic", 1000, 10_000, error="ValueError")
-    draw_search([*rows, broken], "a machine", tmp_path / "search.png")
+    broken = SearchRow(
+        engine="xtr-warp-rs", settings="automatic", passages=1000, tokens=10_000, error="ValueError"
+    )
+    draw_search([*rows, broken], tmp_path / "search.png", caption="a machine")
     quality, growth = drawn[0].axes
     for axes in (quality, growth):
         boxes = [text.get_window_extent() for text in axes.texts]
@@ -336,4 +336,4 @@ def test_labels_of_the_picture_touch_neither_each_other_nor_points(
     at = quality.transData.transform([(row.ms_per_query, row.quality["recall@10"]) for row in rows[6:]])
     assert not any(text.get_window_extent().contains(*place) for text in quality.texts for place in at)
     with pytest.raises(FlatcoatError, match="nothing to draw"):
-        draw_search([broken], "a machine", tmp_path / "nothing.png")
+        draw_search([broken], tmp_path / "nothing.png", caption="a machine")

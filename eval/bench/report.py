@@ -1,0 +1,113 @@
+"""Results of the benchmarks as tables, as JSON and as pictures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from flatcoat.console import print_table
+
+if TYPE_CHECKING:
+    from .encode import SpeedRow
+    from .search import SearchRow
+
+_SEARCH_FIGURES = ("Build s", "B/token", "ms (p95)", "Cold ms", "R@10", "R@100", "nDCG@10")
+
+
+def report_encoding(rows: "Sequence[SpeedRow]", *, plot: Path | None, as_json: bool) -> None:
+    """Print ``rows``, and draw them to the file ``plot`` if given."""
+    from .encode import FAITHFUL, best_against_default, describe_machine
+
+    machine = describe_machine()
+    if plot:
+        from .plot_encoding import draw_encoding
+
+        draw_encoding(rows, plot, machine=machine)
+    if as_json:
+        typer.echo(json.dumps({"machine": machine, "rows": [row.to_json() for row in rows]}, indent=2))
+        return
+    for name in dict.fromkeys(row.set for row in rows):
+        _print_set([row for row in rows if row.set == name])
+    typer.echo(f"{rows[0].task}, tokens per second without padding, median pass; {machine}")
+    for best in best_against_default(rows):
+        typer.echo(
+            f"{best.set}: best of ours with cosine >= {FAITHFUL}: {best.precision}, "
+            f"{best.speedup:.1f}x sentence-transformers' default encode"
+        )
+
+
+def _print_set(rows: "Sequence[SpeedRow]") -> None:
+    """The table of one document set."""
+    count = f"{rows[0].documents:,} document{'s' if rows[0].documents > 1 else ''}"
+    batches = any(row.max_batch for row in rows)
+    print_table(
+        ["Precision", "Implementation", "Tokens/s", "Ours is", "Cosine", *(["Max batch"] if batches else [])],
+        [
+            [
+                row.precision,
+                row.implementation,
+                f"{row.tokens_per_second:,.0f}" if row.tokens_per_second else "no memory",
+                f"{1 / row.ratio_to_ours:.2f}x" if row.ratio_to_ours else "",
+                "" if row.cosine is None else f"{row.cosine:.5f}",
+                *([f"{row.max_batch:,}" if row.max_batch else ""] if batches else []),
+            ]
+            for row in rows
+        ],
+        words=["Implementation"],
+        title=f"{rows[0].set}, {count}",
+    )
+
+
+def report_search(
+    rows: "Sequence[SearchRow]", *, settings: Mapping[str, Any], plot: Path | None, as_json: bool
+) -> None:
+    """Print ``rows``, and draw them to the file ``plot`` if given; ``settings`` are common to all rows."""
+    from .encode import describe_machine
+
+    machine = describe_machine()
+    shared = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    if as_json:
+        values = {"machine": machine, **settings, "rows": [row.to_json() for row in rows]}
+        typer.echo(json.dumps(values, indent=2))
+    else:
+        for size in dict.fromkeys(row.passages for row in rows):
+            _print_size([row for row in rows if row.passages == size])
+        typer.echo(f"{shared}; {machine}")
+    if plot:
+        from .plot_search import draw_search
+
+        draw_search(rows, plot, caption=f"{shared}\n{machine}")
+
+
+def _print_size(rows: "Sequence[SearchRow]") -> None:
+    """The table of one size of a collection, and the errors of engines that failed."""
+    print_table(
+        ["Engine", *_SEARCH_FIGURES],
+        [_search_cells(row) for row in rows],
+        title=f"{rows[0].passages:,} passages, {rows[0].tokens:,} tokens",
+    )
+    for row in rows:
+        if row.error:
+            typer.echo(f"{row.engine} {row.settings}: {row.error}")
+
+
+def _search_cells(row: "SearchRow") -> list[str]:
+    from .search import QUALITIES
+
+    times = f"{_short(row.ms_per_query)} ({_short(row.ms_p95)})"
+    figures = (_short(row.build_seconds), _short(row.bytes_per_token), times, _short(row.ms_cold))
+    qualities = (row.quality[name] for name in QUALITIES)
+    return [
+        f"{row.engine}: {row.settings}" if row.settings else row.engine,
+        *("" if row.error else figure for figure in figures),
+        *("" if value is None else f"{value:.3f}" for value in qualities),
+    ]
+
+
+def _short(value: float | None) -> str:
+    """Three digits, or whole."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
