@@ -7,6 +7,9 @@ import sys
 import typer
 
 from flatcoat.backbone.malloc import reuse_freed_memory
+from flatcoat.eval.bench import commands as benchmarks
+from flatcoat.eval.compare import commands as comparison
+from flatcoat.eval.glue import commands as glue
 from flatcoat.retrieval.data import commands as training_data
 
 from . import __version__
@@ -26,10 +29,13 @@ for panel, part in (
     ("Train", training_data),
     ("Train", training),
     ("Evaluate", evaluation),
+    ("Evaluate", comparison),
+    ("Evaluate", glue),
 ):
-    for command in (*part.app.registered_commands, *part.app.registered_groups):
+    for command in part.app.registered_commands:
         command.rich_help_panel = panel
     app.add_typer(part.app)
+app.add_typer(benchmarks.app, name="bench", rich_help_panel="Evaluate")
 
 
 def _show_version(wanted: bool) -> None:

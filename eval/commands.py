@@ -10,10 +10,6 @@ import typer
 
 from flatcoat.errors import UsageError
 
-from .bench import commands as bench
-from .compare import commands as compare
-from .glue import commands as glue
-
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -23,7 +19,6 @@ if TYPE_CHECKING:
     from .systems import System
 
 app = typer.Typer()
-app.add_typer(bench.app, name="bench")
 
 _DEEPEST = 100  # the largest cutoff of the measures
 _MODEL_FILES = ("config.json", "modules.json", "config_sentence_transformers.json")
@@ -123,10 +118,6 @@ def evaluate(
         _print_table(records)
     for notice in _notices(records, k):
         typer.echo(notice, err=as_json)
-
-
-app.command()(compare.compare)
-app.command()(glue.glue)
 
 
 def _is_data_set(target: str) -> bool:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+app = typer.Typer()
+
 
 class Format(str, Enum):  # noqa: UP042 - typer shows these values
     """Formats of a report."""
@@ -43,6 +45,7 @@ Output = Annotated[
 _ENDINGS = {".md": Format.markdown, ".json": Format.json, ".html": Format.html}
 
 
+@app.command()
 def compare(
     results: Results,
     baseline: Baseline = None,

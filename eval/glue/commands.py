@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .results import Summary, TaskResult
     from .tasks import GlueTask
 
+app = typer.Typer()
+
 Model = Annotated[
     str | None,
     typer.Argument(
@@ -69,6 +71,7 @@ Output = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with measures between 0 and 1.")]
 
 
+@app.command()
 def glue(
     model: Model = None,
     task: Tasks = None,

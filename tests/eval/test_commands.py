@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from flatcoat import FlatcoatError
 from flatcoat.eval import commands
+from flatcoat.eval.compare import commands as comparison
 from flatcoat.eval.datasets import load_beir
 from flatcoat.eval.metrics import MEASURES, evaluate
 from flatcoat.eval.records import read_records
@@ -13,6 +14,7 @@ from flatcoat.eval.trec_files import read_run
 
 root = typer.Typer()
 root.add_typer(commands.app)
+root.add_typer(comparison.app)
 
 
 @root.callback()

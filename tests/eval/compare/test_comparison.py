@@ -4,12 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from flatcoat import FlatcoatError
 from flatcoat.eval.benchmarks import BENCHMARKS
-from flatcoat.eval.compare.commands import compare as compare_command
+from flatcoat.eval.compare.commands import app
 from flatcoat.eval.compare.comparison import compare_results
 from flatcoat.eval.compare.text import render_json, render_markdown
 from flatcoat.eval.costs import Costs
@@ -213,8 +212,6 @@ def test_markdown_and_json_say_the_same(write, results):
 
 
 def test_the_command_writes_what_the_ending_says(write, results, tmp_path):
-    app = typer.Typer()
-    app.command()(compare_command)
     write("BM25", LOW)
     write("better", HIGH)
 

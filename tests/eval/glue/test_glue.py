@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from flatcoat import FlatcoatError, SequenceClassifier
 from flatcoat.backbone.packing import PackedBatch
+from flatcoat.eval.glue import commands
 from flatcoat.eval.glue.checkpoint import Checkpoint, Encoded, EncodedData
-from flatcoat.eval.glue.commands import glue
 from flatcoat.eval.glue.data import Example, GlueData
 from flatcoat.eval.glue.fine_tune import Settings, backward, fine_tune, predict
 from flatcoat.eval.glue.results import TaskResult, average, majority, measure_task, settings_for, sweep_of
@@ -195,7 +195,7 @@ def test_the_average_wants_all_eight():
 
 
 app = typer.Typer()
-app.command()(glue)
+app.add_typer(commands.app)
 
 
 @app.callback()
