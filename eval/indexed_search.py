@@ -118,7 +118,7 @@ def _by_document(store: Store, results: list[Hits[int]]) -> list[Hits[str]]:
 
 
 def _with_ties(index: "VectorIndex[int]", queries: Vectors, k: int, recall: float | None) -> list[Hits[int]]:
-    """The best ``k`` of each query and all that equal the last: trec_eval decides which of those count."""
+    """The best ``k`` of each query and all that equal the last: trec_eval decides which of them count."""
     depth = k + 1
     while True:
         results = index.search(queries, depth, recall=recall)

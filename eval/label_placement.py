@@ -62,7 +62,7 @@ def place_labels(
 ) -> list[Place]:
     """The centre of each point's label: the nearest free place around the point, in the order of points.
 
-    ``radius`` is that of a point. Where no place is free, a label stands right of its point.
+    ``radius`` is a point's. Where no place is free, a label stands right of its point.
 
     >>> place_labels([Place(5, 5), Place(9, 5)], [Size(4, 2)] * 2, radius=1, within=Box(0, 0, 20, 10))
     [Place(x=5.0, y=7.1), Place(x=12.1, y=5.0)]

@@ -117,7 +117,7 @@ def record_folder(
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
-    """The installed versions of packages, by default those that affect results."""
+    """The installed versions of packages, by default of packages that affect results."""
     return {package: version(package) for package in packages}
 
 

@@ -1,4 +1,7 @@
-"""The lexical baseline that every encoder has to beat.
+"""The BM25 baseline of evaluation and of mining negatives, in memory, by bm25s.
+
+``flatcoat search --mode bm25`` and hybrid search do not use it: they rank by the full-text index in the
+database of an index (``Store.bm25``).
 
 BM25 as in Lucene with k1 1.5 and b 0.75, English stop words and Porter's stemmer: the published bm25s rows
 (https://github.com/xhluca/bm25s) use the same with Snowball, and NFCorpus comes out at their 32.1 nDCG@10.
@@ -20,7 +23,12 @@ STOP_WORDS, STEMMER = "english", "porter"
 
 
 class Bm25:
-    """An in-memory BM25 index over texts, which are read once and not kept."""
+    """The baseline's in-memory index of texts, which are read once and not kept.
+
+    >>> index = Bm25([("a", "cats purr"), ("b", "dogs bark")])
+    >>> [hits.ids for hits in index.search(["a purring cat"], 10)]
+    [['a']]
+    """
 
     def __init__(self, texts: Iterable[tuple[str, str]]) -> None:
         """``texts`` are pairs of an id and a text."""

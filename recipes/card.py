@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from flatcoat.eval.metrics import MEASURES, title_of
+
 from .schema import Recipe
+from .scoring import DEV_MEASURE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_MEASURES = {"ndcg@10": "nDCG@10", "map": "MAP", "recall@100": "Recall@100", "mrr@10": "MRR@10"}
 
 
 def model_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
@@ -83,7 +84,7 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     table = "\n".join(
         f"| {row['dataset']} ({row['split']}) | {row['system']} | "
-        + " | ".join(f"{100 * row[measure]:.1f}" for measure in _MEASURES)
+        + " | ".join(f"{100 * row[measure]:.1f}" for measure in MEASURES)
         + " |"
         for row in rows
     )
@@ -92,8 +93,8 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
 
 Times 100, exact search, every judged query.
 
-| data set | system | {" | ".join(_MEASURES.values())} |
-| --- | --- |{" --- |" * len(_MEASURES)}
+| data set | system | {" | ".join(map(title_of, MEASURES))} |
+| --- | --- |{" --- |" * len(MEASURES)}
 {table}
 """
 
@@ -124,7 +125,7 @@ def draw_curves(
     if dev:
         for name in dev[0][1]:
             axes[2].plot(*zip(*((step, scores[name]) for step, scores in dev), strict=True), label=name)
-        axes[2].set(ylabel="nDCG@10")
+        axes[2].set(ylabel=title_of(DEV_MEASURE))
         axes[2].legend(frameon=False)
     axes[-1].set(xlabel="optimiser step")
     for panel in axes:

@@ -107,12 +107,12 @@ def bench_train(
     from flatcoat.console import progress_bar
     from flatcoat.eval.bench.encode import describe_machine
 
-    from .train_speed import compare
+    from .train_speed import bench_training
 
     loaded = _load(recipe, set_ or ())
     with progress_bar() as progress:
         task = progress.add_task("starting", total=None)
-        rows = compare(loaded, steps, passes, lambda what: progress.update(task, description=what))
+        rows = bench_training(loaded, steps, passes, lambda what: progress.update(task, description=what))
     if as_json:
         found = [row.to_json() for row in rows]
         typer.echo(

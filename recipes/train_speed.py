@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flatcoat.eval.bench import OURS
 from flatcoat.eval.costs import peak_bytes
 
 from .schema import Recipe
 
-OURS = "flatcoat"
 PADDED = "transformers, padded"
 
 _WARM_UP = 1
@@ -47,7 +47,7 @@ class _Pass(NamedTuple):
     loss: float
 
 
-def compare(
+def bench_training(
     recipe: Recipe, steps: int, passes: int, on_progress: Callable[[str], None] = lambda what: None
 ) -> list[TrainSpeed]:
     """Time the first ``steps`` steps after a warm-up, ``passes`` times each, ours first.

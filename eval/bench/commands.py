@@ -54,6 +54,26 @@ Sizes = Annotated[
     str | None, typer.Option(metavar="N,N,...", help="Collection sizes: measure each prefix of N passages.")
 ]
 
+Shape = Annotated[
+    str, typer.Option(help="Model size: base, large, or a checkpoint folder with the same shape.")
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="Document set; may be repeated. Default: all four.")
+]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(help="Precision: fp32, bf16, or int8 on a CPU; may be repeated. Default: all fast ones."),
+]
+Scale = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Fraction of the protocol's 4,194,304 tokens per set. Default: 0.001 on CPU, 0.05 on GPU.",
+    ),
+]
+Training = Annotated[bool, typer.Option("--training", help="Time training steps instead.")]
+MaxBatch = Annotated[bool, typer.Option(help="On a GPU, also find the largest batch that fits in memory.")]
+
 
 @app.callback()
 def _group() -> None: ...
@@ -61,30 +81,13 @@ def _group() -> None: ...
 
 @app.command()
 def encode(
-    shape: Annotated[
-        str, typer.Option(help="Model size: base, large, or a checkpoint folder with the same shape.")
-    ] = "base",
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="Document set; may be repeated. Default: all four.")
-    ] = None,
-    precision: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Precision: fp32, bf16, or int8 on a CPU; may be repeated. Default: all fast ones."
-        ),
-    ] = None,
-    scale: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Fraction of the protocol's 4,194,304 tokens per set. Default: 0.001 on CPU, 0.05 on GPU.",
-        ),
-    ] = None,
+    shape: Shape = "base",
+    sets: Sets = None,
+    precision: Precisions = None,
+    scale: Scale = None,
     passes: Passes = 3,
-    training: Annotated[bool, typer.Option("--training", help="Time training steps instead.")] = False,
-    max_batch: Annotated[
-        bool, typer.Option(help="On a GPU, also find the largest batch that fits in memory.")
-    ] = True,
+    training: Training = False,
+    max_batch: MaxBatch = True,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:

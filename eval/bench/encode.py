@@ -106,22 +106,17 @@ def bench_encoding(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precisions = _checked_precisions(precisions, device, train)
     config = shape_config(shape)
-    scale = SCALE[device] if scale is None else scale
-    texts = {
-        name: documents(name, document_count(name, scale), vocab_size=config.vocab_size)
-        for name in dict.fromkeys(sets)
-    }
+    texts = _texts(sets, SCALE[device] if scale is None else scale, config.vocab_size)
     reuse_freed_memory()
     source = random_encoder(config, device)
     contenders = (training if train else inference)(source, precisions, device=device)
     reference = reference_encode(source, device)
     rows: list[SpeedRow] = []
-    for name in texts:
-        expected_ND = reference(texts[name][:_COMPARED])
+    for name, sample in texts.items():
         encoders = {f"{name}: {one.name} in {one.precision}": one.encode for one in contenders}
-        timings = time_encoders(encoders, texts[name], passes=passes, on_turn=on_progress)
+        timings = time_encoders(encoders, sample, passes=passes, on_turn=on_progress)
         results = zip(contenders, timings.values(), strict=True)
-        rows += _rows(name, len(texts[name]), results, expected_ND)
+        rows += _rows(name, len(sample), results, reference(sample[:_COMPARED]))
     if device == "cuda" and max_batch and not train:
         return _with_max_batches(rows, contenders, texts, on_progress)
     return rows
@@ -166,6 +161,13 @@ def documents(name: str, count: int, *, vocab_size: int) -> Documents:
 def document_count(name: str, scale: float) -> int:
     """The number of documents with about ``scale`` of the protocol's 8192 x 512 tokens."""
     return max(1, round(scale * PROTOCOL_DOCUMENTS * 512 / _parsed(name)[1]))
+
+
+def _texts(sets: Sequence[str], scale: float, vocab_size: int) -> dict[str, Documents]:
+    return {
+        name: documents(name, document_count(name, scale), vocab_size=vocab_size)
+        for name in dict.fromkeys(sets)
+    }
 
 
 def _parsed(name: str) -> tuple[str, int]:

@@ -17,7 +17,7 @@ _WIDTH, _HEIGHT = 420, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 20, 14, 44
 _SIDE = 380
 _RADIUS = 5  # of a dot
-_DIGIT = Size(7, 13)  # of a number
+_DIGIT = Size(9, 13)  # of a number
 _BASELINE = 4  # below the middle of a digit
 _PERCENT = [(value, str(value)) for value in range(0, 101, 20)]
 

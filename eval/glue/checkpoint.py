@@ -29,7 +29,7 @@ class Encoded(NamedTuple):
 
 
 class EncodedData(NamedTuple):
-    """A task's encoded examples, those of development by set."""
+    """A task's encoded examples, development examples by set."""
 
     train: Encoded
     dev: dict[str, Encoded]

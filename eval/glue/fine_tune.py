@@ -75,15 +75,7 @@ def fine_tune(
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     examples = len(data.train.ids)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        betas=(0.9, 0.98),
-        eps=1e-6,
-        # AdamW multiplies it by the learning rate: at the peak of that, a step decays by weight_decay itself.
-        weight_decay=settings.weight_decay / settings.learning_rate,
-        fused=True,
-    )
+    optimizer = _optimizer(model, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_and_decay(settings.steps(examples)))
     step = 0
     for _ in range(settings.epochs):
@@ -100,9 +92,20 @@ def fine_tune(
             optimizer.zero_grad()
             schedule.step()
             on_step()
-        after_epoch(
-            loss / examples, {name: predict(model, encoded.ids) for name, encoded in data.dev.items()}
-        )
+        predicted = {name: predict(model, encoded.ids) for name, encoded in data.dev.items()}
+        after_epoch(loss / examples, predicted)
+
+
+def _optimizer(model: SequenceClassifier, settings: Settings) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=settings.learning_rate,
+        betas=(0.9, 0.98),
+        eps=1e-6,
+        # AdamW multiplies it by the learning rate: at the peak of that, a step decays by weight_decay itself.
+        weight_decay=settings.weight_decay / settings.learning_rate,
+        fused=True,
+    )
 
 
 def _gradients(model: SequenceClassifier) -> list[Tensor]:

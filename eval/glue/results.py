@@ -183,7 +183,7 @@ def majority(task: GlueTask, data: EncodedData) -> dict[str, float]:
     values, counts = np.unique(data.train.labels, return_counts=True)
     answer = values[counts.argmax()] if task.labels else data.train.labels.mean()
     labels_N = _pooled(data.dev)
-    return score(task.measures, np.full(len(labels_N), answer), labels_N)
+    return score(np.full(len(labels_N), answer), labels_N, measures=task.measures)
 
 
 class _Trainer:
@@ -229,9 +229,10 @@ class _Trainer:
 
     def _score(self, loss: float, predicted: dict[str, Values]) -> Epoch:
         dev, measures = self._data.dev, self._task.measures
-        sets = {name: score(measures, predicted[name], dev[name].labels) for name in dev}
+        sets = {name: score(predicted[name], dev[name].labels, measures=measures) for name in dev}
         pooled_N = np.concatenate(list(predicted.values()))
-        return Epoch(loss, score(measures, pooled_N, _pooled(dev)), sets if len(dev) > 1 else {})
+        together = score(pooled_N, _pooled(dev), measures=measures)
+        return Epoch(loss, together, sets if len(dev) > 1 else {})
 
     def _save(self, model: SequenceClassifier, seed: int, value: float) -> None:
         if self._folder and value > self._saved.get(seed, -np.inf):

@@ -172,13 +172,13 @@ PAPER_AVERAGE = {"base": 88.4, "large": 90.4}
 """GLUE in the paper's table 1, x 100: the mean over the tasks of their main measures."""
 
 
-def score(measures: Sequence[str], predicted_N: Values, labels_N: Values) -> dict[str, float]:
+def score(predicted_N: Values, labels_N: Values, *, measures: Sequence[str]) -> dict[str, float]:
     """Measures of predictions against labels, as fractions of 1.
 
     Where a correlation is undefined, one side being constant, it is 0; so is F1 without any label 1.
 
     >>> labels = np.array([0.0, 1.0, 1.0, 1.0])
-    >>> score(["accuracy", "f1", "spearman"], np.ones(4), labels)
+    >>> score(np.ones(4), labels, measures=["accuracy", "f1", "spearman"])
     {'accuracy': 0.75, 'f1': 0.8571428571428571, 'spearman': 0.0}
     """
     from scipy.stats import pearsonr, spearmanr

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from flatcoat import Recipe
 from flatcoat.__main__ import app
-from flatcoat.recipes.train_speed import OURS, PADDED
+from flatcoat.eval.bench import OURS
+from flatcoat.recipes.train_speed import PADDED
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def test_the_saved_checkpoint_has_the_score_of_the_best_epoch(start, data, tmp_p
     saved = Checkpoint.open(tmp_path / "seed-3")
     model = SequenceClassifier.from_pretrained(saved.path)
     for name, encoded in saved.encode(replace(data, dev=flipped))[0].dev.items():
-        assert score(COLA.measures, predict(model, encoded.ids), encoded.labels) == best.sets[name]
+        assert score(predict(model, encoded.ids), encoded.labels, measures=COLA.measures) == best.sets[name]
 
 
 def test_a_seed_repeats_and_another_differs(start, data):
@@ -130,7 +130,7 @@ def test_a_regression_is_learnt(start):
     )
     labels = ids.dev["dev"].labels
     assert np.abs(found["dev"] - (labels * 2 + 1)).mean() < 0.4
-    assert score(["pearson"], found["dev"], labels)["pearson"] > 0.9
+    assert score(found["dev"], labels, measures=["pearson"])["pearson"] > 0.9
     stsb = majority(TASKS["stsb"], data)
     assert stsb == {"spearman": 0, "pearson": 0}
 

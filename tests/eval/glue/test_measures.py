@@ -32,7 +32,9 @@ def test_of_classes(pairs):
         "f1": 2 * both / either if either else 0.0,
         "matthews": correlate(predicted, labels),
     }
-    assert score(["accuracy", "f1", "matthews"], predicted, labels) == pytest.approx(expected, abs=1e-12)
+    assert score(predicted, labels, measures=["accuracy", "f1", "matthews"]) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 @settings(deadline=None)
@@ -43,8 +45,10 @@ def test_of_values_with_ties(pairs):
         "pearson": correlate(predicted, labels),
         "spearman": correlate(rank(predicted), rank(labels)),
     }
-    assert score(["pearson", "spearman"], predicted, labels) == pytest.approx(expected, abs=1e-12)
+    assert score(predicted, labels, measures=["pearson", "spearman"]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_three_classes_have_an_accuracy():
-    assert score(["accuracy"], np.array([0.0, 2.0, 1.0]), np.array([0.0, 2.0, 2.0])) == {"accuracy": 2 / 3}
+    assert score(np.array([0.0, 2.0, 1.0]), np.array([0.0, 2.0, 2.0]), measures=["accuracy"]) == {
+        "accuracy": 2 / 3
+    }
