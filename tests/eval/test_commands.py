@@ -60,7 +60,7 @@ def test_a_row_for_every_model_and_folder(write_beir, loaded):
 def test_the_table_shows_hundredths_and_notices(write_beir, loaded):
     lines = invoke(write_beir()).stdout.splitlines()
     (row,) = [line for line in lines if "BM25" in line]
-    assert row.replace("│", " ").split() == [
+    assert row.split() == [
         "pets",
         "test",
         "BM25",
@@ -68,7 +68,7 @@ def test_the_table_shows_hundredths_and_notices(write_beir, loaded):
         "75.0",
         "75.0",
         "100.0",
-        row.split()[-2],
+        row.split()[-1],
     ]
     assert "x 100" in "".join(lines)
     assert lines[-1] == "pets test: 1 queries have no judgement in 'test': left out"
