@@ -12,16 +12,6 @@ _CARDS = "model cards, mean of BEIR's 15"
 _NDCG = "ndcg@10"
 
 
-class Published(NamedTuple):
-    """One figure. ``dataset`` is mteb's name of a data set, or a benchmark; ``value`` a fraction of 1."""
-
-    system: str
-    dataset: str
-    measure: str
-    value: float
-    source: str
-
-
 # Columns of table 1: the tuning of the model, the benchmark, the measure.
 _COLUMNS = (
     ("DPR", "beir", _NDCG),
@@ -105,6 +95,16 @@ _ALSO = {
     "coircodesearchnetretrieval": "codesearchnet",
     "stackoverflowqa": "stackqa",
 }
+
+
+class Published(NamedTuple):
+    """One figure. ``dataset`` is mteb's name of a data set, or a benchmark; ``value`` a fraction of 1."""
+
+    system: str
+    dataset: str
+    measure: str
+    value: float
+    source: str
 
 
 def _tabulate() -> tuple[Published, ...]:

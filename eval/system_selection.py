@@ -46,7 +46,8 @@ class SystemSelection:
 
         A model is loaded on first use, and kept.
         """
-        from .systems import Bm25System, EncoderSystem, HybridSystem
+        from .combined_systems import HybridSystem
+        from .systems import Bm25System, EncoderSystem
 
         engines = [parse_engine(text) for text in self.engines]
         bm25 = CachedSystem(Bm25System())
@@ -75,7 +76,7 @@ class SystemSelection:
         return load_reranker(self.reranker) if self.reranker else None
 
     def _with_reranked(self, system: "System") -> "Iterator[System]":
-        from .systems import RerankSystem
+        from .combined_systems import RerankSystem
 
         yield system
         if self._reranker:

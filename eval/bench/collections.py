@@ -74,7 +74,7 @@ def read_vectors(folder: Path, passages: int) -> TokenVectors:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedFolder:
     """The first ``limit`` documents (None: all) of the folder ``data``, encoded by ``model``.
 
     Its queries have a relevant document among the first ``judged_within`` (None: ``limit``).

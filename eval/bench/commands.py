@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from .collections import Encoded
+    from .collections import EncodedFolder
     from .synthetic import Synthetic
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed beside other implementations.")
@@ -159,14 +159,14 @@ def _source(
     tokens: int | None,
     width: int | None,
     counts: Sequence[int],
-) -> "Encoded | Synthetic":
-    from .collections import Encoded
+) -> "EncodedFolder | Synthetic":
+    from .collections import EncodedFolder
     from .synthetic import Synthetic
 
     if folder:
         if tokens or width:
             raise typer.BadParameter("only synthetic vectors have a choice", param_hint="--tokens, --width")
-        return Encoded(folder, model, passages, min(counts, default=None))
+        return EncodedFolder(folder, model, passages, min(counts, default=None))
     if model:
         raise typer.BadParameter("synthetic vectors need none: name a FOLDER", param_hint="--model")
     return Synthetic(passages or 1200, tokens or 48, width or 64)

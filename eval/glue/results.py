@@ -42,7 +42,7 @@ class Summary(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class FineTuneRun:
     """One fine-tuning; ``best`` is the number of the best epoch, from 1."""
 
     settings: Settings
@@ -75,8 +75,8 @@ class TaskResult:
     source: str
     train_examples: int
     majority: dict[str, float]
-    runs: list[Run]
-    sweep: list[Run]
+    runs: list[FineTuneRun]
+    sweep: list[FineTuneRun]
     notices: list[str]
 
     @property
@@ -202,7 +202,7 @@ class _Trainer:
         self._steps = 0
         self._saved: dict[int, float] = {}
 
-    def run(self, settings: Settings, seed: int) -> Run:
+    def run(self, settings: Settings, seed: int) -> FineTuneRun:
         began = time.monotonic()
         model = self._start.classifier(self._task.outputs, seed)
         epochs: list[Epoch] = []
@@ -221,7 +221,7 @@ class _Trainer:
         )
         scores = [epoch.measures[self._task.measures[0]] for epoch in epochs]
         best = scores.index(max(scores)) + 1
-        return Run(settings, seed, time.monotonic() - began, epochs, best)
+        return FineTuneRun(settings, seed, time.monotonic() - began, epochs, best)
 
     def _step(self) -> None:
         self._steps += 1
@@ -242,7 +242,7 @@ class _Trainer:
             self._start.tokenizer.save_pretrained(folder)
 
 
-def _main(task: GlueTask, run: Run) -> float:
+def _main(task: GlueTask, run: FineTuneRun) -> float:
     return run.epochs[run.best - 1].measures[task.measures[0]]
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from flatcoat import FlatcoatError
+from flatcoat.eval.combined_systems import HybridSystem, RerankSystem
 from flatcoat.eval.datasets import load_beir
 from flatcoat.eval.metrics import evaluate
-from flatcoat.eval.systems import EXACT, Bm25System, EncoderSystem, HybridSystem, RerankSystem
+from flatcoat.eval.systems import EXACT, Bm25System, EncoderSystem
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.retrieval.rerank import EncoderReranker
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from flatcoat import FlatcoatError
 from flatcoat.__main__ import app
 from flatcoat.eval.bench import OURS
-from flatcoat.eval.bench.collections import Collection, Encoded, read_vectors, write_vectors
+from flatcoat.eval.bench.collections import Collection, EncodedFolder, read_vectors, write_vectors
 from flatcoat.eval.bench.plot_search import draw_search
 from flatcoat.eval.bench.search import QUALITIES, SearchRow, bench_search, recall
 from flatcoat.eval.bench.search_peers import EXACT, Engine, engines
@@ -121,24 +121,24 @@ def test_a_folder_is_encoded_with_queries_that_it_answers(
     write_beir: WriteBeir, loaded: list[str | None], tmp_path: Path
 ) -> None:
     folder = write_beir()
-    made = Encoded(folder, "org/words").collection(tmp_path, 9)
+    made = EncodedFolder(folder, "org/words").collection(tmp_path, 9)
     assert loaded == ["org/words"]
     assert (made.passages, len(made.queries)) == (4, 2)
     assert sorted(made.grades.values(), key=len) == [{0: 2}, {1: 1, 2: 1}]
     index = ExactIndex.from_vectors(["0", "1", "2", "3"], made.vectors(4))
     for query, hits in enumerate(index.search(made.queries, 1)):
         assert int(hits.ids[0]) in made.grades[query]
-    fewer = Encoded(folder, "org/words", limit=2).collection(tmp_path, 9)
+    fewer = EncodedFolder(folder, "org/words", limit=2).collection(tmp_path, 9)
     assert (fewer.passages, sorted(map(str, fewer.grades.values()))) == (2, ["{0: 2}", "{1: 1}"])
-    assert Encoded(folder, "org/words", judged_within=1).collection(tmp_path, 9).grades == {0: {0: 2}}
+    assert EncodedFolder(folder, "org/words", judged_within=1).collection(tmp_path, 9).grades == {0: {0: 2}}
     with pytest.raises(FlatcoatError, match="bag makes one vector per text"):
-        Encoded(folder, "org/bag").collection(tmp_path, 9)
+        EncodedFolder(folder, "org/bag").collection(tmp_path, 9)
 
 
 def test_a_folder_without_answers_is_refused(write_beir: WriteBeir, tmp_path: Path) -> None:
     folder = write_beir(test="q2\tbirds\t1\nq1\tcats\t0\n")
     with pytest.raises(FlatcoatError, match="no query of pets is answered by its first 2 documents"):
-        Encoded(folder, limit=2).collection(tmp_path, 9)
+        EncodedFolder(folder, limit=2).collection(tmp_path, 9)
 
 
 def test_recall_counts_what_exists() -> None:
