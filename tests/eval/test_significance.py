@@ -1,7 +1,9 @@
+import warnings
 from itertools import product
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,7 +44,17 @@ def test_t_agrees_with_scipy(queries, effect):
     ours, theirs = np.random.default_rng(1).random((2, queries))
     ours = ours + draw(queries, effect)
     expected = scipy.stats.ttest_rel(ours, theirs).pvalue
-    assert t_test((ours - theirs)[:, None]) == pytest.approx([expected], rel=1e-9)
+    differences = ours - theirs
+    assert t_test(differences[:, None]) == pytest.approx([expected], rel=1e-9)
+    t = differences.mean() / (differences.std(ddof=1) / np.sqrt(queries))
+    by_definition = 2 * scipy.special.stdtr(queries - 1, -abs(t))
+    assert t_test(differences[:, None]) == pytest.approx([by_definition], abs=1e-12)
+
+
+def test_differences_that_are_all_equal_have_a_t_test_of_certainty():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert t_test(np.full((5, 1), 0.25)) == 0
 
 
 @settings(deadline=None)
