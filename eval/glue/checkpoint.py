@@ -69,7 +69,7 @@ class Checkpoint:
     def classifier(self, num_labels: int, seed: int) -> SequenceClassifier:
         """The encoder with a randomly initialised classifier, in float32, on the GPU where there is one."""
         torch.manual_seed(seed)
-        model = SequenceClassifier.from_pretrained(self.path, torch.float32, num_labels)
+        model = SequenceClassifier.from_pretrained(self.path, torch.float32, num_labels=num_labels)
         return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def encode(self, data: GlueData) -> tuple[EncodedData, list[str]]:
