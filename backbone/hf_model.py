@@ -18,8 +18,12 @@ from .packing import repad, unpad
 from .weights import weightless
 
 
-class PaddedModernBert(PreTrainedModel):
-    """Loads, saves and answers as transformers' ``ModernBertModel``; computes as ``ModernBert``."""
+class ModernBertModel(PreTrainedModel):
+    """Loads, saves and answers as transformers' ``ModernBertModel``; computes as ``ModernBert``.
+
+    It bears the same name because transformers writes the name of the class that it saves into
+    ``config.json``, where other libraries look up what to load.
+    """
 
     config_class = HFConfig
     base_model_prefix = "model"
@@ -39,13 +43,11 @@ class PaddedModernBert(PreTrainedModel):
         self._packed = (packed,)
 
     @staticmethod
-    def of(model: PreTrainedModel) -> "PaddedModernBert":
+    def of(model: PreTrainedModel) -> "ModernBertModel":
         """The same weights as a transformers ``ModernBertModel``, not copied, computed without padding."""
         with weightless():
-            ours = PaddedModernBert(cast(HFConfig, model.config))
+            ours = ModernBertModel(cast(HFConfig, model.config))
         ours.load_state_dict(model.state_dict(), assign=True)
-        # transformers writes the name of the class that a checkpoint loads into.
-        ours.config.architectures = ["ModernBertModel"]
         return ours.train(model.training)
 
     def get_input_embeddings(self) -> nn.Embedding:

@@ -79,7 +79,7 @@ class ModernBert(nn.Module):
             hidden_TD = hidden_TD.float()
         for layer, kind in zip(self.layers, self.config.layer_types, strict=True):
             inputs = (hidden_TD, attend, rotary.get(kind))
-            # The layer's mode rather than ours: PaddedModernBert switches the mode of our layers alone.
+            # The mode of the layer: transformers switches the mode of its wrapper, not of this model.
             if self.gradient_checkpointing and layer.training and torch.is_grad_enabled():
                 hidden_TD = cast(Tensor, checkpoint(layer, *inputs, use_reentrant=False))
             else:

@@ -122,12 +122,12 @@ def unpad_backbone(model: "SentenceTransformer") -> bool:
     from sentence_transformers.models import Transformer
     from transformers import ModernBertModel
 
-    from flatcoat.backbone.hf_model import PaddedModernBert
+    from flatcoat.backbone import hf_model
 
     module = model[0]
     if not isinstance(module, Transformer) or not isinstance(module.auto_model, ModernBertModel):
         return False
-    module.auto_model = PaddedModernBert.of(module.auto_model)
+    module.auto_model = hf_model.ModernBertModel.of(module.auto_model)
     module.model_forward_params.add("keep_mask")
     return True
 
@@ -137,9 +137,9 @@ def packed_backbone(model: "SentenceTransformer") -> "ModernBert | None":
     backbone = getattr(model[0], "auto_model", None)
     if isinstance(backbone, ModernBert):
         return backbone
-    from flatcoat.backbone.hf_model import PaddedModernBert
+    from flatcoat.backbone import hf_model
 
-    return backbone.packed if isinstance(backbone, PaddedModernBert) else None
+    return backbone.packed if isinstance(backbone, hf_model.ModernBertModel) else None
 
 
 def default_precision(model: "SentenceTransformer") -> Precision:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import ModernBertConfig as HFConfig
 
+from flatcoat.backbone import hf_model
 from flatcoat.backbone.config import ModernBertConfig
-from flatcoat.backbone.hf_model import PaddedModernBert
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
 
@@ -69,7 +69,7 @@ def test_only_training_computes_layers_twice() -> None:
 
 def test_transformers_switches_checkpointing() -> None:
     config = HFConfig(**ModernBertConfig(**TINY, attention_dropout=0.1).to_hf())
-    plain = PaddedModernBert(config).train()
+    plain = hf_model.ModernBertModel(config).train()
     saving = copy.deepcopy(plain)
     saving.gradient_checkpointing_enable()
     assert saving.is_gradient_checkpointing

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers import ModernBertConfig as HFConfig
 from transformers import ModernBertForMaskedLM
 
+from flatcoat.backbone import hf_model
 from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.heads import MaskedLanguageModel, SequenceClassifier, TokenClassifier
-from flatcoat.backbone.hf_model import PaddedModernBert
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch, unpad
 
@@ -103,7 +103,7 @@ def test_padded_rows_of_padding_only_train_without_nan(
     config: ModernBertConfig, lengths: list[int], autocast: bool
 ) -> None:
     mask_NL = (torch.arange(30) < torch.tensor(lengths)[:, None]).long()
-    model = PaddedModernBert(HFConfig(**config.to_hf()))
+    model = hf_model.ModernBertModel(HFConfig(**config.to_hf()))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         hidden_NLD = model(ids_like(mask_NL, config.vocab_size), mask_NL).last_hidden_state
     pooled_ND = hidden_NLD.float().sum(dim=1) / mask_NL.sum(dim=1, keepdim=True).clamp(min=1)

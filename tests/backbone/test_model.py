@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import ModernBertConfig as HFConfig
 from transformers import ModernBertModel
 
+from flatcoat.backbone import hf_model
 from flatcoat.backbone.config import ModernBertConfig
-from flatcoat.backbone.hf_model import PaddedModernBert
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
 
@@ -136,7 +136,7 @@ def test_padding_may_stand_anywhere(sdpa: Pair, kind: str) -> None:
     mask_NL = padding(kind, rows=5, columns=210)
     ids_NL = random_ids(mask_NL.numel()).view_as(mask_NL)
     with torch.no_grad():
-        came_NLD = PaddedModernBert.of(sdpa.theirs)(ids_NL, mask_NL).last_hidden_state
+        came_NLD = hf_model.ModernBertModel.of(sdpa.theirs)(ids_NL, mask_NL).last_hidden_state
     assert_near(came_NLD, expected_rows(sdpa.theirs, ids_NL, mask_NL))
     assert came_NLD[mask_NL == 0].abs().max() == 0
 
@@ -145,14 +145,14 @@ def test_right_padding_equals_the_padded_forward_itself(pair: Pair) -> None:
     mask_NL = padding("right", rows=4, columns=150)
     ids_NL = random_ids(mask_NL.numel()).view_as(mask_NL)
     with torch.no_grad():
-        came_NLD = PaddedModernBert.of(pair.theirs)(ids_NL, mask_NL).last_hidden_state
+        came_NLD = hf_model.ModernBertModel.of(pair.theirs)(ids_NL, mask_NL).last_hidden_state
         expected_NLD = pair.theirs(ids_NL, attention_mask=mask_NL).last_hidden_state
     assert_near(came_NLD[mask_NL.bool()], expected_NLD[mask_NL.bool()])
 
 
 def test_without_a_mask_every_token_counts(sdpa: Pair) -> None:
     ids_NL = random_ids(3 * 70).view(3, 70)
-    padded = PaddedModernBert.of(sdpa.theirs)
+    padded = hf_model.ModernBertModel.of(sdpa.theirs)
     with torch.no_grad():
         expected_NLD = padded(ids_NL, torch.ones_like(ids_NL)).last_hidden_state
         assert torch.equal(padded(ids_NL).last_hidden_state, expected_NLD)
@@ -161,7 +161,7 @@ def test_without_a_mask_every_token_counts(sdpa: Pair) -> None:
 @pytest.mark.parametrize("rows", [[0, 9, 0, 5], [0, 0]])
 def test_a_row_of_padding_only_is_zeros(sdpa: Pair, rows: list[int]) -> None:
     mask_NL = (torch.arange(9) < torch.tensor(rows)[:, None]).long()
-    model = PaddedModernBert.of(copy.deepcopy(sdpa.theirs))
+    model = hf_model.ModernBertModel.of(copy.deepcopy(sdpa.theirs))
     came_NLD = model(random_ids(mask_NL.numel()).view_as(mask_NL), mask_NL).last_hidden_state
     assert came_NLD.isfinite().all()
     assert came_NLD[mask_NL == 0].abs().max() == 0
@@ -177,7 +177,7 @@ def test_kept_tokens_are_computed_but_not_attended_to(sdpa: Pair, columns: int) 
     mask_NL = (torch.arange(columns) < lengths[:, None]).long()
     ids_NL = random_ids(mask_NL.numel()).view_as(mask_NL)
     with torch.no_grad():
-        came_NLD = PaddedModernBert.of(sdpa.theirs)(
+        came_NLD = hf_model.ModernBertModel.of(sdpa.theirs)(
             ids_NL, mask_NL, torch.ones_like(mask_NL)
         ).last_hidden_state
         expected_NLD = sdpa.theirs(ids_NL, attention_mask=mask_NL).last_hidden_state
@@ -188,7 +188,7 @@ def test_kept_tokens_are_computed_but_not_attended_to(sdpa: Pair, columns: int) 
 @pytest.mark.parametrize("kind", ["left", "right"])
 def test_gradients_are_those_of_transformers(sdpa: Pair, kind: str) -> None:
     theirs = copy.deepcopy(sdpa.theirs)
-    ours = PaddedModernBert.of(copy.deepcopy(sdpa.theirs))
+    ours = hf_model.ModernBertModel.of(copy.deepcopy(sdpa.theirs))
     mask_NL = padding(kind, rows=5, columns=200)
     ids_NL = random_ids(mask_NL.numel()).view_as(mask_NL)
     weights_NLD = torch.randn(*mask_NL.shape, 128, generator=torch.Generator().manual_seed(1))
@@ -206,10 +206,10 @@ def test_gradients_are_those_of_transformers(sdpa: Pair, kind: str) -> None:
 
 def test_the_weights_are_shared_not_copied(sdpa: Pair) -> None:
     theirs = copy.deepcopy(sdpa.theirs)
-    ours = PaddedModernBert.of(theirs)
+    ours = hf_model.ModernBertModel.of(theirs)
     assert ours.layers[1].attn.Wqkv.weight.data_ptr() == theirs.layers[1].attn.Wqkv.weight.data_ptr()
     assert ours.training is theirs.training is False
-    assert PaddedModernBert.of(theirs.train()).training is True
+    assert hf_model.ModernBertModel.of(theirs.train()).training is True
     assert sorted(ours.state_dict()) == sorted(theirs.state_dict())
 
 
