@@ -34,7 +34,7 @@ class PackedBatch:
 
     def positions(self) -> Tensor:
         """Where each token stands in its own sequence: [T] (int64)."""
-        # From tensors of the device alone: a CUDA graph could not copy the lengths.
+        # From tensors that lie on the device: the lengths would have to be copied there.
         offsets = self.cu_seqlens
         tokens = torch.arange(len(self.input_ids_T), dtype=offsets.dtype, device=offsets.device)
         sequence_T = torch.bucketize(tokens, offsets[1:], right=True)
