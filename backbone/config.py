@@ -4,7 +4,7 @@ Source: arXiv 2412.13663 and the published checkpoints. Two spellings of the att
 rotary bases are in circulation; both are read, and both are written so that every release loads them.
 The paper's ablations (FlexBERT), which no transformers class computes, are written in a spelling of our own.
 
-``shape`` gives published encoders as configs, to pretrain them here and to compare with ModernBERT: shapes
+``preset`` gives published encoders as configs, to pretrain them here and to compare with ModernBERT: shapes
 alone, so dropout is off, and BERT's segment embeddings are left out, as one row folds into the positions.
 Sources: arXiv 1810.04805 (BERT), 1907.11692 (RoBERTa), 2312.17482 (MosaicBERT).
 """
@@ -274,7 +274,7 @@ _ROBERTA = _BERT | {
     "sep_token_id": 2,
 }
 _LARGE = {"hidden_size": 1024, "num_attention_heads": 16}
-SHAPES: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, Any]] = {
     "modernbert-base": {},
     "modernbert-large": _LARGE | {"intermediate_size": 2624, "num_hidden_layers": 28},
     "bert-base": _BERT,
@@ -286,14 +286,14 @@ SHAPES: dict[str, dict[str, Any]] = {
 """Arguments of ModernBertConfig by name; all layers are global where the name is not ModernBERT's."""
 
 
-def shape(name: str, **changes: Any) -> ModernBertConfig:
-    """A published encoder with some fields changed, as in ``shape("bert-base", norm_position="pre")``.
+def preset(name: str, **changes: Any) -> ModernBertConfig:
+    """A published encoder with some fields changed, as in ``preset("bert-base", norm_position="pre")``.
 
     Raises FlatcoatError for an unknown name, and as ModernBertConfig does.
     """
-    if name not in SHAPES:
-        raise FlatcoatError(f"shape {name!r} is unknown: known are {', '.join(SHAPES)}")
-    values = SHAPES[name] | changes
+    if name not in PRESETS:
+        raise FlatcoatError(f"preset {name!r} is unknown: known are {', '.join(PRESETS)}")
+    values = PRESETS[name] | changes
     if not name.startswith("modernbert"):
         values = {"layer_types": ("global",) * values["num_hidden_layers"]} | values
     return ModernBertConfig(**values)

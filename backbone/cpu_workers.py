@@ -24,13 +24,13 @@ _UNEVEN = 1.1
 """How far above the mean the largest piece may be before all cores had better share each product."""
 
 
-def spread(forward: Callable[[PackedBatch], Tensor], batch: PackedBatch) -> Tensor:
+def encode_in_parallel(forward: Callable[[PackedBatch], Tensor], batch: PackedBatch) -> Tensor:
     """Hidden states [T, D] of a batch in inference, its sequences dealt out to torch's threads.
 
     A thread alone takes piece after piece. Computed in one where the batch is short or divides unevenly.
     """
     cores = _threads()
-    pieces = deal(batch.lengths, cores)
+    pieces = split_evenly(batch.lengths, cores)
     if len(pieces) < 2:
         return forward(batch)
     inference = torch.is_inference_mode_enabled()
@@ -61,7 +61,7 @@ def share_rows(work: Callable[[slice], None], count: int) -> None:
         list(_running(cores).map(work, runs))
 
 
-def deal(lengths: Sequence[int], cores: int) -> list[list[int]]:
+def split_evenly(lengths: Sequence[int], cores: int) -> list[list[int]]:
     """Positions of sequences in pieces of about equal tokens, as many for each core; none if that fails.
 
     The longest come first, each to the piece that has the fewest tokens; within a piece order stays.

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from flatcoat.errors import FlatcoatError
 
 from . import elementwise_cpu
-from .elementwise_cpu import on_one_core
+from .elementwise_cpu import uses_numba
 from .positions import Rotary, rotate
 
 ACTIVATIONS = {
@@ -46,14 +46,14 @@ def rotated_qkv(projected_TE: Tensor, heads: int, rotary: Rotary | None) -> Turn
     """
     if rotary is None:
         return Turned(*projected_TE.unflatten(-1, (3, heads, -1)).unbind(1))
-    if has_kernels(projected_TE):
+    if uses_triton(projected_TE):
         from . import kernels_triton
 
         states_TE = projected_TE.contiguous()
         return Turned(*_Turn.apply(states_TE, heads, *rotary, kernels_triton))  # type: ignore[misc]
-    if on_one_core(projected_TE):
+    if uses_numba(projected_TE):
         return Turned(*elementwise_cpu.turned(projected_TE, None, heads, rotary, projected_TE.dtype))
-    if elementwise_cpu.in_training(projected_TE):
+    if elementwise_cpu.trains_in_numba(projected_TE):
         return Turned(*_Turn.apply(projected_TE, heads, *rotary, elementwise_cpu))  # type: ignore[misc]
     query, key, value = projected_TE.unflatten(-1, (3, heads, -1)).unbind(1)
     return Turned(rotate(query, rotary), rotate(key, rotary), value)
@@ -63,9 +63,9 @@ def gated(projected_T2I: Tensor, activation: str) -> Tensor:
     """The activated first half times the second (arXiv 2002.05202): [T, I]. For names see ACTIVATIONS."""
     if activation not in ACTIVATIONS:
         raise FlatcoatError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
-    if has_kernels(projected_T2I):
+    if uses_triton(projected_T2I):
         return _Gated.apply(projected_T2I.contiguous(), activation)  # type: ignore[return-value]
-    if activation == "gelu" and on_one_core(projected_T2I):
+    if activation == "gelu" and uses_numba(projected_T2I):
         return elementwise_cpu.gated(projected_T2I)
     activated, gates = projected_T2I.chunk(2, dim=-1)
     return ACTIVATIONS[activation](activated) * gates
@@ -80,7 +80,7 @@ class Normed(NamedTuple):
 
 def add_norm(hidden_TD: Tensor, update_TD: Tensor, norm: nn.Module) -> Normed:
     """``hidden + update`` and its norm, with statistics in float32; ``hidden`` may have the wider dtype."""
-    if isinstance(norm, (nn.LayerNorm, nn.RMSNorm)) and has_kernels(hidden_TD) and has_kernels(update_TD):
+    if isinstance(norm, (nn.LayerNorm, nn.RMSNorm)) and uses_triton(hidden_TD) and uses_triton(update_TD):
         eps = torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
         states = hidden_TD.contiguous(), update_TD.contiguous()
         bias_D, centred = getattr(norm, "bias", None), isinstance(norm, nn.LayerNorm)
@@ -91,14 +91,14 @@ def add_norm(hidden_TD: Tensor, update_TD: Tensor, norm: nn.Module) -> Normed:
 
 def added(hidden_TD: Tensor, update_TD: Tensor) -> Tensor:
     """``hidden + update`` in the stream's dtype, which may be the wider one."""
-    if _wide_on_one_core(hidden_TD) and on_one_core(update_TD):
+    if _wide_in_numba(hidden_TD) and uses_numba(update_TD):
         return elementwise_cpu.added(hidden_TD, update_TD)
     return (hidden_TD + update_TD).to(hidden_TD.dtype)
 
 
 def normed(states_TD: Tensor, norm: nn.Module, dtype: torch.dtype) -> Tensor:
     """A norm over a stream that may be wider than the norm's weights: [T, D] in ``dtype``."""
-    if isinstance(norm, nn.LayerNorm) and _wide_on_one_core(states_TD) and elementwise_cpu.writes(dtype):
+    if isinstance(norm, nn.LayerNorm) and _wide_in_numba(states_TD) and elementwise_cpu.writes(dtype):
         return elementwise_cpu.normed(states_TD, norm, dtype)
     weight_D = getattr(norm, "weight", None)
     if weight_D is None or weight_D.dtype == states_TD.dtype:
@@ -111,11 +111,11 @@ def normed(states_TD: Tensor, norm: nn.Module, dtype: torch.dtype) -> Tensor:
     return F.layer_norm(states_TD, shape, weight_D.to(states_TD.dtype), bias_D, norm.eps).to(dtype)
 
 
-def _wide_on_one_core(hidden_TD: Tensor) -> bool:
-    return hidden_TD.dtype == torch.float32 and on_one_core(hidden_TD)
+def _wide_in_numba(hidden_TD: Tensor) -> bool:
+    return hidden_TD.dtype == torch.float32 and uses_numba(hidden_TD)
 
 
-def has_kernels(states: Tensor) -> bool:
+def uses_triton(states: Tensor) -> bool:
     """Whether Triton kernels compute on such states: on a GPU of compute capability 8.0 or later."""
     if os.environ.get("FLATCOAT_TRITON") == "0" or states.dtype not in _DTYPES:
         return False

@@ -30,7 +30,7 @@ class Rows(NamedTuple):
         return Rows(torch.empty(tokens, width, dtype=torch.uint8), torch.empty(tokens))
 
 
-def on_one_core(*states: Tensor) -> bool:
+def uses_numba(*states: Tensor) -> bool:
     """Whether these functions take such states: many rows, in inference, by a thread that has a core.
 
     Where torch spreads each step over several cores, its own steps are faster.
@@ -44,7 +44,7 @@ def on_one_core(*states: Tensor) -> bool:
     )
 
 
-def in_training(states_TE: Tensor) -> bool:
+def trains_in_numba(states_TE: Tensor) -> bool:
     """Whether ``turn_`` takes such states: many, with gradients."""
     return (
         torch.is_grad_enabled()
@@ -102,7 +102,7 @@ def gated(projected_T2I: Tensor) -> Tensor:
     return gated_TI
 
 
-def gated_rows(projected_T2I: Tensor, scales_T: Tensor) -> Rows:
+def gated_quantized(projected_T2I: Tensor, scales_T: Tensor) -> Rows:
     """The same of rows that are yet to be scaled, as bytes."""
     from .kernels_numba import gate_quantize
 
@@ -130,7 +130,7 @@ def normed(hidden_TD: Tensor, norm: nn.LayerNorm, dtype: torch.dtype) -> Tensor:
     return normed_TD
 
 
-def normed_rows(hidden_TD: Tensor, norm: nn.LayerNorm) -> Rows:
+def normed_quantized(hidden_TD: Tensor, norm: nn.LayerNorm) -> Rows:
     """A LayerNorm as bytes."""
     from .kernels_numba import norm_quantize
 
@@ -139,7 +139,7 @@ def normed_rows(hidden_TD: Tensor, norm: nn.LayerNorm) -> Rows:
     return rows
 
 
-def quantized_rows(states_TI: Tensor) -> Rows:
+def quantized(states_TI: Tensor) -> Rows:
     """Float32 states as bytes, the largest magnitude of each row at 127 steps."""
     from .kernels_numba import quantize_rows
 

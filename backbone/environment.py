@@ -10,7 +10,7 @@ import torch
 from flatcoat import __version__
 
 from .attention_dispatch import KERNELS, choose, obstacle
-from .elementwise import has_kernels
+from .elementwise import uses_triton
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Precisions by the names that commands give them."""
@@ -38,7 +38,7 @@ def environment() -> Environment:
     """The device that models run on by default. Raises FlatcoatError as ``attention_choice.choose`` does."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = {name: obstacle(name, device, torch.bfloat16) for name in KERNELS}
-    on_triton = has_kernels(torch.empty(0, dtype=torch.bfloat16, device=device))
+    on_triton = uses_triton(torch.empty(0, dtype=torch.bfloat16, device=device))
     return Environment(
         flatcoat=__version__,
         torch=torch.__version__,

@@ -22,11 +22,11 @@ from .weights import (
     EMBEDDINGS,
     ENCODER_PREFIX,
     fill,
+    init_empty_weights,
     read_checkpoint,
     require_layers,
     save,
     under_head,
-    weightless,
 )
 
 
@@ -97,7 +97,7 @@ class MaskedLanguageModel(nn.Module):
         config, state = read_checkpoint(name_or_path)
         state = under_head(state)
         require_layers(config, state, name_or_path)
-        with weightless():
+        with init_empty_weights():
             model = MaskedLanguageModel(config)
         if config.tie_word_embeddings and EMBEDDINGS in state:
             state["decoder.weight"] = state[EMBEDDINGS]
@@ -151,7 +151,7 @@ class Classifier(nn.Module):
             config = with_labels(config, num_labels)
             state = _new_classifier(config, state)
         require_layers(config, state, name_or_path)
-        with weightless():
+        with init_empty_weights():
             model = cls(config)
         return fill(model, state, name_or_path, dtype)
 

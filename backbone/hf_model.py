@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from .config import ModernBertConfig
 from .model import ModernBert
 from .packing import repad, unpad
-from .weights import weightless
+from .weights import init_empty_weights
 
 
 class ModernBertModel(PreTrainedModel):
@@ -45,7 +45,7 @@ class ModernBertModel(PreTrainedModel):
     @staticmethod
     def of(model: PreTrainedModel) -> "ModernBertModel":
         """The same weights as a transformers ``ModernBertModel``, not copied, computed without padding."""
-        with weightless():
+        with init_empty_weights():
             ours = ModernBertModel(cast(HFConfig, model.config))
         ours.load_state_dict(model.state_dict(), assign=True)
         return ours.train(model.training)

@@ -86,7 +86,7 @@ def _erf(x: Any) -> Any:
 
 
 @njit(inline="always")
-def _gate(projected: Any, scale: Any, gated: Any) -> None:
+def _gate_row(projected: Any, scale: Any, gated: Any) -> None:
     inner = len(gated)
     activated, gates = projected[:inner], projected[inner:]
     for column in range(inner):
@@ -95,7 +95,7 @@ def _gate(projected: Any, scale: Any, gated: Any) -> None:
 
 
 @njit(inline="always")
-def _norm(states: Any, weight: Any, bias: Any, eps: Any, normed: Any) -> None:
+def _norm_row(states: Any, weight: Any, bias: Any, eps: Any, normed: Any) -> None:
     width = len(states)
     mean = float32(0)
     for column in range(width):
@@ -110,7 +110,7 @@ def _norm(states: Any, weight: Any, bias: Any, eps: Any, normed: Any) -> None:
 
 
 @njit(inline="always")
-def _quantize(row: Any, codes: Any) -> Any:
+def _quantize_row(row: Any, codes: Any) -> Any:
     """The scale of a row. Magnitudes are compared as the integers that share their bits: much faster."""
     bits = row.view(np.int32)
     largest_bits = np.zeros(1, np.int32)
@@ -187,7 +187,7 @@ def gate(projected_T2I: np.ndarray, gated_TI: np.ndarray) -> None:  # any, any
     wide, gated = np.empty(2 * inner, np.float32), np.empty(inner, np.float32)
     for token in range(len(gated_TI)):
         _widen(projected_T2I[token], wide)
-        _gate(wide, float32(1), gated)
+        _gate_row(wide, float32(1), gated)
         _narrow(gated, gated_TI[token])
 
 
@@ -203,8 +203,8 @@ def gate_quantize(
     wide, gated = np.empty(2 * inner, np.float32), np.empty(inner, np.float32)
     for token in range(len(codes_TI)):
         _widen(projected_T2I[token], wide)
-        _gate(wide, scales_T[token], gated)
-        code_scales_T[token] = _quantize(gated, codes_TI[token])
+        _gate_row(wide, scales_T[token], gated)
+        code_scales_T[token] = _quantize_row(gated, codes_TI[token])
 
 
 @njit(**_FAST)
@@ -218,7 +218,7 @@ def norm(
     """LayerNorm."""
     normed = np.empty(hidden_TD.shape[1], np.float32)
     for token in range(len(hidden_TD)):
-        _norm(hidden_TD[token], weight_D, bias_D, eps, normed)
+        _norm_row(hidden_TD[token], weight_D, bias_D, eps, normed)
         _narrow(normed, normed_TD[token])
 
 
@@ -234,8 +234,8 @@ def norm_quantize(
     """The bytes of a LayerNorm."""
     normed = np.empty(hidden_TD.shape[1], np.float32)
     for token in range(len(hidden_TD)):
-        _norm(hidden_TD[token], weight_D, bias_D, eps, normed)
-        code_scales_T[token] = _quantize(normed, codes_TD[token])
+        _norm_row(hidden_TD[token], weight_D, bias_D, eps, normed)
+        code_scales_T[token] = _quantize_row(normed, codes_TD[token])
 
 
 @njit(**_FAST)
@@ -258,4 +258,4 @@ def add(
 def quantize_rows(states_TD: np.ndarray, codes_TD: np.ndarray, scales_T: np.ndarray) -> None:
     """Each row as bytes around 128, its largest magnitude at 127 steps: value = (code - 128) x scale."""
     for token in range(len(states_TD)):
-        scales_T[token] = _quantize(states_TD[token], codes_TD[token])
+        scales_T[token] = _quantize_row(states_TD[token], codes_TD[token])

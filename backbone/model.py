@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import AttentionPlan
 from .attention_dispatch import attend_to
 from .config import ModernBertConfig
-from .cpu_workers import spread
+from .cpu_workers import encode_in_parallel
 from .elementwise import normed
 from .layers import (
     Attention,
@@ -29,7 +29,7 @@ from .layers import (
 )
 from .packing import PackedBatch
 from .positions import Rotary, alibi_slopes, rotary_table
-from .weights import fill, read_checkpoint, require_layers, save, weightless, without_head
+from .weights import fill, init_empty_weights, read_checkpoint, require_layers, save, without_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ class ModernBert(nn.Module):
         alone = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
         if alone or batch.input_ids_T.device.type != "cpu":
             return self._encode(batch)
-        return spread(self._encode, batch)
+        return encode_in_parallel(self._encode, batch)
 
     def _encode(self, batch: PackedBatch) -> Tensor:
         hidden_TD = self.embeddings(batch)
@@ -97,7 +97,7 @@ class ModernBert(nn.Module):
         config, state = read_checkpoint(name_or_path)
         state = without_head(state)
         require_layers(config, state, name_or_path)
-        with weightless():
+        with init_empty_weights():
             model = ModernBert(config)
         return fill(model, state, name_or_path, dtype)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from flatcoat.errors import FlatcoatError
 
 from .attention import Attend
-from .elementwise_cpu import Rows, added, gated_rows, normed_rows, on_one_core, quantized_rows, turned
+from .elementwise_cpu import Rows, added, gated_quantized, normed_quantized, quantized, turned, uses_numba
 from .layers import Attention, GatedMlp, Layer
 from .model import ModernBert
 from .positions import Rotary
@@ -39,7 +39,7 @@ class Int8Linear(nn.Module):
         self._zeros_O = torch.zeros(self.out_features, dtype=torch.int64)
 
     def forward(self, states_TI: Tensor) -> Tensor:
-        rows = quantize_rows(states_TI)
+        rows = quantize_activations(states_TI)
         out_TO = self.products(rows.codes_TI, torch.float32).mul_(rows.scales_T[:, None])
         return out_TO if self.bias is None else out_TO.add_(self.bias)
 
@@ -63,23 +63,23 @@ class Int8Layer(nn.Module):
         self.attn, self.mlp = cast(Attention, layer.attn), cast(GatedMlp, layer.mlp)
 
     def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary | None) -> Tensor:
-        if rotary is None or not on_one_core(hidden_TD):
+        if rotary is None or not uses_numba(hidden_TD):
             return self.layer(hidden_TD, attend, rotary)
         norm = self.layer.attn_norm
-        rows = normed_rows(hidden_TD, norm) if isinstance(norm, nn.LayerNorm) else quantized_rows(hidden_TD)
+        rows = normed_quantized(hidden_TD, norm) if isinstance(norm, nn.LayerNorm) else quantized(hidden_TD)
         projected_TE = _linear(self.attn.Wqkv).products(rows.codes_TI)
         states = turned(projected_TE, rows.scales_T, self.attn.heads, rotary, torch.float32)
-        rows = quantized_rows(attend(*states, self.attn.window).flatten(1))
+        rows = quantized(attend(*states, self.attn.window).flatten(1))
         hidden_TD = added(hidden_TD, _linear(self.attn.Wo).products(rows.codes_TI), rows.scales_T)
-        rows = normed_rows(hidden_TD, cast(nn.LayerNorm, self.layer.mlp_norm))
-        rows = gated_rows(_linear(self.mlp.Wi).products(rows.codes_TI), rows.scales_T)
+        rows = normed_quantized(hidden_TD, cast(nn.LayerNorm, self.layer.mlp_norm))
+        rows = gated_quantized(_linear(self.mlp.Wi).products(rows.codes_TI), rows.scales_T)
         return added(hidden_TD, _linear(self.mlp.Wo).products(rows.codes_TI), rows.scales_T)
 
 
-def quantize_rows(states_TI: Tensor) -> Rows:
+def quantize_activations(states_TI: Tensor) -> Rows:
     """Each row as bytes around 128, its largest magnitude at 127 steps."""
-    if on_one_core(states_TI):
-        return quantized_rows(states_TI)
+    if uses_numba(states_TI):
+        return quantized(states_TI)
     scales_T = states_TI.abs().amax(dim=1).clamp(min=1e-30) / 127
     return Rows((states_TI / scales_T[:, None] + (_ZERO + 0.5)).to(torch.uint8), scales_T)
 
@@ -97,11 +97,11 @@ def quantize(model: ModernBert) -> ModernBert:
         raise FlatcoatError("8-bit inference needs oneDNN, which this PyTorch lacks: compute in float32")
     linears = [part for part in model.modules() if isinstance(part, nn.Linear)]
     # Copied as bytes at once: the weights of float32 are not copied first.
-    quantized = copy.deepcopy(model, {id(linear): Int8Linear(linear) for linear in linears})
-    for index, layer in enumerate(quantized.layers):
+    int8_model = copy.deepcopy(model, {id(linear): Int8Linear(linear) for linear in linears})
+    for index, layer in enumerate(int8_model.layers):
         if _is_modernbert(cast(Layer, layer)):
-            quantized.layers[index] = Int8Layer(cast(Layer, layer))
-    return quantized.float().eval().requires_grad_(False)
+            int8_model.layers[index] = Int8Layer(cast(Layer, layer))
+    return int8_model.float().eval().requires_grad_(False)
 
 
 def _is_modernbert(layer: Layer) -> bool:

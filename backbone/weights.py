@@ -152,7 +152,7 @@ def fill(model: Model, state: dict[str, Tensor], name: str | Path, dtype: torch.
 
 
 @contextmanager
-def weightless() -> Iterator[None]:
+def init_empty_weights() -> Iterator[None]:
     """What is built inside lies on the meta device, and its initialisers are passed over.
 
     Even with nothing to fill, torch's own import its compiler first, which takes two seconds.

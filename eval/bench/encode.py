@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flatcoat.backbone.config import ModernBertConfig
-from flatcoat.backbone.config import shape as published_shape
+from flatcoat.backbone.config import ModernBertConfig, preset
 from flatcoat.backbone.environment import DTYPES, device_name, fast_precisions
 from flatcoat.backbone.malloc import reuse_freed_memory
 from flatcoat.errors import NotFoundError, UsageError
@@ -241,7 +240,7 @@ def _with_max_batches(
 def shape_config(shape: str) -> ModernBertConfig:
     """The config of ``base``, ``large`` or a checkpoint's folder; NotFoundError for anything else."""
     if shape in ("base", "large"):
-        return published_shape(f"modernbert-{shape}")
+        return preset(f"modernbert-{shape}")
     file = Path(shape) / "config.json"
     if not file.is_file():
         raise NotFoundError(f"no shape {shape}: base, large or a checkpoint's folder is wanted")

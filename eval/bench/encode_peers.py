@@ -19,7 +19,7 @@ from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.environment import DTYPES
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import budget_batches
-from flatcoat.backbone.weights import weightless
+from flatcoat.backbone.weights import init_empty_weights
 
 from . import OURS
 from .encode_batches import (
@@ -108,7 +108,7 @@ def _models(source: ModernBert, precision: str, device: str) -> Iterator[tuple[s
         return
     dtype = DTYPES[precision]
     state = {name: tensor.to(dtype) for name, tensor in source.state_dict().items()}
-    with weightless():
+    with init_empty_weights():
         ours = ModernBert(config)
     ours.load_state_dict(state, assign=True)
     yield OURS, ours.eval()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from flatcoat.backbone.model import ModernBert
-from flatcoat.backbone.weights import weightless
+from flatcoat.backbone.weights import init_empty_weights
 from flatcoat.errors import FlatcoatError
 
 from .checkpoint_files import Find, read_json
@@ -204,7 +204,7 @@ class _Dense(nn.Module):
             f"its projection, from {taken!r:.20} to {wanted!r:.20}, does not fit: {width} come, and the "
             f"weights are {held}",
         )
-        with weightless():
+        with init_empty_weights():
             self.linear = nn.Linear(width, held[0], bias=bool(bias))
         self.activation_function = _ACTIVATIONS[name]()
         self.out_features = held[0]

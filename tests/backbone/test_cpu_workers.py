@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flatcoat.backbone import cpu_workers, elementwise_cpu
 from flatcoat.backbone.config import ModernBertConfig
-from flatcoat.backbone.cpu_workers import deal, spread
+from flatcoat.backbone.cpu_workers import encode_in_parallel, split_evenly
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
 
@@ -51,7 +51,7 @@ def batch_of(lengths: list[int], masked: bool = False) -> PackedBatch:
 @given(st.lists(st.integers(1, 3000), max_size=60), st.integers(2, 8))
 @settings(deadline=None)
 def test_every_sequence_is_dealt_once_and_evenly(lengths: list[int], count: int) -> None:
-    pieces = deal(lengths, count)
+    pieces = split_evenly(lengths, count)
     if not pieces:
         return
     assert sorted(index for piece in pieces for index in piece) == list(range(len(lengths)))
@@ -61,18 +61,18 @@ def test_every_sequence_is_dealt_once_and_evenly(lengths: list[int], count: int)
 
 
 def test_what_does_not_divide_stays_whole() -> None:
-    assert deal([], 2) == []
-    assert deal([8192], 2) == []
-    assert deal([2000, 1000], 2) == []
-    assert deal([100, 100], 2) == []
-    assert deal([600, 600], 2) == [[0], [1]]
+    assert split_evenly([], 2) == []
+    assert split_evenly([8192], 2) == []
+    assert split_evenly([2000, 1000], 2) == []
+    assert split_evenly([100, 100], 2) == []
+    assert split_evenly([600, 600], 2) == [[0], [1]]
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("lengths", [[600, 600], [30] * 50, [9, 400, 300, 700, 128, 64, 500, 220, 130]])
 def test_a_batch_dealt_out_is_the_batch_in_one(model: ModernBert, lengths: list[int], masked: bool) -> None:
     batch = batch_of(lengths, masked)
-    assert deal(batch.lengths, 2)
+    assert split_evenly(batch.lengths, 2)
     with torch.no_grad():
         whole_TD = model._encode(batch)
         dealt_TD = model(batch)
@@ -108,7 +108,7 @@ def test_each_thread_computes_alone() -> None:
         return part.input_ids_T[:, None]
 
     with torch.no_grad():
-        spread(count, batch_of([600, 600]))
+        encode_in_parallel(count, batch_of([600, 600]))
     assert counts == [1, 1]
     assert torch.get_num_threads() == 2
 
@@ -118,7 +118,7 @@ def test_an_error_in_a_thread_is_raised_here() -> None:
         raise ValueError("out of order")
 
     with torch.no_grad(), pytest.raises(ValueError, match="out of order"):
-        spread(broken, batch_of([600, 600]))
+        encode_in_parallel(broken, batch_of([600, 600]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -128,8 +128,8 @@ def test_a_forked_child_starts_threads_of_its_own() -> None:
 
     batch = batch_of([600, 600])
     with torch.no_grad():
-        spread(identity, batch)
+        encode_in_parallel(identity, batch)
         child = os.fork()
         if child == 0:
-            os._exit(0 if torch.equal(spread(identity, batch)[:, 0], batch.input_ids_T) else 1)
+            os._exit(0 if torch.equal(encode_in_parallel(identity, batch)[:, 0], batch.input_ids_T) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

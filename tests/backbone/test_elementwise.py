@@ -35,7 +35,7 @@ needs_triton = pytest.mark.skipif(
     reason="needs Triton, and no GPU that runs the kernels of the tests above",
 )
 kernels = pytest.mark.skipif(
-    not elementwise.has_kernels(torch.empty(0, device=DEVICE)),
+    not elementwise.uses_triton(torch.empty(0, device=DEVICE)),
     reason="needs a GPU, or TRITON_INTERPRET=1 as in test_the_kernels_run_in_the_interpreter",
 )
 
@@ -296,7 +296,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(JITFunction, "run", compile_only)
-    monkeypatch.setattr(elementwise, "has_kernels", lambda states: True)
+    monkeypatch.setattr(elementwise, "uses_triton", lambda states: True)
     monkeypatch.setattr(driver, "_active", Hopper())
     return listings
 

@@ -15,7 +15,7 @@ from transformers import AutoModel, BertConfig, BertModel, ModernBertModel, Robe
 
 from flatcoat import FlatcoatError
 from flatcoat.backbone import config as options
-from flatcoat.backbone.config import FLEXBERT, SHAPES, ModernBertConfig, shape
+from flatcoat.backbone.config import FLEXBERT, PRESETS, ModernBertConfig, preset
 from flatcoat.backbone.heads import MaskedLanguageModel
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
@@ -114,7 +114,7 @@ def renamed(model: BertModel | RobertaModel, first_position: int) -> dict[str, T
 def test_a_bert_is_a_config_away() -> None:
     theirs = BertModel(BertConfig(**TINY), add_pooling_layer=False).eval()
     disturb(theirs)
-    ours = ModernBert(shape("bert-base", **TINY)).eval()
+    ours = ModernBert(preset("bert-base", **TINY)).eval()
     ours.load_state_dict(renamed(theirs, first_position=0))
     rows = sequences()
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_a_roberta_is_a_config_away() -> None:
     settings = TINY | {"max_position_embeddings": 66, "layer_norm_eps": 1e-5, "pad_token_id": 1}
     theirs = RobertaModel(RobertaConfig(**settings), add_pooling_layer=False).eval()
     disturb(theirs)
-    ours = ModernBert(shape("roberta-base", **(TINY | {"pad_token_id": 1}))).eval()
+    ours = ModernBert(preset("roberta-base", **(TINY | {"pad_token_id": 1}))).eval()
     # Its positions are counted from padding_idx + 1.
     ours.load_state_dict(renamed(theirs, first_position=2))
     rows = sequences()
@@ -144,23 +144,23 @@ def test_a_roberta_is_a_config_away() -> None:
         ("mosaicbert-base", 136_849_920),
     ],
 )
-def test_named_shapes_have_the_published_sizes(name: str, parameters: int) -> None:
+def test_presets_have_the_published_sizes(name: str, parameters: int) -> None:
     """Without pooler, segment embeddings and the two positions that RoBERTa never uses."""
     with torch.device("meta"):
-        model = ModernBert(shape(name))
+        model = ModernBert(preset(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
-def test_named_shapes_can_be_changed() -> None:
-    assert shape("modernbert-base") == ModernBertConfig()
-    assert shape("bert-base", num_hidden_layers=2).layer_types == ("global", "global")
-    mixed = shape("bert-base", num_hidden_layers=2, layer_types=("global", "local"))
+def test_presets_can_be_changed() -> None:
+    assert preset("modernbert-base") == ModernBertConfig()
+    assert preset("bert-base", num_hidden_layers=2).layer_types == ("global", "global")
+    mixed = preset("bert-base", num_hidden_layers=2, layer_types=("global", "local"))
     assert mixed.layer_types == ("global", "local")
     with pytest.raises(
-        FlatcoatError, match=r"shape 'bert' is unknown: known are modernbert-base, .*bert-base"
+        FlatcoatError, match=r"preset 'bert' is unknown: known are modernbert-base, .*bert-base"
     ):
-        shape("bert")
-    assert all(shape(name).num_hidden_layers in (12, 22, 24, 28) for name in SHAPES)
+        preset("bert")
+    assert all(preset(name).num_hidden_layers in (12, 22, 24, 28) for name in PRESETS)
 
 
 def test_slopes_are_those_of_the_paper() -> None:
@@ -197,7 +197,7 @@ def mosaic_formula(model: ModernBert, ids: list[int]) -> Tensor:
 @pytest.mark.parametrize("types", [("global", "global"), ("global", "local")])
 def test_a_mosaicbert_is_a_config_away(types: tuple[options.LayerType, ...]) -> None:
     changes = {"num_hidden_layers": 2, "num_attention_heads": 6, "hidden_size": 24, "local_attention": 8}
-    model = make(shape("mosaicbert-base", **(TINY | changes), layer_types=types))
+    model = make(preset("mosaicbert-base", **(TINY | changes), layer_types=types))
     rows = sequences((1, 12, 12, 80))
     with torch.no_grad():
         assert_near(model(pack(rows)), torch.cat([mosaic_formula(model, row) for row in rows]))
@@ -314,19 +314,19 @@ def test_a_masked_language_model_of_any_shape_is_saved(tmp_path: Path) -> None:
 def test_positions_start_as_token_embeddings_do() -> None:
     torch.manual_seed(0)
     settings = TINY | {"max_position_embeddings": 500, "initializer_range": 0.02}
-    weight = ModernBert(shape("bert-base", **settings)).embeddings.position_embeddings.weight
+    weight = ModernBert(preset("bert-base", **settings)).embeddings.position_embeddings.weight
     assert weight.abs().max() <= 0.04
     assert float(weight.detach().std()) == pytest.approx(0.88 * 0.02, rel=0.05)
 
 
 def test_post_norm_has_no_final_norm() -> None:
-    names = ModernBert(shape("bert-base", **TINY)).state_dict().keys()
+    names = ModernBert(preset("bert-base", **TINY)).state_dict().keys()
     assert {"layers.0.attn_norm.weight", "layers.0.attn_norm.bias"} <= names
     assert not any(name.startswith("final_norm") for name in names)
 
 
 def test_a_sequence_longer_than_the_learned_positions() -> None:
-    model = ModernBert(shape("bert-base", **TINY))
+    model = ModernBert(preset("bert-base", **TINY))
     assert model(pack(sequences((64, 3)))).shape == (67, 32)
     with pytest.raises(
         FlatcoatError, match="a sequence of 65 tokens is longer than the 64 learned positions: truncate it"

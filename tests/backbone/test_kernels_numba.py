@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from flatcoat.backbone import elementwise, elementwise_cpu
 from flatcoat.backbone.elementwise import add_norm, gated, normed, rotated_qkv
-from flatcoat.backbone.elementwise_cpu import on_one_core
+from flatcoat.backbone.elementwise_cpu import uses_numba
 from flatcoat.backbone.positions import Rotary, rotary_table
-from flatcoat.backbone.quantization import quantize_rows
+from flatcoat.backbone.quantization import quantize_activations
 
 TOKENS = 300
 
@@ -27,21 +27,21 @@ def random(width: int, seed: int = 0) -> Tensor:
 
 
 def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elementwise, "on_one_core", lambda *_: False)
+    monkeypatch.setattr(elementwise, "uses_numba", lambda *_: False)
 
 
 def test_kernels_are_for_many_rows_of_a_thread_alone() -> None:
     states = random(8)
-    assert on_one_core(states)
-    assert on_one_core(states.bfloat16())
-    assert not on_one_core(states[:10])
-    assert not on_one_core(states.double())
-    assert not on_one_core(random(16)[:, :8])
+    assert uses_numba(states)
+    assert uses_numba(states.bfloat16())
+    assert not uses_numba(states[:10])
+    assert not uses_numba(states.double())
+    assert not uses_numba(random(16)[:, :8])
     torch.set_num_threads(2)
-    assert not on_one_core(states)
+    assert not uses_numba(states)
     torch.set_num_threads(1)
     with torch.inference_mode(False), torch.enable_grad():
-        assert not on_one_core(states)
+        assert not uses_numba(states)
 
 
 @pytest.mark.parametrize("heads, width", [(2, 64), (3, 6), (1, 2)])
@@ -84,12 +84,12 @@ def test_add_norm_is_a_sum_and_its_layer_norm(
 def test_bytes_hold_each_row_to_half_a_step(width: int) -> None:
     states = random(width) * torch.logspace(-20, 20, TOKENS)[:, None]
     states[7] = 0
-    fast = quantize_rows(states)
+    fast = quantize_activations(states)
     assert fast.codes_TI.dtype == torch.uint8
     back = (fast.codes_TI.float() - 128) * fast.scales_T[:, None]
     assert ((back - states).abs() <= 0.501 * fast.scales_T[:, None]).all()
     torch.set_num_threads(2)
-    slow = quantize_rows(states)
+    slow = quantize_activations(states)
     torch.testing.assert_close(fast.scales_T, slow.scales_T)
     assert (fast.codes_TI.int() - slow.codes_TI.int()).abs().max() <= 1
 
@@ -134,7 +134,7 @@ def test_turning_in_training_is_rotate_with_its_gradients(
     found: list[list[Tensor]] = []
     with torch.inference_mode(False), torch.enable_grad():
         for kernels in (True, False):
-            monkeypatch.setattr(elementwise_cpu, "in_training", lambda _, kernels=kernels: kernels)
+            monkeypatch.setattr(elementwise_cpu, "trains_in_numba", lambda _, kernels=kernels: kernels)
             states = random(3 * heads * width).clone().requires_grad_()
             turned = rotated_qkv(states * 1, heads, Rotary(*(part.clone() for part in table)))
             weights = [random(width, seed)[:, None].clone() for seed in range(3)]
