@@ -1,14 +1,14 @@
 """Elementwise steps of a layer, each in one pass: Triton kernels on CUDA, numba's on a core of one's own.
 
-Elsewhere, and in training on a CPU but for rotations, plain PyTorch computes the same.
+Elsewhere, and in training on a CPU (rotations aside), plain PyTorch computes the same.
 FLATCOAT_TRITON=0 keeps to plain PyTorch; TRITON_INTERPRET=1 runs the kernels on any device, slowly.
 Axes: T tokens, H heads, W head width, D width, I inner width, E = 3 H W.
 """
 
 import os
+from collections.abc import Callable
 from functools import cache, partial
 from importlib.util import find_spec
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ from flatcoat.errors import FlatcoatError
 
 from . import elementwise_cpu
 from .elementwise_cpu import uses_numba
-from .positions import Rotary, rotate
+from .positions import QueryKeyValue, Rotary, apply_rotary_
 
 ACTIVATIONS = {
     "gelu": F.gelu,
@@ -30,33 +30,28 @@ ACTIVATIONS = {
     "silu": F.silu,
 }
 
-
-class Turned(NamedTuple):
-    """Queries and keys turned by their positions, and values: [T, H, W], the last axis contiguous."""
-
-    query_THW: Tensor
-    key_THW: Tensor
-    value_THW: Tensor
+_TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def rotated_qkv(projected_TE: Tensor, heads: int, rotary: Rotary | None) -> Turned:
-    """Cut queries | keys | values and turn the first two, half-split (arXiv 2104.09864), in float32.
+def rotated_qkv(projected_TE: Tensor, heads: int, rotary: Rotary | None) -> QueryKeyValue:
+    """Cut queries | keys | values and rotate the first two, half-split (arXiv 2104.09864), in float32.
 
-    Without a table nothing turns. The kernel turns in place: hand over what nobody else reads.
+    Without a table nothing rotates. With one, ``projected_TE`` is overwritten: nothing else may read it.
     """
     if rotary is None:
-        return Turned(*projected_TE.unflatten(-1, (3, heads, -1)).unbind(1))
+        return QueryKeyValue(*projected_TE.unflatten(-1, (3, heads, -1)).unbind(1))
+    in_place, fused_backward = apply_rotary_, None
     if uses_triton(projected_TE):
         from . import kernels_triton
 
-        states_TE = projected_TE.contiguous()
-        return Turned(*_Turn.apply(states_TE, heads, *rotary, kernels_triton))  # type: ignore[misc]
-    if uses_numba(projected_TE):
-        return Turned(*elementwise_cpu.turned(projected_TE, None, heads, rotary, projected_TE.dtype))
-    if elementwise_cpu.trains_in_numba(projected_TE):
-        return Turned(*_Turn.apply(projected_TE, heads, *rotary, elementwise_cpu))  # type: ignore[misc]
-    query, key, value = projected_TE.unflatten(-1, (3, heads, -1)).unbind(1)
-    return Turned(rotate(query, rotary), rotate(key, rotary), value)
+        projected_TE = projected_TE.contiguous()
+        in_place, fused_backward = kernels_triton.apply_rotary_, kernels_triton.apply_rotary_backward
+    elif uses_numba(projected_TE):
+        return elementwise_cpu.rotated_qkv(projected_TE, None, heads, rotary, projected_TE.dtype)
+    elif elementwise_cpu.trains_in_numba(projected_TE):
+        in_place = elementwise_cpu.apply_rotary_
+    states = _ApplyRotary.apply(projected_TE, heads, *rotary, in_place, fused_backward)
+    return QueryKeyValue(*states)  # type: ignore[misc]
 
 
 def gated(projected_T2I: Tensor, activation: str) -> Tensor:
@@ -117,14 +112,11 @@ def _wide_in_numba(hidden_TD: Tensor) -> bool:
 
 def uses_triton(states: Tensor) -> bool:
     """Whether Triton kernels compute on such states: on a GPU of compute capability 8.0 or later."""
-    if os.environ.get("FLATCOAT_TRITON") == "0" or states.dtype not in _DTYPES:
+    if os.environ.get("FLATCOAT_TRITON") == "0" or states.dtype not in _TRITON_DTYPES:
         return False
     if os.environ.get("TRITON_INTERPRET") == "1":
         return _has_triton()
     return states.is_cuda and _has_triton() and _is_recent(states.device)
-
-
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @cache
@@ -137,24 +129,41 @@ def _is_recent(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-class _Turn(Function):
-    """A rotation keeps nothing of the states for its backward, which turns the gradients the other way."""
+class _ApplyRotary(Function):
+    """A rotation keeps nothing of the states for its backward, which rotates gradients by the negative angle.
+
+    ``in_place(projected_TE, heads, cos_T1P, sin_T1P)`` rotates queries and keys; ``fused_backward`` gives
+    the gradient [T, E] in one pass where there is such a kernel.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Tensor, kernels: ModuleType
+        ctx: Any,
+        projected_TE: Tensor,
+        heads: int,
+        cos_T1P: Tensor,
+        sin_T1P: Tensor,
+        in_place: Callable[[Tensor, int, Tensor, Tensor], None],
+        fused_backward: Callable[..., Tensor] | None,
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(cos_T1P, sin_T1P)
-        ctx.turn_back = kernels.turn_back
-        kernels.turn_(projected_TE, heads, cos_T1P, sin_T1P)
-        # Whoever saved the unturned states for a backward is told so, rather than given wrong gradients.
+        ctx.heads, ctx.in_place, ctx.fused_backward = heads, in_place, fused_backward
+        in_place(projected_TE, heads, cos_T1P, sin_T1P)
+        # A backward that saved the states before the rotation must raise, not compute wrong gradients:
+        # kernels write to memory, which autograd does not see.
         torch.autograd.graph.increment_version(projected_TE)
         return projected_TE.unflatten(-1, (3, heads, -1)).unbind(1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
-        return ctx.turn_back(*grads, *ctx.saved_tensors), None, None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        cos_T1P, sin_T1P = ctx.saved_tensors
+        if ctx.fused_backward is not None:
+            d_projected_TE = ctx.fused_backward(*grads, cos_T1P, sin_T1P)
+        else:
+            d_projected_TE = torch.stack(grads, dim=1).flatten(1)
+            ctx.in_place(d_projected_TE, ctx.heads, cos_T1P, -sin_T1P)
+        return d_projected_TE, None, None, None, None, None
 
 
 class _Gated(Function):

@@ -1,6 +1,6 @@
 """The elementwise steps of a layer for a thread that has a core of its own, by numba's kernels.
 
-For inference, in float32 and bfloat16; the residual stream is float32. Rotations in training take all cores.
+For inference, in float32 and bfloat16; the residual stream is float32. Rotations in training use all cores.
 Axes: T tokens, H heads, W head width, D width, I inner width, E = 3 H W.
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .cpu_workers import share_rows
-from .positions import Rotary
+from .positions import QueryKeyValue, Rotary
 
 _MANY_ROWS = 256
 """Below them plain steps take no longer, and need no kernels to be loaded first."""
@@ -45,7 +45,7 @@ def uses_numba(*states: Tensor) -> bool:
 
 
 def trains_in_numba(states_TE: Tensor) -> bool:
-    """Whether ``turn_`` takes such states: many, with gradients."""
+    """Whether ``apply_rotary_`` takes such states: many, with gradients."""
     return (
         torch.is_grad_enabled()
         and states_TE.device.type == "cpu"
@@ -60,37 +60,27 @@ def writes(dtype: torch.dtype) -> bool:
     return dtype in _DTYPES
 
 
-def turned(
+def rotated_qkv(
     projected_TE: Tensor, scales_T: Tensor | None, heads: int, rotary: Rotary, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries and keys turned by their positions, and values, each row scaled where it is yet to be."""
-    from .kernels_numba import turn
+) -> QueryKeyValue:
+    """Queries and keys rotated by their positions, and values, in ``dtype``, times ``scales_T``."""
+    from .kernels_numba import apply_rotary
 
     scales_T = torch.ones(len(projected_TE)) if scales_T is None else scales_T
     shape = (3, heads, len(projected_TE), projected_TE.shape[1] // (3 * heads))
-    turned_3HTW = torch.empty(shape, dtype=dtype)
+    rotated_3HTW = torch.empty(shape, dtype=dtype)
     cos_TP, sin_TP = (array(table.squeeze(1)) for table in rotary)
-    turn(array(projected_TE), array(scales_T), cos_TP, sin_TP, array(turned_3HTW))
-    query_THW, key_THW, value_THW = turned_3HTW.transpose(1, 2).unbind()
-    return query_THW, key_THW, value_THW
+    apply_rotary(array(projected_TE), array(scales_T), cos_TP, sin_TP, array(rotated_3HTW))
+    return QueryKeyValue(*rotated_3HTW.transpose(1, 2).unbind())
 
 
-def turn_(projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Tensor) -> None:
-    """Turn the queries and keys within queries | keys | values [T, E], in place, on all cores; float32."""
-    from .kernels_numba import turn_rows
+def apply_rotary_(projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Tensor) -> None:
+    """Rotate the queries and keys within queries | keys | values [T, E] in place, on all cores; float32."""
+    from .kernels_numba import apply_rotary_ as kernel
 
     states = array(projected_TE.detach())
     cos_TP, sin_TP = array(cos_T1P.squeeze(1)), array(sin_T1P.squeeze(1))
-    share_rows(lambda rows: turn_rows(states[rows], 2 * heads, cos_TP[rows], sin_TP[rows]), len(states))
-
-
-def turn_back(
-    d_query_THW: Tensor, d_key_THW: Tensor, d_value_THW: Tensor, cos_T1P: Tensor, sin_T1P: Tensor
-) -> Tensor:
-    """Turn gradients the other way and lay them side by side with that of the values: [T, E]."""
-    d_projected_TE = torch.stack([d_query_THW, d_key_THW, d_value_THW], dim=1).flatten(1)
-    turn_(d_projected_TE, d_query_THW.shape[1], cos_T1P, -sin_T1P)
-    return d_projected_TE
+    share_rows(lambda rows: kernel(states[rows], 2 * heads, cos_TP[rows], sin_TP[rows]), len(states))
 
 
 def gated(projected_T2I: Tensor) -> Tensor:

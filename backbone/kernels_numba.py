@@ -14,8 +14,8 @@ from numba.extending import overload
 _FAST = {"nogil": True, "fastmath": True, "cache": True, "error_model": "numpy"}
 _SQRT_HALF = float32(0.5**0.5)
 _LOWEST_ROW = float32(1e-30)
-_TURNED = 16
-"""Rows turned together: one alone would write to places far apart, each in a cache line of its own."""
+_ROTATED_TOGETHER = 16
+"""Rows rotated together: one alone would write to places far apart, each in a cache line of its own."""
 
 
 def _widen(row: Any, wide: Any) -> None:
@@ -126,25 +126,25 @@ def _quantize_row(row: Any, codes: Any) -> Any:
 
 
 @njit(**_FAST)
-def turn(
+def apply_rotary(
     projected_TE: np.ndarray,  # any
     scales_T: np.ndarray,
     cos_TP: np.ndarray,
     sin_TP: np.ndarray,
-    turned_3HTW: np.ndarray,  # any
+    rotated_3HTW: np.ndarray,  # any
 ) -> None:
-    """Scale queries | keys | values, turn the first two (half-split), and lay each head's rows together."""
-    heads, tokens, width = turned_3HTW.shape[1:]
+    """Scale queries | keys | values, rotate the first two (half-split), and lay each head's rows together."""
+    heads, tokens, width = rotated_3HTW.shape[1:]
     pairs = width // 2
-    wide = np.empty((_TURNED, 3 * heads * width), np.float32)
+    wide = np.empty((_ROTATED_TOGETHER, 3 * heads * width), np.float32)
     out = np.empty(width, np.float32)
     out_lower, out_upper = out[:pairs], out[pairs:]
-    for start in range(0, tokens, _TURNED):
-        rows = min(_TURNED, tokens - start)
+    for start in range(0, tokens, _ROTATED_TOGETHER):
+        rows = min(_ROTATED_TOGETHER, tokens - start)
         for row in range(rows):
             _widen(projected_TE[start + row], wide[row])
         for part in range(3 * heads):
-            turned_TW = turned_3HTW[part // heads, part % heads]
+            rotated_TW = rotated_3HTW[part // heads, part % heads]
             for row in range(rows):
                 scale = scales_T[start + row]
                 states = wide[row, part * width : (part + 1) * width]
@@ -158,12 +158,12 @@ def turn(
                 else:
                     for column in range(width):
                         out[column] = states[column] * scale
-                _narrow(out, turned_TW[start + row])
+                _narrow(out, rotated_TW[start + row])
 
 
 @njit(**_FAST)
-def turn_rows(states_TE: np.ndarray, parts: int, cos_TP: np.ndarray, sin_TP: np.ndarray) -> None:
-    """Turn the first ``parts`` heads of each row where they lie, half-split; float32."""
+def apply_rotary_(states_TE: np.ndarray, parts: int, cos_TP: np.ndarray, sin_TP: np.ndarray) -> None:
+    """Rotate the first ``parts`` heads of each row in place, half-split; float32."""
     pairs = cos_TP.shape[1]
     lower = np.empty(pairs, np.float32)
     for token in range(len(states_TE)):

@@ -21,7 +21,7 @@ _PARTIALS = 1024
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _turn_kernel(
+def _rotary_kernel(
     query, key, value, cos, sin, out, rows, stride,
     SIGN: tl.constexpr, HEADS: tl.constexpr, PAIRS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -48,31 +48,31 @@ def _turn_kernel(
         tl.store(target + PAIRS, tl.load(value + source + PAIRS, mask=mask), mask=mask)
 
 
-def turn_(projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Tensor) -> None:
-    """Turn the queries and keys within queries | keys | values [T, E], in place."""
+def apply_rotary_(projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Tensor) -> None:
+    """Rotate the queries and keys within queries | keys | values [T, E], in place."""
     query, key, _ = projected_TE.unflatten(-1, (3, heads, -1)).unbind(1)
-    _turn(query, key, None, projected_TE, cos_T1P, sin_T1P, sign=1)
+    _launch_rotary(query, key, None, projected_TE, cos_T1P, sin_T1P, sign=1)
 
 
-def turn_back(
+def apply_rotary_backward(
     d_query_THW: Tensor, d_key_THW: Tensor, d_value_THW: Tensor, cos_T1P: Tensor, sin_T1P: Tensor
 ) -> Tensor:
-    """Turn gradients the other way and lay them side by side with that of the values: [T, E]."""
+    """The gradient of queries | keys | values [T, E]: queries' and keys' rotated by the negative angle."""
     tokens, heads, width = d_query_THW.shape
     out_TE = d_query_THW.new_empty(tokens, 3 * heads * width)
     query, key, value = (grad.contiguous() for grad in (d_query_THW, d_key_THW, d_value_THW))
-    _turn(query, key, value, out_TE, cos_T1P, sin_T1P, sign=-1)
+    _launch_rotary(query, key, value, out_TE, cos_T1P, sin_T1P, sign=-1)
     return out_TE
 
 
-def _turn(
+def _launch_rotary(
     query: Tensor, key: Tensor, value: Tensor | None, out_TE: Tensor, cos: Tensor, sin: Tensor, sign: int
 ) -> None:
     tokens, heads, width = query.shape
     block = _power_of_two(width // 2)
     per_program = max(1, _BLOCK // block)
     _launch(
-        _turn_kernel, _ceil(tokens * heads, per_program),
+        _rotary_kernel, _ceil(tokens * heads, per_program),
         query, key, value, cos.contiguous(), sin.contiguous(), out_TE, tokens * heads, query.stride(0),
         sign, heads, width // 2, per_program, block,
     )  # fmt: skip

@@ -55,7 +55,7 @@ class Embeddings(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention, global or within ``window`` tokens on each side.
 
-    Queries and keys are turned where a rotary table comes with the states.
+    Queries and keys are rotated where a rotary table is given.
     """
 
     def __init__(self, width: int, heads: int, window: int | None, bias: bool, dropout: float):

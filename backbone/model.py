@@ -114,7 +114,9 @@ def _rotary_tables(
     positions_T = batch.positions()
     thetas = {"global": config.global_rope_theta, "local": config.local_rope_theta}
     return {
-        kind: rotary_table(positions_T, batch.max_seqlen, config.head_width, theta, dtype)
+        kind: rotary_table(
+            positions_T, batch.max_seqlen, head_width=config.head_width, theta=theta, dtype=dtype
+        )
         for kind, theta in thetas.items()
     }
 

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from flatcoat.errors import FlatcoatError
 
 from .attention import Attend
-from .elementwise_cpu import Rows, added, gated_quantized, normed_quantized, quantized, turned, uses_numba
+from .elementwise_cpu import (
+    Rows,
+    added,
+    gated_quantized,
+    normed_quantized,
+    quantized,
+    rotated_qkv,
+    uses_numba,
+)
 from .layers import Attention, GatedMlp, Layer
 from .model import ModernBert
 from .positions import Rotary
@@ -68,7 +76,7 @@ class Int8Layer(nn.Module):
         norm = self.layer.attn_norm
         rows = normed_quantized(hidden_TD, norm) if isinstance(norm, nn.LayerNorm) else quantized(hidden_TD)
         projected_TE = _linear(self.attn.Wqkv).products(rows.codes_TI)
-        states = turned(projected_TE, rows.scales_T, self.attn.heads, rotary, torch.float32)
+        states = rotated_qkv(projected_TE, rows.scales_T, self.attn.heads, rotary, torch.float32)
         rows = quantized(attend(*states, self.attn.window).flatten(1))
         hidden_TD = added(hidden_TD, _linear(self.attn.Wo).products(rows.codes_TI), rows.scales_T)
         rows = normed_quantized(hidden_TD, cast(nn.LayerNorm, self.layer.mlp_norm))

@@ -48,7 +48,7 @@ def randn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Ten
 def tables(tokens: int, width: int, dtype: torch.dtype) -> Rotary:
     """Two sequences, so that positions start again."""
     positions_T = torch.cat((torch.arange(tokens // 2), torch.arange(tokens - tokens // 2))).to(DEVICE)
-    return rotary_table(positions_T, tokens, width, 10_000.0, dtype)
+    return rotary_table(positions_T, tokens, head_width=width, theta=10_000.0, dtype=dtype)
 
 
 def outputs_and_gradients(step: Step, inputs: list[Tensor]) -> list[Tensor]:
@@ -78,9 +78,9 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Plain:
     return run
 
 
-def turning(tokens: int, heads: int, width: int, dtype: torch.dtype) -> Step:
+def rotating(tokens: int, heads: int, width: int, dtype: torch.dtype) -> Step:
     table = tables(tokens, width, dtype)
-    # Times 1: a fresh tensor, as a matrix product gives, may be turned in place.
+    # Times 1: a fresh tensor, as a matrix product gives, may be rotated in place.
     return lambda projected: elementwise.rotated_qkv(projected * 1, heads, table)
 
 
@@ -119,15 +119,15 @@ def weights_of(norm: nn.Module, dtype: torch.dtype) -> list[Tensor]:
     return [1 + randn(*weight.shape, dtype=dtype, seed=n) / 5 for n, weight in enumerate(norm.parameters())]
 
 
-def test_queries_and_keys_turn_as_complex_numbers(plain: Plain) -> None:
+def test_queries_and_keys_rotate_as_complex_numbers(plain: Plain) -> None:
     tokens, heads, width = 7, 2, 6
     projected = randn(tokens, 3 * heads * width)
-    query, key, value, _ = plain(turning(tokens, heads, width, torch.float32), [projected])
-    turn = torch.complex(*tables(tokens, width, torch.float32)).to(torch.complex128)
+    query, key, value, _ = plain(rotating(tokens, heads, width, torch.float32), [projected])
+    angle = torch.complex(*tables(tokens, width, torch.float32)).to(torch.complex128)
     parts = projected.unflatten(-1, (3, heads, width)).unbind(1)
     for came, states in zip((query, key), parts[:2], strict=True):
-        turned = torch.complex(*states.double().chunk(2, dim=-1)) * turn
-        assert_same([came.double()], [torch.cat((turned.real, turned.imag), dim=-1)], 1e-6)
+        rotated = torch.complex(*states.double().chunk(2, dim=-1)) * angle
+        assert_same([came.double()], [torch.cat((rotated.real, rotated.imag), dim=-1)], 1e-6)
     assert torch.equal(value, parts[2])
 
 
@@ -165,26 +165,26 @@ def test_an_unknown_activation_is_named() -> None:
 @kernels
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.float16])
 @pytest.mark.parametrize("shape", [(0, 2, 8), (1, 1, 2), (5, 12, 64), (9, 3, 10)])
-def test_turning_kernel(shape: tuple[int, int, int], dtype: torch.dtype, plain: Plain) -> None:
+def test_rotary_kernel(shape: tuple[int, int, int], dtype: torch.dtype, plain: Plain) -> None:
     tokens, heads, width = shape
-    step, inputs = turning(*shape, dtype), [randn(tokens, 3 * heads * width, dtype=dtype)]
+    step, inputs = rotating(*shape, dtype), [randn(tokens, 3 * heads * width, dtype=dtype)]
     assert_same(outputs_and_gradients(step, inputs), plain(step, inputs), TOLERANCE[dtype])
 
 
 @kernels
-def test_turning_takes_no_memory(plain: Plain) -> None:
+def test_rotary_takes_no_memory(plain: Plain) -> None:
     projected = randn(5, 3 * 2 * 8)
-    expected = plain(turning(5, 2, 8, torch.float32), [projected])[:3]
+    expected = plain(rotating(5, 2, 8, torch.float32), [projected])[:3]
     with torch.inference_mode():
-        turned = elementwise.rotated_qkv(projected, 2, tables(5, 8, torch.float32))
-    assert_same(list(turned), expected, 1e-6)
-    for part in turned:
+        rotated = elementwise.rotated_qkv(projected, 2, tables(5, 8, torch.float32))
+    assert_same(list(rotated), expected, 1e-6)
+    for part in rotated:
         assert part.untyped_storage().data_ptr() == projected.untyped_storage().data_ptr()
         assert part.stride() == (48, 8, 1)
 
 
 @kernels
-def test_states_that_a_backward_still_needs_are_not_turned_unnoticed() -> None:
+def test_states_that_a_backward_still_needs_are_not_rotated_unnoticed() -> None:
     projected = randn(5, 48).requires_grad_() * 1
     squared = projected**2
     query = elementwise.rotated_qkv(projected, 2, tables(5, 8, torch.float32)).query_THW
@@ -305,7 +305,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 def test_the_kernels_compile_for_a_gpu_with_accesses_of_16_bytes(compiled: list[str]) -> None:
     """Of ModernBERT-base. Single accesses are left to the statistics, one of each a token."""
     tokens, dtype = 32, torch.bfloat16
-    outputs_and_gradients(turning(tokens, 12, 64, dtype), [randn(tokens, 3 * 768, dtype=dtype)])
+    outputs_and_gradients(rotating(tokens, 12, 64, dtype), [randn(tokens, 3 * 768, dtype=dtype)])
     for activation in elementwise.ACTIVATIONS:
         outputs_and_gradients(gating(activation), [randn(tokens, 2 * 1152, dtype=dtype)])
     for kind in ("bias", "rmsnorm"):

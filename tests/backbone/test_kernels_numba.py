@@ -45,9 +45,9 @@ def test_kernels_are_for_many_rows_of_a_thread_alone() -> None:
 
 
 @pytest.mark.parametrize("heads, width", [(2, 64), (3, 6), (1, 2)])
-def test_turn_is_rotate(heads: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apply_rotary_is_plain_pytorch(heads: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     projected_TE = random(3 * heads * width)
-    table = rotary_table(torch.arange(TOKENS) % 70, 70, width, 10_000.0, torch.float32)
+    table = rotary_table(torch.arange(TOKENS) % 70, 70, head_width=width, theta=10_000.0, dtype=torch.float32)
     came = rotated_qkv(projected_TE.clone(), heads, table)
     plainly(monkeypatch)
     for found, expected in zip(came, rotated_qkv(projected_TE, heads, table), strict=True):
@@ -98,7 +98,7 @@ def test_bfloat16_is_read_and_rounded_as_torch_does(monkeypatch: pytest.MonkeyPa
     norm = nn.LayerNorm(96).bfloat16()
     hidden_TD, update_TD = random(96), random(96, 1).bfloat16()
     projected_TE = random(3 * 2 * 64).bfloat16()
-    table = rotary_table(torch.arange(TOKENS) % 70, 70, 64, 10_000.0, torch.bfloat16)
+    table = rotary_table(torch.arange(TOKENS) % 70, 70, head_width=64, theta=10_000.0, dtype=torch.bfloat16)
 
     def steps() -> list[Tensor]:
         return [
@@ -126,20 +126,20 @@ def test_a_format_without_a_kernel_is_left_to_torch() -> None:
 
 @pytest.mark.parametrize("cores", [1, 2])
 @pytest.mark.parametrize("heads, width", [(2, 64), (3, 6)])
-def test_turning_in_training_is_rotate_with_its_gradients(
+def test_apply_rotary_in_training_is_plain_pytorch_with_its_gradients(
     heads: int, width: int, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(cores)
-    table = rotary_table(torch.arange(TOKENS) % 70, 70, width, 10_000.0, torch.float32)
+    table = rotary_table(torch.arange(TOKENS) % 70, 70, head_width=width, theta=10_000.0, dtype=torch.float32)
     found: list[list[Tensor]] = []
     with torch.inference_mode(False), torch.enable_grad():
         for kernels in (True, False):
             monkeypatch.setattr(elementwise_cpu, "trains_in_numba", lambda _, kernels=kernels: kernels)
             states = random(3 * heads * width).clone().requires_grad_()
-            turned = rotated_qkv(states * 1, heads, Rotary(*(part.clone() for part in table)))
+            rotated = rotated_qkv(states * 1, heads, Rotary(*(part.clone() for part in table)))
             weights = [random(width, seed)[:, None].clone() for seed in range(3)]
-            sum((part * weight).sum() for part, weight in zip(turned, weights, strict=True)).backward()
+            sum((part * weight).sum() for part, weight in zip(rotated, weights, strict=True)).backward()
             assert states.grad is not None
-            found.append([part.detach() for part in turned] + [states.grad])
+            found.append([part.detach() for part in rotated] + [states.grad])
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=4e-6)
