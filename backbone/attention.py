@@ -1,7 +1,7 @@
 """Attention over packed sequences: each token attends within its own sequence, globally or in a window.
 
 ``reference_attention`` defines the meaning of every kernel; ``attention_choice`` picks one.
-Axes: T tokens, H heads, D head width, L length of a sequence, N sequences of one length.
+Axes: T tokens, H heads, W head width, L length of a sequence, N sequences of one length.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ BLOCK = 64
 """Queries that a local layer scores together; their keys are the block and a window on each side."""
 
 Kernel = Callable[[Tensor, Tensor, Tensor, "AttentionPlan", int | None], Tensor]
-"""Queries, keys and values [T, H, D], the plan, the window on each side (None: global) to [T, H, D]."""
+"""Queries, keys and values [T, H, W], the plan, the window on each side (None: global) to [T, H, W]."""
 
 Attend = Callable[[Tensor, Tensor, Tensor, int | None], Tensor]
 """A kernel with its plan, as layers call it."""
@@ -116,10 +116,10 @@ def unseen(dtype: torch.dtype) -> float:
 
 
 def reference_attention(
-    query_THD: Tensor, key_THD: Tensor, value_THD: Tensor, plan: AttentionPlan, window: int | None
+    query_THW: Tensor, key_THW: Tensor, value_THW: Tensor, plan: AttentionPlan, window: int | None
 ) -> Tensor:
-    """The definition, over one [T, T] score matrix per head: for tests and small inputs: [T, H, D]."""
-    tokens = torch.arange(len(query_THD), device=query_THD.device)
+    """The definition, over one [T, T] score matrix per head: for tests and small inputs: [T, H, W]."""
+    tokens = torch.arange(len(query_THW), device=query_THW.device)
     sequence_T = torch.bucketize(tokens, plan.cu_seqlens[1:], right=True)
     distance_TT = (tokens[:, None] - tokens).abs()
     allowed_TT = sequence_T[:, None] == sequence_T
@@ -128,9 +128,9 @@ def reference_attention(
     if plan.key_mask_T is not None:
         allowed_TT &= plan.key_mask_T
     scores_HTT = (
-        torch.einsum("qhd,khd->hqk", query_THD.float(), key_THD.float()) * query_THD.shape[-1] ** -0.5
+        torch.einsum("qhw,khw->hqk", query_THW.float(), key_THW.float()) * query_THW.shape[-1] ** -0.5
     )
     if plan.slopes_H is not None:
         scores_HTT = scores_HTT - plan.slopes_H[:, None, None] * distance_TT
     weights_HTT = scores_HTT.masked_fill(~allowed_TT, float("-inf")).softmax(dim=-1).nan_to_num(0.0)
-    return torch.einsum("hqk,khd->qhd", weights_HTT, value_THD.float()).to(value_THD.dtype)
+    return torch.einsum("hqk,khw->qhw", weights_HTT, value_THW.float()).to(value_THW.dtype)

@@ -1,6 +1,6 @@
 """Attention without padding on CUDA: torch's own variable-length kernel, and flash-attn where installed.
 
-Both take the packed states as they are. Axes: T tokens, H heads, D head width.
+Both take the packed states as they are. Axes: T tokens, H heads, W head width.
 """
 
 from functools import cache
@@ -14,23 +14,23 @@ from .attention import AttentionPlan
 
 
 def varlen_attention(
-    query_THD: Tensor, key_THD: Tensor, value_THD: Tensor, plan: AttentionPlan, window: int | None
+    query_THW: Tensor, key_THW: Tensor, value_THW: Tensor, plan: AttentionPlan, window: int | None
 ) -> Tensor:
-    """``torch.nn.attention.varlen.varlen_attn``, forward and backward: [T, H, D], float16 or bfloat16."""
+    """``torch.nn.attention.varlen.varlen_attn``, forward and backward: [T, H, W], float16 or bfloat16."""
     from torch.nn.attention.varlen import varlen_attn
 
     offsets, longest = plan.cu_seqlens, plan.max_seqlen
-    mixed_THD = varlen_attn(
-        query_THD, key_THD, value_THD, offsets, offsets, longest, longest, window_size=_window(window)
+    mixed_THW = varlen_attn(
+        query_THW, key_THW, value_THW, offsets, offsets, longest, longest, window_size=_window(window)
     )
-    assert isinstance(mixed_THD, Tensor)
-    return mixed_THD
+    assert isinstance(mixed_THW, Tensor)
+    return mixed_THW
 
 
 def flash_attention(
-    query_THD: Tensor, key_THD: Tensor, value_THD: Tensor, plan: AttentionPlan, window: int | None
+    query_THW: Tensor, key_THW: Tensor, value_THW: Tensor, plan: AttentionPlan, window: int | None
 ) -> Tensor:
-    """flash-attn 2, or 3 for the global layers on Hopper where it is installed: [T, H, D].
+    """flash-attn 2, or 3 for the global layers on Hopper where it is installed: [T, H, W].
 
     Version 3 is slower than 2 on narrow windows, so local layers stay with 2 (arXiv 2412.13663).
     """
@@ -43,16 +43,16 @@ def flash_attention(
     if (
         window is None
         and plan.slopes_H is None
-        and _on_hopper(query_THD.device)
+        and _on_hopper(query_THW.device)
         and _has("flash_attn_interface")
     ):
         from flash_attn_interface import flash_attn_varlen_func  # type: ignore[import-not-found]
 
-        return _first(flash_attn_varlen_func(query_THD, key_THD, value_THD, **sizes))
+        return _first(flash_attn_varlen_func(query_THW, key_THW, value_THW, **sizes))
     from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
 
     return flash_attn_varlen_func(
-        query_THD, key_THD, value_THD, **sizes, window_size=_window(window), alibi_slopes=plan.slopes_H
+        query_THW, key_THW, value_THW, **sizes, window_size=_window(window), alibi_slopes=plan.slopes_H
     )
 
 

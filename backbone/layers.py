@@ -1,4 +1,4 @@
-"""The blocks of ModernBERT and of its ablations over packed tokens. Axes: T tokens, H heads, D width."""
+"""The blocks of ModernBERT and of its ablations over packed tokens. Axes: T tokens, H heads, W head width, D width."""
 
 import torch
 from torch import Tensor, nn
@@ -67,8 +67,8 @@ class Attention(nn.Module):
         self.out_drop = nn.Dropout(dropout)
 
     def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary | None) -> Tensor:
-        mixed_THD = attend(*rotated_qkv(self.Wqkv(hidden_TD), self.heads, rotary), self.window)
-        return self.out_drop(self.Wo(mixed_THD.flatten(1)))
+        mixed_THW = attend(*rotated_qkv(self.Wqkv(hidden_TD), self.heads, rotary), self.window)
+        return self.out_drop(self.Wo(mixed_THW.flatten(1)))
 
 
 class GatedMlp(nn.Module):
