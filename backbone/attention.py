@@ -1,13 +1,14 @@
 """Attention over packed sequences: each token attends within its own sequence, globally or in a window.
 
-``reference_attention`` defines the meaning of every kernel; ``attention_choice`` picks one.
-Axes: T tokens, H heads, W head width, L length of a sequence, N sequences of one length.
+``reference_attention`` defines the meaning of every kernel; ``attention_dispatch`` picks one.
+Axes: T tokens, H heads, W head width, N sequences of one length, L their length.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,9 +25,22 @@ Attend = Callable[[Tensor, Tensor, Tensor, int | None], Tensor]
 """A kernel with its plan, as layers call it."""
 
 
+class Run(NamedTuple):
+    """Neighbouring ``sequences`` of one ``length``, the first of them from token ``start`` on."""
+
+    start: int
+    sequences: int
+    length: int
+
+    @property
+    def rows(self) -> slice:
+        """The tokens of the run."""
+        return slice(self.start, self.start + self.sequences * self.length)
+
+
 @dataclass
 class AttentionPlan:
-    """What every layer of one forward shares: runs of equal lengths, and masks made once.
+    """What all layers of one forward share: runs of equal lengths, and masks made once.
 
     ``slopes_H`` (float32), where given, lowers a score by slope x distance (ALiBi, arXiv 2108.12409).
     """
@@ -48,12 +62,16 @@ class AttentionPlan:
         return max(self.lengths, default=0)
 
     @cached_property
-    def runs(self) -> list[tuple[int, int]]:
-        """(sequences, length) of each run of neighbours of one length."""
-        return [(sum(1 for _ in run), length) for length, run in groupby(self.lengths)]
+    def runs(self) -> list[Run]:
+        """The batch as runs of equal lengths, in order."""
+        runs: list[Run] = []
+        for length, same in groupby(self.lengths):
+            start = runs[-1].rows.stop if runs else 0
+            runs.append(Run(start, sum(1 for _ in same), length))
+        return runs
 
-    def band(self, length: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
-        """What a sequence adds to its scores: [1, 1 or H, L, L], low beyond the window; None: nothing."""
+    def band(self, length: int, window: int | None, *, dtype: torch.dtype) -> Tensor | None:
+        """The bias of a sequence's scores: [1, 1 or H, L, L], low beyond the window; None: no bias."""
         reach = length if window is None else window
         if self.slopes_H is None and length <= reach + 1:
             return None
@@ -64,22 +82,20 @@ class AttentionPlan:
             self._masks[key] = self._bias(distance_LL[None, None], (distance_LL <= reach)[None, None], dtype)
         return self._masks[key]
 
-    def run_bias(
-        self, start: int, count: int, length: int, window: int | None, dtype: torch.dtype
-    ) -> Tensor | None:
-        """The band of the run from token ``start`` on, with its hidden keys: [1 or N, 1 or H, 1 or L, L]."""
-        band = self.band(length, window, dtype)
+    def run_bias(self, run: Run, window: int | None, *, dtype: torch.dtype) -> Tensor | None:
+        """The band of a run, low at hidden keys too: [1 or N, 1 or H, 1 or L, L]."""
+        band = self.band(run.length, window, dtype=dtype)
         if self.key_mask_T is None:
             return band
         # Where every window reaches all keys, they share one.
-        key = ("run", start, None if band is None else window, dtype)
+        key = ("run", run.start, None if band is None else window, dtype)
         if key not in self._masks:
-            seen = self.key_mask_T[start : start + count * length].view(count, 1, 1, length)
+            seen = self.key_mask_T[run.rows].view(run.sequences, 1, 1, run.length)
             band = torch.zeros((), dtype=dtype, device=seen.device) if band is None else band
             self._masks[key] = band.masked_fill(~seen, unseen(dtype))
         return self._masks[key]
 
-    def blocks(self, length: int, window: int, dtype: torch.dtype) -> Tensor:
+    def blocks(self, length: int, window: int, *, dtype: torch.dtype) -> Tensor:
         """The band cut into blocks of queries: [blocks, 1 or H, BLOCK, BLOCK + 2 window]."""
         key = ("blocks", length, window, dtype)
         if key not in self._masks:
@@ -99,7 +115,7 @@ class AttentionPlan:
         return self._masks[key]
 
     def _around(self, window: int) -> Tensor:
-        """How far the queries of a block stand from the keys around it: [1, BLOCK, BLOCK + 2 window]."""
+        """Distances of the queries of a block to the keys around it: [1, BLOCK, BLOCK + 2 window]."""
         keys = torch.arange(BLOCK + 2 * window, device=self.cu_seqlens.device) - window
         return (torch.arange(BLOCK, device=keys.device)[:, None] - keys).abs()[None]
 
@@ -111,14 +127,17 @@ class AttentionPlan:
 
 
 def unseen(dtype: torch.dtype) -> float:
-    """What hides a key: finite in bfloat16, where a softmax is taken that would turn all -inf to NaN."""
+    """The score of a hidden key. Finite in bfloat16, where a plain softmax makes NaN of a row of -inf."""
     return torch.finfo(dtype).min if dtype == torch.bfloat16 else float("-inf")
 
 
 def reference_attention(
     query_THW: Tensor, key_THW: Tensor, value_THW: Tensor, plan: AttentionPlan, window: int | None
 ) -> Tensor:
-    """The definition, over one [T, T] score matrix per head: for tests and small inputs: [T, H, W]."""
+    """The definition, over one [T, T] score matrix per head, for tests and small inputs: [T, H, W].
+
+    Scores, softmax and sums are float32; a query without visible keys gets zeros.
+    """
     tokens = torch.arange(len(query_THW), device=query_THW.device)
     sequence_T = torch.bucketize(tokens, plan.cu_seqlens[1:], right=True)
     distance_TT = (tokens[:, None] - tokens).abs()

@@ -1,7 +1,7 @@
 """Attention without padding on CPU (and on any device without a kernel of its own), forward and backward.
 
 Sequences of one length are attended to together; local layers cut long ones into blocks of queries.
-Axes: T tokens, H heads, W head width, N sequences of one length, L that length.
+Axes: T tokens, H heads, W head width, N sequences of one length, L their length, S keys around a block.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from .attention import BLOCK, AttentionPlan
 
 _SCORES = 1 << 23
-"""Attention scores held at once where they are held at all: 16 MiB of bfloat16."""
+"""Attention scores in memory at once where the scores are stored: 16 MiB of bfloat16."""
 
 
 def grouped_attention(
@@ -24,35 +24,36 @@ def grouped_attention(
     if torch.is_grad_enabled() or query_THW.is_cuda:
         return _in_runs(query_THW, key_THW, value_THW, plan, window)
     mixed_THW = value_THW.new_empty(value_THW.shape)
-    start = 0
-    for count, length in plan.runs:
-        if plan.key_mask_T is not None or window is None or length <= window + 1:
-            rows = slice(start, start + count * length)
-            states = [part[rows].unflatten(0, (count, length)) for part in (query_THW, key_THW, value_THW)]
-            bias = plan.run_bias(start, count, length, window, query_THW.dtype)
-            mixed = _attend(*(part.transpose(1, 2) for part in states), bias)
-            mixed_THW[rows].unflatten(0, (count, length)).copy_(mixed.transpose(1, 2))
+    for run in plan.runs:
+        sizes = (run.sequences, run.length)
+        # One product per run where sequences are short; hidden keys differ from sequence to sequence.
+        if plan.key_mask_T is not None or window is None or run.length <= window + 1:
+            states = [part[run.rows].unflatten(0, sizes) for part in (query_THW, key_THW, value_THW)]
+            query, key, value = (part.transpose(1, 2) for part in states)
+            mixed = _attend(query, key, value, plan.run_bias(run, window, dtype=query_THW.dtype))
+            mixed_THW[run.rows].unflatten(0, sizes).copy_(mixed.transpose(1, 2))
         else:
             strip = plan.strip(window, query_THW.dtype)
-            for first in range(start, start + count * length, length):
-                rows = slice(first, first + length)
+            for first in range(run.start, run.rows.stop, run.length):
+                rows = slice(first, first + run.length)
                 query, key, value = (part[rows].transpose(0, 1) for part in (query_THW, key_THW, value_THW))
                 _windowed(query, key, value, strip, window, mixed_THW[rows])
-        start += count * length
     return mixed_THW
 
 
 def _windowed(
     query_HLW: Tensor, key_HLW: Tensor, value_HLW: Tensor, strip: Tensor, window: int, mixed_LHW: Tensor
 ) -> None:
-    """Block by block of queries, each against the keys that it can see: what is held stays in the cache.
+    """Local attention of one sequence, block by block of queries, written to ``mixed_LHW``.
 
-    Without gradients only: they would be summed over all keys once a block.
+    Each block meets the keys within its window, so its scores stay in the cache. Without gradients only: each
+    block's would be added to a gradient of all keys.
     """
     length, width = query_HLW.shape[1:]
     for start in range(0, length, BLOCK):
         end = min(length, start + BLOCK)
         first, last = max(0, start - window), min(length, end + window)
+        # The strip covers a window before the block and one after it; the sequence may end within either.
         bias = strip[:, : end - start, first - start + window : last - start + window]
         key_HWS = key_HLW[:, first:last].transpose(1, 2)
         scores = torch.baddbmm(bias, query_HLW[:, start:end], key_HWS, alpha=width**-0.5)
@@ -63,25 +64,26 @@ def _in_runs(
     query_THW: Tensor, key_THW: Tensor, value_THW: Tensor, plan: AttentionPlan, window: int | None
 ) -> Tensor:
     # Split rather than sliced: the backward of a slice fills a gradient of the whole batch for each run.
-    sizes = [count * length for count, length in plan.runs]
+    sizes = [run.sequences * run.length for run in plan.runs]
     pieces = [states.split(sizes) for states in (query_THW, key_THW, value_THW)]
     outputs = []
-    start = 0
-    for index, (count, length) in enumerate(plan.runs):
-        query, key, value = (piece[index].unflatten(0, (count, length)).transpose(1, 2) for piece in pieces)
-        if plan.key_mask_T is not None or window is None or length <= BLOCK + 2 * window:
-            output = _attend(query, key, value, plan.run_bias(start, count, length, window, query.dtype))
+    for run, *states in zip(plan.runs, *pieces, strict=True):
+        query, key, value = (
+            part.unflatten(0, (run.sequences, run.length)).transpose(1, 2) for part in states
+        )
+        if plan.key_mask_T is not None or window is None or run.length <= BLOCK + 2 * window:
+            output = _attend(query, key, value, plan.run_bias(run, window, dtype=query.dtype))
         else:
-            blocks = plan.blocks(length, window, query.dtype)
+            blocks = plan.blocks(run.length, window, dtype=query.dtype)
             # One sequence at a time: their blocks are views, which a batch of them could not be.
-            sequences = zip(query, key, value, strict=True)
-            output = torch.stack([_banded(*states, blocks, window) for states in sequences])
+            texts = zip(query, key, value, strict=True)
+            output = torch.stack([_banded(*text, blocks, window) for text in texts])
         outputs.append(output.transpose(1, 2).flatten(0, 1))
-        start += count * length
     return torch.cat(outputs) if outputs else torch.empty_like(value_THW)
 
 
 def _banded(query_HLW: Tensor, key_HLW: Tensor, value_HLW: Tensor, bias: Tensor, window: int) -> Tensor:
+    """Local attention of one sequence [H, L, W] over blocks of queries and overlapping views of keys."""
     length, blocks = query_HLW.shape[1], len(bias)
     tail = blocks * BLOCK - length
     query = F.pad(query_HLW, (0, 0, 0, tail)).unflatten(1, (blocks, BLOCK)).transpose(0, 1)

@@ -22,31 +22,31 @@ KERNELS: dict[str, Kernel] = {
 """The kernels, the fastest first where several can run."""
 
 
-def attend_to(plan: AttentionPlan, device: torch.device, dtype: torch.dtype) -> Attend:
+def attend_to(plan: AttentionPlan, device: torch.device, *, dtype: torch.dtype) -> Attend:
     """The chosen kernel over a plan, for layers that compute in ``dtype`` unless autocast is on."""
     if torch.is_autocast_enabled(device.type):
         dtype = torch.get_autocast_dtype(device.type)
-    kernel = KERNELS[choose(device, dtype, plan)]
+    kernel = KERNELS[choose(device, dtype, plan=plan)]
     return lambda query, key, value, window: kernel(query, key, value, plan, window)
 
 
-def choose(device: torch.device, dtype: torch.dtype, plan: AttentionPlan | None = None) -> str:
+def choose(device: torch.device, dtype: torch.dtype, *, plan: AttentionPlan | None = None) -> str:
     """The name of the kernel for a forward: the one that FLATCOAT_ATTENTION forces, else the fastest.
 
     Raises FlatcoatError where the forced one is unknown or cannot run.
     """
     forced = os.environ.get("FLATCOAT_ATTENTION", "auto")
     if forced == "auto":
-        return next(name for name in KERNELS if obstacle(name, device, dtype, plan) is None)
+        return next(name for name in KERNELS if obstacle(name, device, dtype=dtype, plan=plan) is None)
     if forced not in KERNELS:
         raise FlatcoatError(f"FLATCOAT_ATTENTION is {forced!r}: auto, {', '.join(KERNELS)} are known")
-    if (reason := obstacle(forced, device, dtype, plan)) is not None:
+    if (reason := obstacle(forced, device, dtype=dtype, plan=plan)) is not None:
         raise FlatcoatError(f"FLATCOAT_ATTENTION={forced} {reason}; this forward is {dtype} on {device}")
     return forced
 
 
 def obstacle(
-    name: str, device: torch.device, dtype: torch.dtype, plan: AttentionPlan | None = None
+    name: str, device: torch.device, *, dtype: torch.dtype, plan: AttentionPlan | None = None
 ) -> str | None:
     """Why a kernel cannot run on this device, in this dtype, for this plan; None where it can."""
     if name in ("grouped", "reference"):

@@ -63,7 +63,7 @@ FLEXBERT = "flatcoat-flexbert"
 """``model_type`` of a shape that transformers' ModernBERT does not compute: transformers refuses it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModernBertConfig:
     """Defaults are ModernBERT-base. ``layer_types`` left empty repeats global, local, local.
 

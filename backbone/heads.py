@@ -33,7 +33,7 @@ from .weights import (
 class PredictionHead(nn.Module):
     """Dense, activation, norm: [..., D] to [..., D]."""
 
-    def __init__(self, width: int, activation: str, norm: nn.Module, bias: bool, std: float):
+    def __init__(self, width: int, activation: str, *, norm: nn.Module, bias: bool, std: float):
         super().__init__()
         self.activation = ACTIVATIONS[activation]
         self.dense = nn.Linear(width, width, bias=bias)
@@ -96,12 +96,12 @@ class MaskedLanguageModel(nn.Module):
         """
         config, state = read_checkpoint(name_or_path)
         state = under_head(state)
-        require_layers(config, state, name_or_path)
+        require_layers(config, state, name=name_or_path)
         with init_empty_weights():
             model = MaskedLanguageModel(config)
         if config.tie_word_embeddings and EMBEDDINGS in state:
             state["decoder.weight"] = state[EMBEDDINGS]
-        fill(model, state, name_or_path, dtype)
+        fill(model, state, name=name_or_path, dtype=dtype)
         if config.tie_word_embeddings:
             model.decoder.weight = model.model.embeddings.tok_embeddings.weight
         return model
@@ -133,6 +133,7 @@ class Classifier(nn.Module):
         cls,
         name_or_path: str | Path,
         dtype: torch.dtype | None = None,
+        *,
         num_labels: int | None = None,
     ) -> Self:
         """Load a classifier, or with ``num_labels`` start one from any checkpoint, in evaluation mode.
@@ -150,10 +151,10 @@ class Classifier(nn.Module):
         if num_labels is not None:
             config = with_labels(config, num_labels)
             state = _new_classifier(config, state)
-        require_layers(config, state, name_or_path)
+        require_layers(config, state, name=name_or_path)
         with init_empty_weights():
             model = cls(config)
-        return fill(model, state, name_or_path, dtype)
+        return fill(model, state, name=name_or_path, dtype=dtype)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json``, with the labels, and ``model.safetensors`` as transformers reads them."""

@@ -68,10 +68,10 @@ class ModernBertModel(PreTrainedModel):
         ``keep_mask`` marks tokens that are computed though attention_mask hides them from the others.
         """
         mask_NL = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        batch, positions_T = unpad(input_ids, mask_NL, keep_mask)
+        batch, positions_T = unpad(input_ids, mask_NL, keep_mask_NL=keep_mask)
         self.packed.gradient_checkpointing = self.gradient_checkpointing
         hidden_TD = self.packed(batch)
-        hidden_NLD = repad(hidden_TD, positions_T, *input_ids.shape)
+        hidden_NLD = repad(hidden_TD, positions_T, shape=input_ids.shape)
         return BaseModelOutput(last_hidden_state=cast(torch.FloatTensor, hidden_NLD))
 
     @property

@@ -1,4 +1,7 @@
-"""The blocks of ModernBERT and of its ablations over packed tokens. Axes: T tokens, H heads, W head width, D width."""
+"""The blocks of ModernBERT and of its ablations over packed tokens.
+
+Axes: T tokens, H heads, W head width, D width.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +16,7 @@ from .positions import Rotary
 Norm = nn.LayerNorm | nn.RMSNorm
 
 
-def make_norm(kind: str, width: int, eps: float, bias: bool) -> Norm:
+def make_norm(kind: str, width: int, *, eps: float, bias: bool) -> Norm:
     """A "layernorm", or an "rmsnorm" (arXiv 1910.07467), which never has a bias."""
     return nn.RMSNorm(width, eps=eps) if kind == "rmsnorm" else nn.LayerNorm(width, eps=eps, bias=bias)
 
@@ -28,6 +31,7 @@ class Embeddings(nn.Module):
         self,
         vocab_size: int,
         width: int,
+        *,
         pad_token_id: int | None,
         positions: int | None,
         norm: nn.Module,
@@ -58,7 +62,7 @@ class Attention(nn.Module):
     Queries and keys are rotated where a rotary table is given.
     """
 
-    def __init__(self, width: int, heads: int, window: int | None, bias: bool, dropout: float):
+    def __init__(self, width: int, heads: int, *, window: int | None, bias: bool, dropout: float):
         super().__init__()
         self.heads = heads
         self.window = window
@@ -74,7 +78,7 @@ class Attention(nn.Module):
 class GatedMlp(nn.Module):
     """Gated feed-forward block (arXiv 2002.05202): the first half of Wi is activated, the second gates it."""
 
-    def __init__(self, width: int, inner_width: int, activation: str, bias: bool, dropout: float):
+    def __init__(self, width: int, inner_width: int, *, activation: str, bias: bool, dropout: float):
         super().__init__()
         self.activation = activation
         self.Wi = nn.Linear(width, 2 * inner_width, bias=bias)
@@ -88,7 +92,7 @@ class GatedMlp(nn.Module):
 class Mlp(nn.Module):
     """BERT's feed-forward block: no gate."""
 
-    def __init__(self, width: int, inner_width: int, activation: str, bias: bool, dropout: float):
+    def __init__(self, width: int, inner_width: int, *, activation: str, bias: bool, dropout: float):
         super().__init__()
         self.activation = activation
         self.Wi = nn.Linear(width, inner_width, bias=bias)
@@ -105,7 +109,7 @@ class Layer(nn.Module):
     The residual stream may be wider than what the layer computes in.
     """
 
-    def __init__(self, attention: Attention, mlp: nn.Module, attn_norm: nn.Module, mlp_norm: Norm):
+    def __init__(self, attention: Attention, mlp: nn.Module, *, attn_norm: nn.Module, mlp_norm: Norm):
         super().__init__()
         self.attn_norm = attn_norm
         self.attn = attention

@@ -72,7 +72,7 @@ class ModernBert(nn.Module):
         device, dtype = hidden_TD.device, hidden_TD.dtype
         heads = self.config.num_attention_heads
         slopes_H = alibi_slopes(heads, device) if self.config.positions == "alibi" else None
-        attend = attend_to(AttentionPlan.of(batch, slopes_H), device, dtype)
+        attend = attend_to(AttentionPlan.of(batch, slopes_H), device, dtype=dtype)
         rotary = _rotary_tables(batch, self.config, dtype)
         if self.config.norm_position == "pre":
             # Sums of many layers lose what half precision cannot hold; one product loses little.
@@ -96,10 +96,10 @@ class ModernBert(nn.Module):
         """
         config, state = read_checkpoint(name_or_path)
         state = without_head(state)
-        require_layers(config, state, name_or_path)
+        require_layers(config, state, name=name_or_path)
         with init_empty_weights():
             model = ModernBert(config)
-        return fill(model, state, name_or_path, dtype)
+        return fill(model, state, name=name_or_path, dtype=dtype)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` as transformers reads them."""

@@ -66,7 +66,7 @@ class Unpadded(NamedTuple):
     positions_T: Tensor
 
 
-def unpad(input_ids_NL: Tensor, attention_mask_NL: Tensor, keep_mask_NL: Tensor | None = None) -> Unpadded:
+def unpad(input_ids_NL: Tensor, attention_mask_NL: Tensor, *, keep_mask_NL: Tensor | None = None) -> Unpadded:
     """Drop padding, wherever in a row it stands; rows come out shortest first, so that equal lengths adjoin.
 
     ``keep_mask_NL`` marks tokens that are kept although attention_mask is 0 there: they attend to the others
@@ -86,8 +86,9 @@ def unpad(input_ids_NL: Tensor, attention_mask_NL: Tensor, keep_mask_NL: Tensor 
     return Unpadded(batch, positions_T)
 
 
-def repad(hidden_TD: Tensor, positions_T: Tensor, rows: int, columns: int) -> Tensor:
-    """Put tokens back to where ``unpad`` found them: [rows, columns, D], zeros at padding."""
+def repad(hidden_TD: Tensor, positions_T: Tensor, *, shape: Sequence[int]) -> Tensor:
+    """Put tokens back where ``unpad`` found them: [N, L, D] for a ``shape`` of (N, L), zeros at padding."""
+    rows, columns = shape
     padded = hidden_TD.new_zeros(rows * columns, hidden_TD.shape[-1])
     return padded.index_copy(0, positions_T, hidden_TD).view(rows, columns, -1)
 

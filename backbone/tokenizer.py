@@ -17,7 +17,7 @@ CONTINUATION = "##"
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, max_length: int = 8192, min_frequency: int = 3
+    texts: Iterable[str], vocab_size: int, *, max_length: int = 8192, min_frequency: int = 3
 ) -> "PreTrainedTokenizerFast":
     """Train on ``texts``; the vocabulary holds SPECIAL_TOKENS first and at most ``vocab_size`` entries."""
     from transformers import PreTrainedTokenizerFast

@@ -121,7 +121,7 @@ def _hf_values(config: ModernBertConfig, architecture: str, dtype: torch.dtype) 
     return values | {"architectures": [architecture], "dtype": str(dtype).removeprefix("torch.")}
 
 
-def require_layers(config: ModernBertConfig, state: dict[str, Tensor], name: str | Path) -> None:
+def require_layers(config: ModernBertConfig, state: dict[str, Tensor], *, name: str | Path) -> None:
     """Raise FlatcoatError, before layers are built, where a config asks for more than there can be."""
     if config.num_hidden_layers > len(state):
         raise FlatcoatError(
@@ -129,7 +129,7 @@ def require_layers(config: ModernBertConfig, state: dict[str, Tensor], name: str
         )
 
 
-def fill(model: Model, state: dict[str, Tensor], name: str | Path, dtype: torch.dtype | None) -> Model:
+def fill(model: Model, state: dict[str, Tensor], *, name: str | Path, dtype: torch.dtype | None) -> Model:
     """Give a model without data the weights of the checkpoint ``name``, and evaluation mode.
 
     Weights keep the dtype they were saved in unless ``dtype`` says otherwise. Raises FlatcoatError where

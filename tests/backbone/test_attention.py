@@ -93,7 +93,7 @@ def test_masks_are_made_once_a_forward() -> None:
     for _ in range(3):
         grouped_attention(*states(700, 0), plan, 8)
     assert len(plan._masks) == 2
-    assert plan.runs == [(2, 300), (1, 100)]
+    assert plan.runs == [(0, 2, 300), (600, 1, 100)]
 
 
 def test_hidden_keys_are_found_once_a_forward() -> None:
@@ -137,19 +137,19 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 def test_a_processor_attends_in_groups() -> None:
     assert choose(CPU, torch.bfloat16) == "grouped"
-    assert obstacle("varlen", CPU, torch.bfloat16, None) == "needs a CUDA device"
+    assert obstacle("varlen", CPU, dtype=torch.bfloat16) == "needs a CUDA device"
 
 
 def test_kernels_of_a_gpu_leave_what_they_cannot_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flatcoat.backbone.attention_dispatch.has_flash", lambda: False)
     monkeypatch.setattr("flatcoat.backbone.attention_dispatch.has_varlen", lambda: True)
     mask_T = torch.ones(3, dtype=torch.bool)
-    assert choose(CUDA, torch.bfloat16, plan_of([3])) == "varlen"
-    assert choose(CUDA, torch.float32, plan_of([3])) == "grouped"
-    assert choose(CUDA, torch.bfloat16, plan_of([3], mask_T)) == "grouped"
-    assert choose(CUDA, torch.bfloat16, plan_of([3], slopes_H=torch.ones(2))) == "grouped"
+    assert choose(CUDA, torch.bfloat16, plan=plan_of([3])) == "varlen"
+    assert choose(CUDA, torch.float32, plan=plan_of([3])) == "grouped"
+    assert choose(CUDA, torch.bfloat16, plan=plan_of([3], mask_T)) == "grouped"
+    assert choose(CUDA, torch.bfloat16, plan=plan_of([3], slopes_H=torch.ones(2))) == "grouped"
     monkeypatch.setattr("flatcoat.backbone.attention_dispatch.has_flash", lambda: True)
-    assert choose(CUDA, torch.bfloat16, plan_of([3], slopes_H=torch.ones(2))) == "flash"
+    assert choose(CUDA, torch.bfloat16, plan=plan_of([3], slopes_H=torch.ones(2))) == "flash"
 
 
 def test_a_kernel_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_gpu_kernels_are_the_reference(kernel: str, window: int | None) -> None:
     lengths = [1, 3, 70, 200, 300]
     plan = plan_of(lengths)
     plan.cu_seqlens = plan.cu_seqlens.cuda()
-    if reason := obstacle(kernel, CUDA, torch.bfloat16, plan):
+    if reason := obstacle(kernel, CUDA, dtype=torch.bfloat16, plan=plan):
         pytest.skip(reason)
     generator = torch.Generator("cuda").manual_seed(0)
     inputs = [

@@ -22,7 +22,7 @@ def test_repad_undoes_unpad(mask: list[list[bool]]) -> None:
     batch, positions_T = unpad(ids_NL, mask_NL.long())
     assert len(batch.input_ids_T) == mask_NL.sum()
     assert torch.equal(
-        repad(batch.input_ids_T[:, None], positions_T, *mask_NL.shape)[..., 0], ids_NL * mask_NL
+        repad(batch.input_ids_T[:, None], positions_T, shape=mask_NL.shape)[..., 0], ids_NL * mask_NL
     )
 
 
@@ -47,7 +47,7 @@ def test_kept_tokens_stay_and_are_no_keys(mask: list[list[bool]], data: st.DataO
     row = st.lists(st.booleans(), min_size=columns, max_size=columns)
     keep_NL = torch.tensor(data.draw(st.lists(row, min_size=rows, max_size=rows)))
     ids_NL = torch.arange(attended_NL.numel()).view_as(attended_NL)
-    batch, _ = unpad(ids_NL, attended_NL, keep_NL)
+    batch, _ = unpad(ids_NL, attended_NL, keep_mask_NL=keep_NL)
     assert set(batch.input_ids_T.tolist()) == set(ids_NL[attended_NL | keep_NL].tolist())
     assert batch.key_mask_T is not None
     assert set(batch.input_ids_T[batch.key_mask_T].tolist()) == set(ids_NL[attended_NL].tolist())

@@ -23,7 +23,7 @@ def test_vectors_are_those_of_the_padded_module(name: str, prompt_tokens: int) -
     hidden_TD = torch.randn(sum(LENGTHS), WIDTH, generator=torch.Generator().manual_seed(0))
     mask_NL = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
     features = {
-        "token_embeddings": repad(hidden_TD, mask_NL.view(-1).nonzero()[:, 0], *mask_NL.shape),
+        "token_embeddings": repad(hidden_TD, mask_NL.view(-1).nonzero()[:, 0], shape=mask_NL.shape),
         "attention_mask": mask_NL.long(),
         "prompt_length": torch.tensor([prompt_tokens]),
     }
