@@ -7,7 +7,7 @@ import os
 
 import torch
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 from .attention import Attend, AttentionPlan, Kernel, reference_attention
 from .attention_cpu import grouped_attention
@@ -33,15 +33,15 @@ def attend_to(plan: AttentionPlan, device: torch.device, *, dtype: torch.dtype) 
 def choose(device: torch.device, dtype: torch.dtype, *, plan: AttentionPlan | None = None) -> str:
     """The name of the kernel for a forward: the one that FLATCOAT_ATTENTION forces, else the fastest.
 
-    Raises FlatcoatError where the forced one is unknown or cannot run.
+    Raises UsageError where the forced one is unknown or cannot run.
     """
     forced = os.environ.get("FLATCOAT_ATTENTION", "auto")
     if forced == "auto":
         return next(name for name in KERNELS if obstacle(name, device, dtype=dtype, plan=plan) is None)
     if forced not in KERNELS:
-        raise FlatcoatError(f"FLATCOAT_ATTENTION is {forced!r}: auto, {', '.join(KERNELS)} are known")
+        raise UsageError(f"FLATCOAT_ATTENTION is {forced!r}: auto, {', '.join(KERNELS)} are known")
     if (reason := obstacle(forced, device, dtype=dtype, plan=plan)) is not None:
-        raise FlatcoatError(f"FLATCOAT_ATTENTION={forced} {reason}; this forward is {dtype} on {device}")
+        raise UsageError(f"FLATCOAT_ATTENTION={forced} {reason}; this forward is {dtype} on {device}")
     return forced
 
 

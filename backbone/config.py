@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError, UsageError
 
 LayerType = Literal["global", "local"]
 _HF_LAYER_TYPES: dict[str, LayerType] = {"full_attention": "global", "sliding_attention": "local"}
@@ -71,7 +71,7 @@ class ModernBertConfig:
     ``positions`` "absolute" learns ``max_position_embeddings`` vectors, "alibi" lowers scores by distance;
     ``norm_position`` "post" is BERT's; ``activation`` "gelu_tanh" is gelu's approximation by a tanh.
     ``extra`` carries what else a file said, and does not count in a comparison.
-    Raises FlatcoatError where the values are unknown or do not fit together.
+    Raises UsageError where the values are unknown or do not fit together.
     """
 
     vocab_size: int = 50368
@@ -114,19 +114,19 @@ class ModernBertConfig:
         self._check_options()
         _check_sizes(vars(self))
         if self.hidden_size % self.num_attention_heads:
-            raise FlatcoatError(
+            raise UsageError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                 f"{self.num_attention_heads}"
             )
         if self.positions == "rope" and self.head_width % 2:
-            raise FlatcoatError(f"head width {self.head_width} is odd: rotary positions need an even one")
+            raise UsageError(f"head width {self.head_width} is odd: rotary positions need an even one")
         if not self.layer_types:
             pattern: tuple[LayerType, ...] = tuple(
                 "local" if layer % 3 else "global" for layer in range(self.num_hidden_layers)
             )
             object.__setattr__(self, "layer_types", pattern)
         if len(self.layer_types) != self.num_hidden_layers:
-            raise FlatcoatError(
+            raise UsageError(
                 f"layer_types names {len(self.layer_types)} layers, num_hidden_layers is "
                 f"{self.num_hidden_layers}"
             )
@@ -134,13 +134,13 @@ class ModernBertConfig:
     def _check_options(self) -> None:
         for name, known in (_OPTIONS | _CLASSIFIER_OPTIONS).items():
             if getattr(self, name) not in known:
-                raise FlatcoatError(f"{name} is {getattr(self, name)!r}: known are {', '.join(known)}")
+                raise UsageError(f"{name} is {getattr(self, name)!r}: known are {', '.join(known)}")
         if unknown := set(self.layer_types) - set(_HF_NAMES):
-            raise FlatcoatError(f"layer_types holds {min(unknown)!r}: known are {sorted(_HF_NAMES)}")
+            raise UsageError(f"layer_types holds {min(unknown)!r}: known are {sorted(_HF_NAMES)}")
         if self.norm_kind == "rmsnorm" and self.norm_bias:
-            raise FlatcoatError("norm_bias is True, but rmsnorm has no bias: set norm_bias to False")
+            raise UsageError("norm_bias is True, but rmsnorm has no bias: set norm_bias to False")
         if self.positions == "absolute" and self.max_position_embeddings < 1:
-            raise FlatcoatError(
+            raise UsageError(
                 f"max_position_embeddings is {self.max_position_embeddings}: "
                 "absolute positions need at least 1"
             )
@@ -154,18 +154,13 @@ class ModernBertConfig:
     def from_hf(values: Mapping[str, Any]) -> "ModernBertConfig":
         """Read the content of a ``config.json``: Hugging Face's in either spelling, or our own.
 
-        Raises FlatcoatError for another model type, an unknown activation, or scaled rotary positions.
+        Raises DataError for another model type, an unknown activation, scaled rotary positions, and values
+        that do not fit together.
         """
-        model_type = values.get("model_type")
-        if model_type not in ("modernbert", FLEXBERT):
-            raise FlatcoatError(f"model_type is {model_type!r}: a modernbert checkpoint is needed")
-        _check_sizes(values)
-        own = values if model_type == FLEXBERT else _own_spelling(values)
-        names = {field.name for field in fields(ModernBertConfig)} - {"extra"}
-        known = {name: own[name] for name in names if own.get(name) is not None}
-        known["layer_types"] = tuple(known.get("layer_types", ()))
-        extra = {name: value for name, value in values.items() if name not in names | _HF_ONLY}
-        return ModernBertConfig(**known, extra=extra)
+        try:
+            return _from_hf(values)
+        except UsageError as error:  # The values are a file's, not an argument's.
+            raise DataError(str(error)) from None
 
     def to_hf(self) -> dict[str, Any]:
         """The content of a ``config.json``.
@@ -196,12 +191,25 @@ class ModernBertConfig:
         return values if period is None else values | {"global_attn_every_n_layers": period}
 
 
+def _from_hf(values: Mapping[str, Any]) -> ModernBertConfig:
+    model_type = values.get("model_type")
+    if model_type not in ("modernbert", FLEXBERT):
+        raise UsageError(f"model_type is {model_type!r}: a modernbert checkpoint is needed")
+    _check_sizes(values)
+    own = values if model_type == FLEXBERT else _own_spelling(values)
+    names = {field.name for field in fields(ModernBertConfig)} - {"extra"}
+    known = {name: own[name] for name in names if own.get(name) is not None}
+    known["layer_types"] = tuple(known.get("layer_types", ()))
+    extra = {name: value for name, value in values.items() if name not in names | _HF_ONLY}
+    return ModernBertConfig(**known, extra=extra)
+
+
 def _check_sizes(values: Mapping[str, Any]) -> None:
     """Before anything of that size is made: a file may say anything."""
     for name, most in _LARGEST.items():
         size = values.get(name)
         if size is not None and (type(size) is not int or not 1 <= size <= most):
-            raise FlatcoatError(f"{name} is {size!r:.40}: a whole number from 1 to {most:,} is needed")
+            raise UsageError(f"{name} is {size!r:.40}: a whole number from 1 to {most:,} is needed")
 
 
 def _every(period: int, layers: int) -> tuple[LayerType, ...]:
@@ -220,7 +228,7 @@ def _layer_types(values: Mapping[str, Any], layers: int) -> tuple[LayerType, ...
         return _every(int(values.get("global_attn_every_n_layers") or 3), layers)
     unknown = sorted(set(named) - set(_HF_LAYER_TYPES))
     if unknown:
-        raise FlatcoatError(f"layer_types holds {unknown[0]!r}: known are {sorted(_HF_LAYER_TYPES)}")
+        raise UsageError(f"layer_types holds {unknown[0]!r}: known are {sorted(_HF_LAYER_TYPES)}")
     return tuple(_HF_LAYER_TYPES[name] for name in named)
 
 
@@ -229,7 +237,7 @@ def _activation(values: Mapping[str, Any]) -> dict[str, ActivationName]:
     for hf, own in (("hidden_activation", "activation"), ("classifier_activation", "classifier_activation")):
         name = values.get(hf, "gelu")
         if name not in _HF_ACTIVATIONS:
-            raise FlatcoatError(f"{hf} {name!r} is not supported: {', '.join(_HF_ACTIVATIONS)} are")
+            raise UsageError(f"{hf} {name!r} is not supported: {', '.join(_HF_ACTIVATIONS)} are")
         named[own] = _HF_ACTIVATIONS[name]
     return named
 
@@ -239,7 +247,7 @@ def _rope_thetas(values: Mapping[str, Any]) -> dict[str, float]:
     for hf, name in _HF_LAYER_TYPES.items():
         parameters = (values.get("rope_parameters") or {}).get(hf) or {}
         if parameters.get("rope_type", "default") != "default":
-            raise FlatcoatError(f"rope_type {parameters['rope_type']!r} is not supported: 'default' is")
+            raise UsageError(f"rope_type {parameters['rope_type']!r} is not supported: 'default' is")
         if "rope_theta" in parameters:
             thetas[f"{name}_rope_theta"] = float(parameters["rope_theta"])
     return thetas
@@ -289,10 +297,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 def preset(name: str, **changes: Any) -> ModernBertConfig:
     """A published encoder with some fields changed, as in ``preset("bert-base", norm_position="pre")``.
 
-    Raises FlatcoatError for an unknown name, and as ModernBertConfig does.
+    Raises UsageError for an unknown name, and as ModernBertConfig does.
     """
     if name not in PRESETS:
-        raise FlatcoatError(f"preset {name!r} is unknown: known are {', '.join(PRESETS)}")
+        raise UsageError(f"preset {name!r} is unknown: known are {', '.join(PRESETS)}")
     values = PRESETS[name] | changes
     if not name.startswith("modernbert"):
         values = {"layer_types": ("global",) * values["num_hidden_layers"]} | values

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 from . import elementwise_cpu
 from .elementwise_cpu import uses_numba
@@ -57,7 +57,7 @@ def rotated_qkv(projected_TE: Tensor, heads: int, rotary: Rotary | None) -> Quer
 def gated(projected_T2I: Tensor, activation: str) -> Tensor:
     """The activated first half times the second (arXiv 2002.05202): [T, I]. For names see ACTIVATIONS."""
     if activation not in ACTIVATIONS:
-        raise FlatcoatError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        raise UsageError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
     if uses_triton(projected_T2I):
         return _Gated.apply(projected_T2I.contiguous(), activation)  # type: ignore[return-value]
     if activation == "gelu" and uses_numba(projected_T2I):

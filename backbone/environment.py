@@ -35,7 +35,7 @@ class Environment:
 
 
 def environment() -> Environment:
-    """The device that models run on by default. Raises FlatcoatError as ``attention_choice.choose`` does."""
+    """The device that models run on by default. Raises as ``choose`` does."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = {name: obstacle(name, device, dtype=torch.bfloat16) for name in KERNELS}
     on_triton = uses_triton(torch.empty(0, dtype=torch.bfloat16, device=device))

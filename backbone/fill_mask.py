@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast, overload
 
 import torch
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import ConflictError, NotFoundError, UsageError
 
 from .heads import MaskedLanguageModel
 from .packing import PackedBatch, budget_batches
@@ -33,18 +33,16 @@ class Filled(NamedTuple):
 class FillMask:
     """``fill = FillMask.from_pretrained(folder)``, then ``fill("Dogs like to [MASK].")``.
 
-    The model is put into evaluation mode. Raises FlatcoatError for a tokenizer that has no mask token or more
-    tokens than the model.
+    The model is put into evaluation mode. Raises UsageError for a tokenizer without a
+    mask token, ConflictError for one with more tokens than the model.
     """
 
     def __init__(self, model: MaskedLanguageModel, tokenizer: "PreTrainedTokenizerBase"):
         mask_token, mask_id = tokenizer.mask_token, tokenizer.mask_token_id
         if not isinstance(mask_token, str) or not isinstance(mask_id, int):
-            raise FlatcoatError(
-                "the tokenizer has no mask token: take the one that the model was trained with"
-            )
+            raise UsageError("the tokenizer has no mask token: take the one that the model was trained with")
         if len(tokenizer) > model.config.vocab_size:
-            raise FlatcoatError(
+            raise ConflictError(
                 f"the tokenizer has {len(tokenizer)} tokens, the model {model.config.vocab_size}: "
                 "take the one that the model was trained with"
             )
@@ -57,7 +55,7 @@ class FillMask:
     def from_pretrained(name_or_path: str | Path, dtype: torch.dtype | None = None) -> "FillMask":
         """Load a masked language model and the tokenizer beside it.
 
-        Raises FlatcoatError as ``MaskedLanguageModel.from_pretrained`` does, and where there is no tokenizer.
+        Raises as ``MaskedLanguageModel.from_pretrained`` does, and NotFoundError where there is no tokenizer.
         """
         from transformers import AutoTokenizer
 
@@ -65,7 +63,7 @@ class FillMask:
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
         except (OSError, ValueError, ImportError) as error:
-            raise FlatcoatError(
+            raise NotFoundError(
                 f"{name_or_path} has no tokenizer that transformers loads: save the one that the model was "
                 "trained with beside it"
             ) from error
@@ -83,11 +81,11 @@ class FillMask:
         """For each mask of a text, from left to right, ``top_k`` fillings, the likeliest first.
 
         Several texts give a list of that. Each mask is judged with the others still in place. Raises
-        FlatcoatError for a text without a mask or longer than the model reads, or a ``top_k`` out of range.
+        UsageError for a text without a mask or longer than the model reads, or a ``top_k`` out of range.
         """
         vocab_size = self.model.config.vocab_size
         if not 1 <= top_k <= vocab_size:
-            raise FlatcoatError(f"top_k is {top_k}: the model has 1 to {vocab_size} tokens to offer")
+            raise UsageError(f"top_k is {top_k}: the model has 1 to {vocab_size} tokens to offer")
         if isinstance(texts, str):
             return self._fill([self._tokenize(texts)], top_k)[0]
         sequences = [self._tokenize(text) for text in texts]
@@ -102,9 +100,9 @@ class FillMask:
         ids = cast(list[int], self.tokenizer(text, verbose=False)["input_ids"])
         longest = self.model.config.max_position_embeddings
         if self.mask_id not in ids:
-            raise FlatcoatError(f"no {self.mask_token} in {text[:60]!r}: write one where a token is wanted")
+            raise UsageError(f"no {self.mask_token} in {text[:60]!r}: write one where a token is wanted")
         if len(ids) > longest:
-            raise FlatcoatError(f"{text[:60]!r} has {len(ids)} tokens, the model reads {longest}: shorten it")
+            raise UsageError(f"{text[:60]!r} has {len(ids)} tokens, the model reads {longest}: shorten it")
         return ids
 
     @torch.inference_mode()

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 from .config import ModernBertConfig
 from .elementwise import ACTIVATIONS
@@ -92,7 +92,7 @@ class MaskedLanguageModel(nn.Module):
     def from_pretrained(name_or_path: str | Path, dtype: torch.dtype | None = None) -> "MaskedLanguageModel":
         """Load a masked-language-model checkpoint, the tied decoder present or missing.
 
-        Raises FlatcoatError where there is no such checkpoint, or it has no such head.
+        Raises NotFoundError where there is no such checkpoint, DataError where it has no such head.
         """
         config, state = read_checkpoint(name_or_path)
         state = under_head(state)
@@ -139,15 +139,13 @@ class Classifier(nn.Module):
         """Load a classifier, or with ``num_labels`` start one from any checkpoint, in evaluation mode.
 
         A classifier that is started keeps the checkpoint's encoder, and its ``head`` where there is one (a
-        masked language model or another classifier); the rest is drawn anew. Raises FlatcoatError where there
-        is no such checkpoint, or it has no classifier and ``num_labels`` is not given.
+        masked language model or another classifier); the rest is drawn anew. Raises NotFoundError
+        where there is no such checkpoint, UsageError where it has no classifier and ``num_labels`` is missing.
         """
         config, state = read_checkpoint(name_or_path)
         state = under_head(state)
         if num_labels is None and "classifier.weight" not in state:
-            raise FlatcoatError(
-                f"{name_or_path} has no classifier: give num_labels to start one on its encoder"
-            )
+            raise UsageError(f"{name_or_path} has no classifier: give num_labels to start one on its encoder")
         if num_labels is not None:
             config = with_labels(config, num_labels)
             state = _new_classifier(config, state)
@@ -204,9 +202,9 @@ def count_labels(config: ModernBertConfig) -> int:
 
 
 def with_labels(config: ModernBertConfig, num_labels: int) -> ModernBertConfig:
-    """The config for a new task of so many labels. Raises FlatcoatError below 1."""
+    """The config for a new task with ``num_labels`` labels. Raises UsageError below 1."""
     if num_labels < 1:
-        raise FlatcoatError(f"num_labels is {num_labels}: a classifier needs at least 1")
+        raise UsageError(f"num_labels is {num_labels}: a classifier needs at least 1")
     names = [f"LABEL_{label}" for label in range(num_labels)]
     # The loss that transformers would choose by it is another task's.
     extra = {

@@ -6,7 +6,7 @@ Axes: T tokens, H heads, W head width, D width.
 import torch
 from torch import Tensor, nn
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 from .attention import Attend
 from .elementwise import ACTIVATIONS, add_norm, added, gated, normed, rotated_qkv
@@ -24,7 +24,7 @@ def make_norm(kind: str, width: int, *, eps: float, bias: bool) -> Norm:
 class Embeddings(nn.Module):
     """Token embeddings, learned vectors for so many ``positions`` where given, norm, dropout: [T, D].
 
-    The forward raises FlatcoatError for a sequence longer than the positions.
+    The forward raises UsageError for a sequence longer than the positions.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Embeddings(nn.Module):
         if self.position_embeddings is not None:
             known = self.position_embeddings.num_embeddings
             if batch.max_seqlen > known:
-                raise FlatcoatError(
+                raise UsageError(
                     f"a sequence of {batch.max_seqlen} tokens is longer than the {known} learned positions: "
                     f"truncate it to {known}"
                 )

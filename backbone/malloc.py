@@ -1,7 +1,10 @@
 """How a process that runs batch after batch treats its memory."""
 
 import ctypes
+import logging
 import sys
+
+logger = logging.getLogger(__name__)
 
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
@@ -19,7 +22,8 @@ def reuse_freed_memory() -> None:
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
+    except (OSError, AttributeError) as error:
+        logger.debug("freed memory goes back to the system: no mallopt (%s)", error)
         return
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_ARENA_MAX, 1)  # A thread's own arena is mapped, and given back, in pieces.

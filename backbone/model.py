@@ -91,8 +91,8 @@ class ModernBert(nn.Module):
         """Load the encoder of a Hugging Face checkpoint: a folder, or a name on the hub.
 
         Weights keep the dtype they were saved in unless ``dtype`` says otherwise; the model comes in
-        evaluation mode, a head's weights are left aside. Raises FlatcoatError where the checkpoint is
-        missing, of another kind, damaged, or lacks weights.
+        evaluation mode, a head's weights are left aside. Raises NotFoundError where there is
+        no such checkpoint, DataError where it is of another kind, damaged, or lacks weights.
         """
         config, state = read_checkpoint(name_or_path)
         state = without_head(state)

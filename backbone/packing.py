@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class PackedBatch:
     def from_sequences(
         sequences: Sequence[Sequence[int]], device: torch.device | str | None = None
     ) -> "PackedBatch":
-        """Lay lists of token ids end to end. Raises FlatcoatError for an empty sequence."""
+        """Lay lists of token ids end to end. Raises UsageError for an empty sequence."""
         lengths = tuple(map(len, sequences))
         if not all(lengths):
-            raise FlatcoatError(f"sequence {lengths.index(0)} is empty: every sequence needs a token")
+            raise UsageError(f"sequence {lengths.index(0)} is empty: every sequence needs a token")
         flat = [token for sequence in sequences for token in sequence]
         ids_T = torch.tensor(flat, dtype=torch.long, device=device)
         return PackedBatch(ids_T, cumulative(lengths, device), lengths)

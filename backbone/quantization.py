@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 from .attention import Attend
 from .elementwise_cpu import (
@@ -95,14 +95,14 @@ def quantize_activations(states_TI: Tensor) -> Rows:
 def quantize(model: ModernBert) -> ModernBert:
     """A copy of the encoder that computes its linear layers on bytes; embeddings and norms stay float32.
 
-    For inference: the copy has no weights left to train or to save. Raises FlatcoatError for a model that is
+    For inference: the copy has no weights left to train or to save. Raises UsageError for a model that is
     not on the CPU, and where PyTorch is built without oneDNN.
     """
     device = next(model.parameters()).device
     if device.type != "cpu":
-        raise FlatcoatError(f"8-bit inference is for CPUs, and the model is on {device}: load it on the CPU")
+        raise UsageError(f"8-bit inference is for CPUs, and the model is on {device}: load it on the CPU")
     if not torch.backends.mkldnn.is_available():
-        raise FlatcoatError("8-bit inference needs oneDNN, which this PyTorch lacks: compute in float32")
+        raise UsageError("8-bit inference needs oneDNN, which this PyTorch lacks: compute in float32")
     linears = [part for part in model.modules() if isinstance(part, nn.Linear)]
     # Copied as bytes at once: the weights of float32 are not copied first.
     int8_model = copy.deepcopy(model, {id(linear): Int8Linear(linear) for linear in linears})

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 from .config import ModernBertConfig
 from .heads import MaskedLanguageModel
@@ -44,7 +44,7 @@ def tile(small: Model, config: ModernBertConfig) -> Model:
     two halves of a gated Wi are matrices of their own; norms, biases and the head go the same way.
     Heads stay whole where their number grows by an even one, as it does from base to large. Layer i of L
     comes from layer i * old L / L, rounded; the first layer has no attention norm to give, so another that
-    comes from it begins with a norm of ones. Raises FlatcoatError where a size shrinks, or where the two
+    comes from it begins with a norm of ones. Raises UsageError where a size shrinks, or where the two
     configs differ in more than sizes, windows and rotary bases.
     """
     _check(small.config, config)
@@ -61,14 +61,12 @@ def _check(small: ModernBertConfig, large: ModernBertConfig) -> None:
     for name in _GROWING:
         old, new = getattr(small, name), getattr(large, name)
         if new < old:
-            raise FlatcoatError(f"{name} would shrink from {old} to {new}: tiling only grows a model")
+            raise UsageError(f"{name} would shrink from {old} to {new}: tiling only grows a model")
     same = _SAME if small.positions != "absolute" else (*_SAME, "max_position_embeddings")
     for name in same:
         old, new = getattr(small, name), getattr(large, name)
         if new != old:
-            raise FlatcoatError(
-                f"{name} would change from {old!r} to {new!r}: tiling keeps all but the sizes"
-            )
+            raise UsageError(f"{name} would change from {old!r} to {new!r}: tiling keeps all but the sizes")
 
 
 def _source_layer(layer: int, small: ModernBertConfig, large: ModernBertConfig) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError, NotFoundError
 
 from .config import ModernBertConfig
 
@@ -42,7 +42,7 @@ def read_checkpoint(name_or_path: str | Path) -> tuple[ModernBertConfig, dict[st
     folder = _folder(name_or_path)
     config_file = folder / "config.json"
     if not config_file.is_file():
-        raise FlatcoatError(f"{name_or_path} has no config.json: a Hugging Face checkpoint is needed")
+        raise DataError(f"{name_or_path} has no config.json: a Hugging Face checkpoint is needed")
     config = ModernBertConfig.from_hf(_read_json(config_file))
     state: dict[str, Tensor] = {}
     for file in _weight_files(folder, name_or_path):
@@ -55,14 +55,14 @@ def _weight_files(folder: Path, name: str | Path) -> list[Path]:
     if whole.is_file():
         return [whole]
     if not index.is_file():
-        raise FlatcoatError(f"{name} has no model.safetensors: save the checkpoint with safetensors")
+        raise DataError(f"{name} has no model.safetensors: save the checkpoint with safetensors")
     named = _read_json(index).get("weight_map", {})
     shards = [folder / shard for shard in sorted(set(map(str, named.values())))]
     if outside := [shard for shard in shards if shard.parent != folder]:
-        raise FlatcoatError(f"{index} names {outside[0]}: the files beside it are possible")
+        raise DataError(f"{index} names {outside[0]}: the files beside it are possible")
     for shard in shards:
         if not shard.is_file():
-            raise FlatcoatError(f"{name} lacks {shard.name}, which {index.name} names: copy it there")
+            raise DataError(f"{name} lacks {shard.name}, which {index.name} names: copy it there")
     return shards
 
 
@@ -70,9 +70,9 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise FlatcoatError(f"{file} is not JSON: {error}") from None
+        raise DataError(f"{file} is not JSON: {error}") from None
     if not isinstance(values, dict):
-        raise FlatcoatError(f"{file} holds {type(values).__name__} where a JSON object is wanted")
+        raise DataError(f"{file} holds {type(values).__name__} where a JSON object is wanted")
     return values
 
 
@@ -83,7 +83,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise FlatcoatError(f"{file} cannot be read as safetensors, copy it again: {error}") from None
+        raise DataError(f"{file} cannot be read as safetensors, copy it again: {error}") from None
 
 
 def _folder(name_or_path: str | Path) -> Path:
@@ -96,7 +96,7 @@ def _folder(name_or_path: str | Path) -> Path:
         return Path(snapshot_download(str(name_or_path), allow_patterns=["*.json", "*.safetensors"]))
     except (OSError, HFValidationError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise FlatcoatError(f"{name_or_path} is neither a folder nor a model on the hub: {reason}") from None
+        raise NotFoundError(f"{name_or_path} is neither a folder nor a model on the hub: {reason}") from None
 
 
 def under_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -122,9 +122,9 @@ def _hf_values(config: ModernBertConfig, architecture: str, dtype: torch.dtype) 
 
 
 def require_layers(config: ModernBertConfig, state: dict[str, Tensor], *, name: str | Path) -> None:
-    """Raise FlatcoatError, before layers are built, where a config asks for more than there can be."""
+    """Raise DataError, before layers are built, where a config asks for more than there can be."""
     if config.num_hidden_layers > len(state):
-        raise FlatcoatError(
+        raise DataError(
             f"{name}: its config asks for {config.num_hidden_layers} layers, and it has {len(state)} weights"
         )
 
@@ -132,18 +132,18 @@ def require_layers(config: ModernBertConfig, state: dict[str, Tensor], *, name: 
 def fill(model: Model, state: dict[str, Tensor], *, name: str | Path, dtype: torch.dtype | None) -> Model:
     """Give a model without data the weights of the checkpoint ``name``, and evaluation mode.
 
-    Weights keep the dtype they were saved in unless ``dtype`` says otherwise. Raises FlatcoatError where
+    Weights keep the dtype they were saved in unless ``dtype`` says otherwise. Raises DataError where
     weights are missing or of another shape.
     """
     expected = model.state_dict()
     missing = sorted(set(expected) - set(state))
     if missing:
-        raise FlatcoatError(
+        raise DataError(
             f"{name} lacks {len(missing)} weights that its config names, first {', '.join(missing[:3])}"
         )
     for key, tensor in expected.items():
         if state[key].shape != tensor.shape:
-            raise FlatcoatError(
+            raise DataError(
                 f"{name}: {key} has shape {tuple(state[key].shape)}, "
                 f"its config asks for {tuple(tensor.shape)}"
             )
