@@ -140,7 +140,7 @@ class Classifier(nn.Module):
 
         A classifier that is started keeps the checkpoint's encoder, and its ``head`` where there is one (a
         masked language model or another classifier); the rest is drawn anew. Raises NotFoundError
-        where there is no such checkpoint, UsageError where it has no classifier and ``num_labels`` is missing.
+        where there is no such checkpoint, UsageError where it has no classifier and ``num_labels`` is None.
         """
         config, state = read_checkpoint(name_or_path)
         state = under_head(state)

@@ -11,7 +11,9 @@ import numpy as np
 from numba import float32, int32, njit, types, uint8, uint16
 from numba.extending import overload
 
-_FAST = {"nogil": True, "fastmath": True, "cache": True, "error_model": "numpy"}
+from flatcoat.numba_options import OPTIONS
+
+_FAST: dict[str, Any] = OPTIONS | {"fastmath": True}
 _SQRT_HALF = float32(0.5**0.5)
 _LOWEST_ROW = float32(1e-30)
 _ROTATED_TOGETHER = 16

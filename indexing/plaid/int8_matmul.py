@@ -37,15 +37,14 @@ from numba.core import errors
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
+from flatcoat.numba_options import OPTIONS
+
 ROWS = 8
 COLUMNS = 32
 _TILE = ROWS * COLUMNS
 _LANES = 16  # int32 of a register
 _ROWS_AT_ONCE = 32  # with their best products they leave room for one panel in the first-level cache
 _LOWEST = int32(-(2**31) + 1)
-
-OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-"""How every kernel here is compiled: other threads run meanwhile, and the next process finds it compiled."""
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
