@@ -90,7 +90,7 @@ def test_gradients_and_single_threads_take_no_other_thread(
     def refuse(_: int) -> None:
         raise AssertionError("no other thread is wanted")
 
-    monkeypatch.setattr(cpu_workers, "_pool", refuse)
+    monkeypatch.setattr(cpu_workers, "_workers", refuse)
     monkeypatch.setattr(elementwise_cpu, "share_rows", lambda work, count: work(slice(0, count)))
     model(batch_of([600, 600])).sum().backward()
     model.zero_grad()

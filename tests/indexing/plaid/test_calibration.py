@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flatcoat import FlatcoatError
-from flatcoat.indexing import threads
+from flatcoat import FlatcoatError, threads
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.plaid import calibration

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from flatcoat.indexing import threads
-from flatcoat.indexing.threads import pieces, spread
+from flatcoat import threads
+from flatcoat.threads import pieces, spread
 
 
 @pytest.fixture(autouse=True)
 def several_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(threads, "cores", lambda: 4)
-    threads._pool.cache_clear()
+    threads.pool.cache_clear()
     yield
-    threads._pool.cache_clear()
+    threads.pool.cache_clear()
 
 
 def test_results_come_in_order_from_several_threads() -> None:
