@@ -214,7 +214,7 @@ class _AddNorm(Function):
             assert d_total_TD is not None
             return d_total_TD, d_total_TD.to(ctx.update_dtype), None, None, None, None
         total_TD, means_T, scales_T, weight_D = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[2:4]
+        needed = ctx.needs_input_grad[2:4]
         statistics = Statistics(means_T, scales_T)
-        found = add_norm_backward(total_TD, statistics, weight_D, d_total_TD, d_normed_TD, wanted)
+        found = add_norm_backward(total_TD, statistics, weight_D, d_total_TD, d_normed_TD, needed)
         return *found, None, None

@@ -1,7 +1,9 @@
 """Elementwise steps of a layer on one core, each in one pass over rows that stay in its cache (numba).
 
-The core's thread holds no lock meanwhile, so threads run them side by side; torch does the matrix products.
-Arrays are float32, or uint16 with the bits of bfloat16 where a comment says "any"; sums are float32.
+Kernels release Python's lock, so threads run them side by side; torch does the matrix products. Arrays are
+float32, or uint16 with the bits of bfloat16 where a comment says "any". Every kernel widens a row to float32,
+computes and sums in float32, and rounds once on the way out. ``fastmath`` lets LLVM vectorise sums, which
+then differ from torch's in their last bits; inner loops run over one contiguous row for the same reason.
 Axes: T tokens, H heads, W head width, P = W / 2 pairs, D width, I inner width, E = 3 H W.
 """
 
@@ -16,6 +18,8 @@ from flatcoat.numba_options import OPTIONS
 _FAST: dict[str, Any] = OPTIONS | {"fastmath": True}
 _SQRT_HALF = float32(0.5**0.5)
 _LOWEST_ROW = float32(1e-30)
+"""Scale of a row of zeros, so that none is divided by 0."""
+
 _ROTATED_TOGETHER = 16
 """Rows rotated together: one alone would write to places far apart, each in a cache line of its own."""
 
@@ -30,6 +34,7 @@ def _widen_typed(row: Any, wide: Any) -> Any:
     if row.dtype == types.uint16:
 
         def widen(row: Any, wide: Any) -> None:
+            # bfloat16 is the upper half of a float32.
             bits = wide.view(np.int32)
             for column in range(len(row)):
                 bits[column] = int32(row[column]) << int32(16)
@@ -55,6 +60,7 @@ def _narrow_typed(wide: Any, row: Any) -> Any:
         def narrow(wide: Any, row: Any) -> None:
             bits = wide.view(np.int32)
             for column in range(len(row)):
+                # Half a unit of the last place kept, less one where that place is even: ties go to even.
                 even = (bits[column] >> int32(16)) & int32(1)
                 row[column] = uint16((bits[column] + int32(0x7FFF) + even) >> int32(16))
 
@@ -89,6 +95,7 @@ def _erf(x: Any) -> Any:
 
 @njit(inline="always")
 def _gate_row(projected: Any, scale: Any, gated: Any) -> None:
+    """gelu (erf) of the first half times the second, both times ``scale``."""
     inner = len(gated)
     activated, gates = projected[:inner], projected[inner:]
     for column in range(inner):
@@ -103,6 +110,7 @@ def _norm_row(states: Any, weight: Any, bias: Any, eps: Any, normed: Any) -> Non
     for column in range(width):
         mean += states[column]
     mean /= float32(width)
+    # A second pass for the variance: E[x^2] - mean^2 would cancel in float32.
     spread = float32(0)
     for column in range(width):
         spread += (states[column] - mean) ** 2
@@ -113,7 +121,11 @@ def _norm_row(states: Any, weight: Any, bias: Any, eps: Any, normed: Any) -> Non
 
 @njit(inline="always")
 def _quantize_row(row: Any, codes: Any) -> Any:
-    """The scale of a row. Magnitudes are compared as the integers that share their bits: much faster."""
+    """Write a row's bytes around 128 and return its scale.
+
+    Magnitudes are compared as the integers that share their bits (the sign cleared, they order alike): a
+    maximum of integers vectorises, a maximum of floats, which may be NaN, does not.
+    """
     bits = row.view(np.int32)
     largest_bits = np.zeros(1, np.int32)
     most = int32(0)
@@ -123,6 +135,7 @@ def _quantize_row(row: Any, codes: Any) -> Any:
     largest = max(largest_bits.view(np.float32)[0], _LOWEST_ROW)
     steps = float32(127) / largest
     for column in range(len(row)):
+        # Positive after adding 128, so cutting off rounds to nearest.
         codes[column] = uint8(int32(row[column] * steps + float32(128.5)))
     return largest / float32(127)
 
@@ -135,7 +148,10 @@ def apply_rotary(
     sin_TP: np.ndarray,
     rotated_3HTW: np.ndarray,  # any
 ) -> None:
-    """Scale queries | keys | values, rotate the first two (half-split), and lay each head's rows together."""
+    """Scale queries | keys | values, rotate the first two (half-split), and lay each head's rows together.
+
+    A block of rows is widened once; then, head by head, its rows go out next to each other.
+    """
     heads, tokens, width = rotated_3HTW.shape[1:]
     pairs = width // 2
     wide = np.empty((_ROTATED_TOGETHER, 3 * heads * width), np.float32)
@@ -153,6 +169,7 @@ def apply_rotary(
                 if part < 2 * heads:
                     lower, upper = states[:pairs], states[pairs:]
                     cos, sin = cos_TP[start + row], sin_TP[start + row]
+                    # Two loops, so that each writes to one place: both vectorise.
                     for pair in range(pairs):
                         out_lower[pair] = (lower[pair] * cos[pair] - upper[pair] * sin[pair]) * scale
                     for pair in range(pairs):
@@ -174,6 +191,7 @@ def apply_rotary_(states_TE: np.ndarray, parts: int, cos_TP: np.ndarray, sin_TP:
             start = part * 2 * pairs
             first = states_TE[token, start : start + pairs]
             second = states_TE[token, start + pairs : start + 2 * pairs]
+            # The new lower half waits in ``lower`` until the upper half has read the old one.
             for pair in range(pairs):
                 lower[pair] = first[pair] * cos[pair] - second[pair] * sin[pair]
             for pair in range(pairs):
@@ -200,7 +218,7 @@ def gate_quantize(
     codes_TI: np.ndarray,
     code_scales_T: np.ndarray,
 ) -> None:
-    """The same of rows yet to be scaled, as bytes."""
+    """``gate`` of rows times their scales, quantised to bytes and a scale per row."""
     inner = codes_TI.shape[1]
     wide, gated = np.empty(2 * inner, np.float32), np.empty(inner, np.float32)
     for token in range(len(codes_TI)):
@@ -217,7 +235,7 @@ def norm(
     eps: float,
     normed_TD: np.ndarray,  # any
 ) -> None:
-    """LayerNorm."""
+    """LayerNorm of each row."""
     normed = np.empty(hidden_TD.shape[1], np.float32)
     for token in range(len(hidden_TD)):
         _norm_row(hidden_TD[token], weight_D, bias_D, eps, normed)
@@ -233,7 +251,7 @@ def norm_quantize(
     codes_TD: np.ndarray,
     code_scales_T: np.ndarray,
 ) -> None:
-    """The bytes of a LayerNorm."""
+    """``norm`` quantised to bytes and a scale per row."""
     normed = np.empty(hidden_TD.shape[1], np.float32)
     for token in range(len(hidden_TD)):
         _norm_row(hidden_TD[token], weight_D, bias_D, eps, normed)
@@ -258,6 +276,6 @@ def add(
 
 @njit(**_FAST)
 def quantize_rows(states_TD: np.ndarray, codes_TD: np.ndarray, scales_T: np.ndarray) -> None:
-    """Each row as bytes around 128, its largest magnitude at 127 steps: value = (code - 128) x scale."""
+    """Each row as bytes around 128, its largest magnitude 127 steps off: value = (code - 128) x scale."""
     for token in range(len(states_TD)):
         scales_T[token] = _quantize_row(states_TD[token], codes_TD[token])

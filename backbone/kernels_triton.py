@@ -1,7 +1,10 @@
-"""Triton kernels for the elementwise steps of a layer, and their launchers; ``fused`` decides who runs them.
+"""Triton kernels for the elementwise steps of a layer, and their launchers; ``elementwise`` calls them.
 
-Everything is computed in float32 and stored in the dtype of the tensor written to. Grids follow from shapes
-alone, so a launch never waits for the device; without tokens nothing is launched.
+Each kernel reads and writes every element once: the steps are bound by memory, not by arithmetic. Loads are
+widened to float32, everything is computed and summed in float32, and a store rounds once to the dtype of its
+tensor. Blocks are powers of two, as Triton requires; masks cut off columns beyond a row and rows beyond the
+last. Offsets are int64: T x E may be more than 2^31. Grids follow from shapes alone, so a launch never waits
+for the device; without tokens nothing is launched.
 Axes: T tokens, H heads, W head width, P = W / 2 pairs, D width, I inner width, E = 3 H W.
 """
 
@@ -20,6 +23,11 @@ _PARTIALS = 1024
 """Programs of a norm's backward, each with its own sums for the weights: eight fit on each SM of an H100."""
 
 
+# One program: ROWS rows of (token, head), each with its PAIRS pairs of components padded to BLOCK columns;
+# about _BLOCK pairs in all. Queries and keys share the cosines and sines, so one program rotates both. In
+# place, a program reads both halves of its pairs before it writes either, and no other program touches them.
+
+
 @triton.jit(do_not_specialize=["rows"])
 def _rotary_kernel(
     query, key, value, cos, sin, out, rows, stride,
@@ -28,6 +36,7 @@ def _rotary_kernel(
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     pair = tl.arange(0, BLOCK)[None, :]
     mask = (row < rows) & (pair < PAIRS)
+    # Sources have their own stride per token (gradients come as three tensors); the target is [T, 3, H, 2 P].
     token = row // HEADS
     part = (row - token * HEADS) * (2 * PAIRS) + pair
     source, target = token * stride + part, out + token * (6 * HEADS * PAIRS) + part
@@ -80,7 +89,8 @@ def _launch_rotary(
 
 @triton.jit
 def _activation(x, KIND: tl.constexpr):
-    """The activation of x, and its slope there."""
+    """The activation of x, and its slope there; the unused one of the two is not computed."""
+    # relu passes NaN on, which tl.maximum(x, 0) would not.
     if KIND == "relu":
         value = tl.where(x <= 0, 0.0, x)
         slope = tl.where(x <= 0, 0.0, 1.0)
@@ -89,6 +99,8 @@ def _activation(x, KIND: tl.constexpr):
         value = x * share
         slope = share + x * 0.3989422804014327 * tl.exp(-0.5 * x * x)
     else:
+        # silu is x sigmoid(x); gelu's tanh form is x sigmoid(2 u) with u its cubic, as (1 + tanh u) / 2 =
+        # sigmoid(2 u).
         bent, bend = x, 1.0
         if KIND == "gelu_tanh":
             bent = 1.5957691216057308 * (x + 0.044715 * x * x * x)
@@ -99,6 +111,8 @@ def _activation(x, KIND: tl.constexpr):
     return value, slope
 
 
+# One program: BLOCK elements of the flat output [T x I]. Element t I + i reads t 2 I + i (activated) and, I
+# further on, its gate: neighbouring threads read neighbouring addresses in both halves.
 @triton.jit
 def _gated_kernel(projected, out, total, INNER: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr):
     element = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -110,6 +124,7 @@ def _gated_kernel(projected, out, total, INNER: tl.constexpr, KIND: tl.constexpr
     tl.store(out + element, value * gate, mask=mask)
 
 
+# As the forward: the activation is computed again rather than kept.
 @triton.jit
 def _gated_backward_kernel(
     projected, d_out, d_projected, total, INNER: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr
@@ -143,6 +158,9 @@ def gated_backward(projected_T2I: Tensor, d_out_TI: Tensor, activation: str) -> 
     return d_projected_T2I
 
 
+# One program: one token, its whole row in registers (BLOCK >= WIDTH), so the row is read once for sum, mean,
+# variance and output. Columns beyond WIDTH are 0, which leaves sums alone; after centring they are set to 0
+# again.
 @triton.jit
 def _add_norm_kernel(
     hidden, update, weight, bias, total, normed, means, scales, eps,
@@ -172,6 +190,10 @@ def _add_norm_kernel(
     tl.store(normed + at, x, mask=mask)
 
 
+# One program: ``each`` tokens in a row, one after the other, so that sums for weight and bias stay in
+# registers. Every program writes its own row of partial sums; torch adds them up. Atomic adds would come in
+# any order, and a run could not be repeated to the bit. ``tokens`` and ``each`` change from batch to batch:
+# not specialised on, or each new value divisible by 16, or not, would compile again.
 @triton.jit(do_not_specialize=["tokens", "each"])
 def _add_norm_backward_kernel(
     total, d_total, d_normed, weight, means, scales, d_hidden, d_update, d_weights, d_biases, tokens, each,
@@ -199,6 +221,7 @@ def _add_norm_backward_kernel(
         d_bias += d
         if weight is not None:
             d *= scaling
+        # x is the normed row: what the mean and the scale pass on of d is taken off (arXiv 1607.06450).
         along = d - x * (tl.sum(d * x, axis=0) / WIDTH)
         if CENTRED:
             along -= tl.sum(d, axis=0) / WIDTH
@@ -267,18 +290,19 @@ def add_norm_backward(
     weight_D: Tensor | None,
     d_total_TD: Tensor | None,
     d_normed_TD: Tensor,
-    wanted: tuple[bool, bool],
+    needed: tuple[bool, bool],
 ) -> AddNormGrads:
-    """The gradients, those of weight and bias where ``wanted``.
+    """The gradients; ``needed`` says whether weight and bias need theirs.
 
     Tokens are summed for the weights in a fixed order, so that a run can be repeated to the bit.
     """
     tokens, width = total_TD.shape
+    # At least 16 tokens per program: fewer would write more partial sums than they read states.
     each = max(16, _ceil(tokens, _PARTIALS))
     programs = _ceil(tokens, each)
     d_hidden_TD = torch.empty_like(total_TD)
     d_update_TD = None if d_normed_TD.dtype == total_TD.dtype else torch.empty_like(d_normed_TD)
-    partials = [statistics.scales_T.new_empty(programs, width) if wants else None for wants in wanted]
+    partials = [statistics.scales_T.new_empty(programs, width) if need else None for need in needed]
     block = _power_of_two(width)
     _launch(
         _add_norm_backward_kernel, programs,
@@ -299,6 +323,7 @@ def _launch(kernel: Any, programs: int, states: Tensor, *arguments: object, num_
 
 
 def _warps(block: int) -> int:
+    """Warps for a row of ``block`` elements: eight elements per thread, 16 warps at most."""
     return min(max(block // 256, 1), 16)
 
 
