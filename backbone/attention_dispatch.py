@@ -1,7 +1,4 @@
-"""Which attention kernel computes a forward: the fastest that the device can run, or the one that is forced.
-
-FLATCOAT_ATTENTION forces one by its name.
-"""
+"""The attention kernel of a forward: the fastest that can run, or the one that FLATCOAT_ATTENTION names."""
 
 import os
 
@@ -33,7 +30,10 @@ def attend_to(plan: AttentionPlan, device: torch.device, *, dtype: torch.dtype) 
 def choose(device: torch.device, dtype: torch.dtype, *, plan: AttentionPlan | None = None) -> str:
     """The name of the kernel for a forward: the one that FLATCOAT_ATTENTION forces, else the fastest.
 
-    Raises UsageError where the forced one is unknown or cannot run.
+    Raises UsageError where the forced kernel is unknown or cannot run.
+
+    >>> choose(torch.device("cpu"), torch.float32)
+    'grouped'
     """
     forced = os.environ.get("FLATCOAT_ATTENTION", "auto")
     if forced == "auto":

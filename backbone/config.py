@@ -4,8 +4,9 @@ Source: arXiv 2412.13663 and the published checkpoints. Two spellings of the att
 rotary bases are in circulation; both are read, and both are written so that every release loads them.
 The paper's ablations (FlexBERT), which no transformers class computes, are written in a spelling of our own.
 
-``preset`` gives published encoders as configs, to pretrain them here and to compare with ModernBERT: shapes
-alone, so dropout is off, and BERT's segment embeddings are left out, as one row folds into the positions.
+``preset`` gives the configs of published encoders, to pretrain them here and to compare them with ModernBERT.
+Presets are shapes: dropout is off, and BERT's segment embeddings are left out, as one row of them folds into
+the positions.
 Sources: arXiv 1810.04805 (BERT), 1907.11692 (RoBERTa), 2312.17482 (MosaicBERT).
 """
 
@@ -45,7 +46,7 @@ _HF_ACTIVATIONS: dict[str, ActivationName] = {
 _HF_ACTIVATION_NAMES = {name: hf for hf, name in _HF_ACTIVATIONS.items()}
 _MODERNBERT = {"positions": "rope", "norm_position": "pre", "norm_kind": "layernorm", "mlp_kind": "glu"}
 _HF_ONLY = {"model_type", "hidden_activation", "rope_parameters", "global_attn_every_n_layers"}
-"""Keys that are translated, and so not carried along: they would contradict a shape changed since."""
+"""Keys that are translated, and so not kept in ``extra``: they would contradict fields changed later."""
 
 _LARGEST = {
     "vocab_size": 1 << 24,
@@ -57,10 +58,50 @@ _LARGEST = {
     "local_attention": 1 << 24,
     "global_attn_every_n_layers": 1 << 10,
 }
-"""Sizes far above those of any encoder: what is larger is a mistake."""
+"""Sizes far above any encoder's: larger values are mistakes."""
 
 FLEXBERT = "flatcoat-flexbert"
 """``model_type`` of a shape that transformers' ModernBERT does not compute: transformers refuses it."""
+
+_BERT: dict[str, Any] = {
+    "vocab_size": 30_522,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "max_position_embeddings": 512,
+    "positions": "absolute",
+    "norm_position": "post",
+    "mlp_kind": "mlp",
+    "norm_eps": 1e-12,
+    "norm_bias": True,
+    "attention_bias": True,
+    "mlp_bias": True,
+    "classifier_bias": True,
+    "pad_token_id": 0,
+    "bos_token_id": 101,
+    "cls_token_id": 101,
+    "eos_token_id": 102,
+    "sep_token_id": 102,
+}
+_ROBERTA = _BERT | {
+    "vocab_size": 50_265,
+    "norm_eps": 1e-5,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "cls_token_id": 0,
+    "eos_token_id": 2,
+    "sep_token_id": 2,
+}
+_LARGE = {"hidden_size": 1024, "num_attention_heads": 16}
+PRESETS: dict[str, dict[str, Any]] = {
+    "modernbert-base": {},
+    "modernbert-large": _LARGE | {"intermediate_size": 2624, "num_hidden_layers": 28},
+    "bert-base": _BERT,
+    "bert-large": _BERT | _LARGE | {"intermediate_size": 4096, "num_hidden_layers": 24},
+    "roberta-base": _ROBERTA,
+    "roberta-large": _ROBERTA | _LARGE | {"intermediate_size": 4096, "num_hidden_layers": 24},
+    "mosaicbert-base": _BERT | {"vocab_size": 30_528, "positions": "alibi", "mlp_kind": "glu"},
+}
+"""Arguments of ModernBertConfig by name; all layers are global where the name is not ModernBERT's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +111,12 @@ class ModernBertConfig:
     ``local_attention`` counts the tokens of a local window on both sides together (128: 64 each way).
     ``positions`` "absolute" learns ``max_position_embeddings`` vectors, "alibi" lowers scores by distance;
     ``norm_position`` "post" is BERT's; ``activation`` "gelu_tanh" is gelu's approximation by a tanh.
-    ``extra`` carries what else a file said, and does not count in a comparison.
-    Raises UsageError where the values are unknown or do not fit together.
+    ``extra`` keeps the other keys of a ``config.json``; comparisons ignore it.
+    Raises UsageError where values are unknown or do not fit together.
+
+    >>> config = ModernBertConfig(num_hidden_layers=4)
+    >>> config.layer_types, config.head_width
+    (('global', 'local', 'local', 'global'), 64)
     """
 
     vocab_size: int = 50368
@@ -165,8 +210,9 @@ class ModernBertConfig:
     def to_hf(self) -> dict[str, Any]:
         """The content of a ``config.json``.
 
-        What transformers' ModernBERT computes is written for it, in both spellings where the older one can
-        say it; any other shape under our own names, and a model type and layer types that it refuses.
+        A shape that transformers' ModernBERT computes is written for transformers, in the older spelling too
+        where that can express it. Any other shape has flatcoat's own names, and a model type and layer types
+        that transformers refuses.
         """
         own = asdict(self)
         extra = own.pop("extra")
@@ -205,7 +251,7 @@ def _from_hf(values: Mapping[str, Any]) -> ModernBertConfig:
 
 
 def _check_sizes(values: Mapping[str, Any]) -> None:
-    """Before anything of that size is made: a file may say anything."""
+    """Refuse absurd sizes before anything of that size is allocated."""
     for name, most in _LARGEST.items():
         size = values.get(name)
         if size is not None and (type(size) is not int or not 1 <= size <= most):
@@ -253,49 +299,11 @@ def _rope_thetas(values: Mapping[str, Any]) -> dict[str, float]:
     return thetas
 
 
-_BERT: dict[str, Any] = {
-    "vocab_size": 30_522,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "max_position_embeddings": 512,
-    "positions": "absolute",
-    "norm_position": "post",
-    "mlp_kind": "mlp",
-    "norm_eps": 1e-12,
-    "norm_bias": True,
-    "attention_bias": True,
-    "mlp_bias": True,
-    "classifier_bias": True,
-    "pad_token_id": 0,
-    "bos_token_id": 101,
-    "cls_token_id": 101,
-    "eos_token_id": 102,
-    "sep_token_id": 102,
-}
-_ROBERTA = _BERT | {
-    "vocab_size": 50_265,
-    "norm_eps": 1e-5,
-    "pad_token_id": 1,
-    "bos_token_id": 0,
-    "cls_token_id": 0,
-    "eos_token_id": 2,
-    "sep_token_id": 2,
-}
-_LARGE = {"hidden_size": 1024, "num_attention_heads": 16}
-PRESETS: dict[str, dict[str, Any]] = {
-    "modernbert-base": {},
-    "modernbert-large": _LARGE | {"intermediate_size": 2624, "num_hidden_layers": 28},
-    "bert-base": _BERT,
-    "bert-large": _BERT | _LARGE | {"intermediate_size": 4096, "num_hidden_layers": 24},
-    "roberta-base": _ROBERTA,
-    "roberta-large": _ROBERTA | _LARGE | {"intermediate_size": 4096, "num_hidden_layers": 24},
-    "mosaicbert-base": _BERT | {"vocab_size": 30_528, "positions": "alibi", "mlp_kind": "glu"},
-}
-"""Arguments of ModernBertConfig by name; all layers are global where the name is not ModernBERT's."""
-
-
 def preset(name: str, **changes: Any) -> ModernBertConfig:
-    """A published encoder with some fields changed, as in ``preset("bert-base", norm_position="pre")``.
+    """The config of a published encoder, with some fields changed.
+
+    >>> preset("bert-base", norm_position="pre").num_hidden_layers
+    12
 
     Raises UsageError for an unknown name, and as ModernBertConfig does.
     """

@@ -1,4 +1,4 @@
-"""Elementwise steps of a layer, each in one pass: Triton kernels on CUDA, numba's on a core of one's own.
+"""Elementwise steps of a layer, each in one pass: Triton kernels on CUDA, numba kernels on single cores.
 
 Elsewhere, and in training on a CPU (rotations aside), plain PyTorch computes the same.
 FLATCOAT_TRITON=0 keeps to plain PyTorch; TRITON_INTERPRET=1 runs the kernels on any device, slowly.
@@ -111,7 +111,7 @@ def _wide_in_numba(hidden_TD: Tensor) -> bool:
 
 
 def uses_triton(states: Tensor) -> bool:
-    """Whether Triton kernels compute on such states: on a GPU of compute capability 8.0 or later."""
+    """True if the Triton kernels apply to these states: on a GPU of compute capability 8.0 or later."""
     if os.environ.get("FLATCOAT_TRITON") == "0" or states.dtype not in _TRITON_DTYPES:
         return False
     if os.environ.get("TRITON_INTERPRET") == "1":

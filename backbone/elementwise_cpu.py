@@ -1,4 +1,4 @@
-"""The elementwise steps of a layer for a thread that has a core of its own, by numba's kernels.
+"""The elementwise steps of a layer on one core, by numba kernels.
 
 For inference, in float32 and bfloat16; the residual stream is float32. Rotations in training use all cores.
 Axes: T tokens, H heads, W head width, D width, I inner width, E = 3 H W.
@@ -14,7 +14,7 @@ from .cpu_workers import share_rows
 from .positions import QueryKeyValue, Rotary
 
 _MANY_ROWS = 256
-"""Below them plain steps take no longer, and need no kernels to be loaded first."""
+"""Fewest rows for the kernels: for fewer, plain PyTorch is as fast and loads no kernel."""
 
 _DTYPES = (torch.float32, torch.bfloat16)
 
@@ -31,9 +31,9 @@ class Rows(NamedTuple):
 
 
 def uses_numba(*states: Tensor) -> bool:
-    """Whether these functions take such states: many rows, in inference, by a thread that has a core.
+    """True if the kernels apply: contiguous CPU states of 256 rows or more, inference, one torch thread.
 
-    Where torch spreads each step over several cores, its own steps are faster.
+    With several threads torch spreads each of its own steps over the cores, and is faster.
     """
     return (
         torch.get_num_threads() == 1
@@ -45,7 +45,7 @@ def uses_numba(*states: Tensor) -> bool:
 
 
 def trains_in_numba(states_TE: Tensor) -> bool:
-    """Whether ``apply_rotary_`` takes such states: many, with gradients."""
+    """True if ``apply_rotary_`` applies: contiguous float32 CPU states, 256 rows or more, gradients on."""
     return (
         torch.is_grad_enabled()
         and states_TE.device.type == "cpu"
@@ -56,7 +56,7 @@ def trains_in_numba(states_TE: Tensor) -> bool:
 
 
 def writes(dtype: torch.dtype) -> bool:
-    """Whether the kernels have this number format."""
+    """Whether the kernels can write this dtype."""
     return dtype in _DTYPES
 
 
@@ -93,7 +93,7 @@ def gated(projected_T2I: Tensor) -> Tensor:
 
 
 def gated_quantized(projected_T2I: Tensor, scales_T: Tensor) -> Rows:
-    """The same of rows that are yet to be scaled, as bytes."""
+    """``gated`` of rows times their scales, quantised."""
     from .kernels_numba import gate_quantize
 
     rows = Rows.empty(len(projected_T2I), projected_T2I.shape[1] // 2)
@@ -102,7 +102,7 @@ def gated_quantized(projected_T2I: Tensor, scales_T: Tensor) -> Rows:
 
 
 def added(hidden_TD: Tensor, update_TD: Tensor, scales_T: Tensor | None = None) -> Tensor:
-    """``hidden + update``, each row of the update scaled where it is yet to be: [T, D]."""
+    """``hidden + update``, the rows of the update times ``scales_T`` where given: [T, D]."""
     from .kernels_numba import add
 
     total_TD = torch.empty_like(hidden_TD)
@@ -121,7 +121,7 @@ def normed(hidden_TD: Tensor, norm: nn.LayerNorm, dtype: torch.dtype) -> Tensor:
 
 
 def normed_quantized(hidden_TD: Tensor, norm: nn.LayerNorm) -> Rows:
-    """A LayerNorm as bytes."""
+    """A LayerNorm, quantised."""
     from .kernels_numba import norm_quantize
 
     rows = Rows.empty(*hidden_TD.shape)
@@ -130,7 +130,7 @@ def normed_quantized(hidden_TD: Tensor, norm: nn.LayerNorm) -> Rows:
 
 
 def quantized(states_TI: Tensor) -> Rows:
-    """Float32 states as bytes, the largest magnitude of each row at 127 steps."""
+    """Float32 states, quantised: the largest magnitude of each row at 127 steps."""
     from .kernels_numba import quantize_rows
 
     rows = Rows.empty(*states_TI.shape)

@@ -1,4 +1,4 @@
-"""What computes here: the device, the attention kernel chosen for it, and the precisions it is fast in."""
+"""The device that models run on: its attention kernel, and the precisions it is fast in."""
 
 import platform
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from .attention_dispatch import KERNELS, choose, obstacle
 from .elementwise import uses_triton
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-"""Precisions by the names that commands give them."""
+"""Precisions by their names on the command line."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def environment() -> Environment:
 
 
 def fast_precisions(device: torch.device) -> tuple[str, ...]:
-    """Precisions that the device multiplies in by instructions of its own."""
+    """Precisions for which the device has its own multiply instructions."""
     if device.type == "cuda":
         return ("fp32", "bf16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp32",)
     bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -31,7 +31,11 @@ class Filled(NamedTuple):
 
 
 class FillMask:
-    """``fill = FillMask.from_pretrained(folder)``, then ``fill("Dogs like to [MASK].")``.
+    """Fills masks with the likeliest tokens of a masked language model.
+
+    >>> fill = FillMask.from_pretrained("model")  # doctest: +SKIP
+    >>> fill("Dogs like to [MASK].", top_k=1)[0][0].token  # doctest: +SKIP
+    'bark'
 
     The model is put into evaluation mode. Raises UsageError for a tokenizer without a
     mask token, ConflictError for one with more tokens than the model.
@@ -80,7 +84,7 @@ class FillMask:
     ) -> list[list[Filled]] | list[list[list[Filled]]]:
         """For each mask of a text, from left to right, ``top_k`` fillings, the likeliest first.
 
-        Several texts give a list of that. Each mask is judged with the others still in place. Raises
+        A list of texts gives a list of such lists. Each mask is judged with the others still in place. Raises
         UsageError for a text without a mask or longer than the model reads, or a ``top_k`` out of range.
         """
         vocab_size = self.model.config.vocab_size

@@ -47,7 +47,7 @@ class PredictionHead(nn.Module):
 
 
 def prediction_head(config: ModernBertConfig) -> PredictionHead:
-    """The head of a config, newly drawn: what masked language models and classifiers share."""
+    """A newly initialised head, as masked language models and classifiers have it."""
     return PredictionHead(
         config.hidden_size,
         activation=config.classifier_activation,
@@ -60,8 +60,13 @@ def prediction_head(config: ModernBertConfig) -> PredictionHead:
 class MaskedLanguageModel(nn.Module):
     """The encoder with its masked-language-model head; the decoder shares the token embeddings.
 
-    ``model(batch)`` returns logits [T, V]; ``positions`` (int64) limits them to the tokens asked for.
+    ``model(batch)`` returns logits [T, V]; ``positions`` (int64) limits them to those tokens.
     The decoder has weights of its own where the config's ``tie_word_embeddings`` is False.
+
+    >>> sizes = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=1)
+    >>> model = MaskedLanguageModel(ModernBertConfig(vocab_size=10, **sizes))
+    >>> model(PackedBatch.from_sequences([[1, 2], [3]]), torch.tensor([1])).shape
+    torch.Size([1, 10])
     """
 
     architecture: ClassVar[str] = "ModernBertForMaskedLM"
@@ -112,9 +117,9 @@ class MaskedLanguageModel(nn.Module):
 
 
 class Classifier(nn.Module):
-    """What the two classifiers share: head, dropout and a linear layer over the encoder.
+    """Base of the two classifiers: head, dropout and a linear layer over the encoder.
 
-    ``num_labels`` replaces the labels that the config names; without it they are those of ``id2label``.
+    ``num_labels`` replaces the labels of the config, which ``id2label`` names.
     """
 
     architecture: ClassVar[str]
@@ -138,8 +143,8 @@ class Classifier(nn.Module):
     ) -> Self:
         """Load a classifier, or with ``num_labels`` start one from any checkpoint, in evaluation mode.
 
-        A classifier that is started keeps the checkpoint's encoder, and its ``head`` where there is one (a
-        masked language model or another classifier); the rest is drawn anew. Raises NotFoundError
+        A new classifier keeps the checkpoint's encoder and its ``head``, if any (of a masked language model
+        or another classifier); the rest is initialised. Raises NotFoundError
         where there is no such checkpoint, UsageError where it has no classifier and ``num_labels`` is None.
         """
         config, state = read_checkpoint(name_or_path)
@@ -167,6 +172,11 @@ class SequenceClassifier(Classifier):
 
     ``model(batch)`` returns logits [N, C] in the order of the batch (``unpad`` sorts its rows by length);
     the config's ``classifier_pooling`` chooses "cls" or "mean". One label makes a regression.
+
+    >>> sizes = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=1)
+    >>> model = SequenceClassifier(ModernBertConfig(vocab_size=10, **sizes), num_labels=3)
+    >>> model(PackedBatch.from_sequences([[1, 2], [3]])).shape
+    torch.Size([2, 3])
     """
 
     architecture = "ModernBertForSequenceClassification"
@@ -188,7 +198,7 @@ class TokenClassifier(Classifier):
 
 
 def classifier_layer(config: ModernBertConfig) -> nn.Linear:
-    """The linear layer from D to the labels of a config, newly drawn."""
+    """A newly initialised linear layer from D to the labels of a config."""
     layer = nn.Linear(config.hidden_size, count_labels(config))
     truncated_normal(layer.weight, config.hidden_size**-0.5)
     nn.init.zeros_(layer.bias)
@@ -196,7 +206,7 @@ def classifier_layer(config: ModernBertConfig) -> nn.Linear:
 
 
 def count_labels(config: ModernBertConfig) -> int:
-    """How many labels a config names: ``id2label``, else ``num_labels``, else 2, as transformers has it."""
+    """Number of labels of a config: ``id2label``, else ``num_labels``, else 2, as transformers has it."""
     named = config.extra.get("id2label")
     return len(named) if named else int(config.extra.get("num_labels") or 2)
 
@@ -216,7 +226,7 @@ def with_labels(config: ModernBertConfig, num_labels: int) -> ModernBertConfig:
 
 
 def _new_classifier(config: ModernBertConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The checkpoint's encoder and head, and what a classifier needs beyond them drawn anew."""
+    """The checkpoint's encoder and head; a head, if it has none, and the classifier are initialised."""
     dtype = state[EMBEDDINGS].dtype if EMBEDDINGS in state else None
     parts = {"head": prediction_head(config), "classifier": classifier_layer(config)}
     drawn = {

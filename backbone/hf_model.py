@@ -1,7 +1,7 @@
 """The packed encoder behind transformers' interface: padded tensors in, padded tensors out.
 
-sentence-transformers, PyLate and their trainers call this one; it unpads once before the embeddings and
-repads once after the final norm. Axes: N sequences, L padded length, T tokens, D width.
+sentence-transformers, PyLate and their trainers call it; it unpads once before the embeddings and repads once
+after the final norm. Axes: N sequences, L padded length, T tokens, D width.
 """
 
 from typing import Any, cast
@@ -23,6 +23,11 @@ class ModernBertModel(PreTrainedModel):
 
     It bears the same name because transformers writes the name of the class that it saves into
     ``config.json``, where other libraries look up what to load.
+
+    >>> sizes = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, vocab_size=10)
+    >>> model = ModernBertModel(HFConfig(**ModernBertConfig(pad_token_id=0, **sizes).to_hf()))
+    >>> model(torch.tensor([[1, 2, 3], [4, 0, 0]])).last_hidden_state.shape
+    torch.Size([2, 3, 8])
     """
 
     config_class = HFConfig

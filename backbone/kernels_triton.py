@@ -26,8 +26,6 @@ _PARTIALS = 1024
 # One program: ROWS rows of (token, head), each with its PAIRS pairs of components padded to BLOCK columns;
 # about _BLOCK pairs in all. Queries and keys share the cosines and sines, so one program rotates both. In
 # place, a program reads both halves of its pairs before it writes either, and no other program touches them.
-
-
 @triton.jit(do_not_specialize=["rows"])
 def _rotary_kernel(
     query, key, value, cos, sin, out, rows, stride,
@@ -172,7 +170,7 @@ def _add_norm_kernel(
     at = row * WIDTH + column
     x = tl.load(hidden + at, mask=mask, other=0.0).to(tl.float32)
     x += tl.load(update + at, mask=mask, other=0.0).to(tl.float32)
-    # The sum as it is stored is what is normed: the backward has no other.
+    # Norm the sum as stored, after rounding: the backward has no other.
     stored = x.to(total.dtype.element_ty)
     tl.store(total + at, stored, mask=mask)
     x = stored.to(tl.float32)
@@ -316,7 +314,7 @@ def add_norm_backward(
 
 
 def _launch(kernel: Any, programs: int, states: Tensor, *arguments: object, num_warps: int = 4) -> None:
-    """Triton launches on the current device, which need not be that of the states."""
+    """Launch on the device of the states: Triton itself launches on the current one."""
     if programs:
         with torch.cuda.device(states.device) if states.is_cuda else nullcontext():
             kernel[(programs,)](states, *arguments, num_warps=num_warps)

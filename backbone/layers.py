@@ -22,7 +22,7 @@ def make_norm(kind: str, width: int, *, eps: float, bias: bool) -> Norm:
 
 
 class Embeddings(nn.Module):
-    """Token embeddings, learned vectors for so many ``positions`` where given, norm, dropout: [T, D].
+    """Token embeddings, learned vectors of ``positions`` positions where given, norm, dropout: [T, D].
 
     The forward raises UsageError for a sequence longer than the positions.
     """
@@ -106,7 +106,7 @@ class Mlp(nn.Module):
 class Layer(nn.Module):
     """A pre-norm layer. ``attn_norm`` is an identity in the first: the embeddings are normed already.
 
-    The residual stream may be wider than what the layer computes in.
+    The residual stream may have a wider dtype than the layer's weights.
     """
 
     def __init__(self, attention: Attention, mlp: nn.Module, *, attn_norm: nn.Module, mlp_norm: Norm):

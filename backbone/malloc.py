@@ -1,4 +1,4 @@
-"""How a process that runs batch after batch treats its memory."""
+"""Settings of the C allocator for processes that run batch after batch."""
 
 import ctypes
 import logging

@@ -1,6 +1,6 @@
 """ModernBERT over packed batches: token ids in, token vectors out. Source: arXiv 2412.13663.
 
-A config makes the paper's ablations too (FlexBERT), and so encoders shaped as BERT, RoBERTa, MosaicBERT.
+The config covers the paper's ablations (FlexBERT) too, and so encoders shaped as BERT, RoBERTa, MosaicBERT.
 Axes: T tokens of all sequences together, D width.
 """
 
@@ -40,6 +40,11 @@ class ModernBert(nn.Module):
 
     ``model(batch)`` returns the hidden states [T, D] of a PackedBatch, in its order.
     With ``gradient_checkpointing`` set, training keeps no activations within layers but computes them again.
+
+    >>> sizes = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=2)
+    >>> model = ModernBert(ModernBertConfig(vocab_size=10, **sizes))
+    >>> model(PackedBatch.from_sequences([[1, 2, 3], [4]])).shape
+    torch.Size([4, 8])
     """
 
     architecture: ClassVar[str] = "ModernBertModel"
@@ -91,7 +96,7 @@ class ModernBert(nn.Module):
         """Load the encoder of a Hugging Face checkpoint: a folder, or a name on the hub.
 
         Weights keep the dtype they were saved in unless ``dtype`` says otherwise; the model comes in
-        evaluation mode, a head's weights are left aside. Raises NotFoundError where there is
+        evaluation mode, the weights of a head are ignored. Raises NotFoundError where there is
         no such checkpoint, DataError where it is of another kind, damaged, or lacks weights.
         """
         config, state = read_checkpoint(name_or_path)

@@ -18,8 +18,12 @@ class PackedBatch:
     """Sequence ``i`` owns tokens ``cu_seqlens[i]:cu_seqlens[i + 1]`` (int32 [N + 1], starting at 0).
 
     ``key_mask_T`` (bool), where given, is False at tokens that attend but are not attended to, as ColBERT's
-    query-expansion tokens are. ``lengths`` holds the sequence lengths as Python numbers, so that planning a
+    query-expansion tokens are. ``lengths`` has the sequence lengths as Python numbers, so that planning a
     forward never waits for a device.
+
+    >>> batch = PackedBatch.from_sequences([[7, 8, 9], [5]])
+    >>> batch.input_ids_T.tolist(), batch.cu_seqlens.tolist(), batch.max_seqlen
+    ([7, 8, 9, 5], [0, 3, 4], 3)
     """
 
     input_ids_T: Tensor
@@ -33,7 +37,7 @@ class PackedBatch:
         return max(self.lengths, default=0)
 
     def positions(self) -> Tensor:
-        """Where each token stands in its own sequence: [T] (int64)."""
+        """The position of each token in its own sequence: [T] (int64)."""
         # From tensors that lie on the device: the lengths would have to be copied there.
         offsets = self.cu_seqlens
         tokens = torch.arange(len(self.input_ids_T), dtype=offsets.dtype, device=offsets.device)
@@ -60,7 +64,7 @@ def cumulative(lengths: Sequence[int], device: torch.device | str | None = None)
 
 
 class Unpadded(NamedTuple):
-    """A packed batch and where its tokens stood: flat positions [T] in the padded [N * L] layout."""
+    """A packed batch, and the flat positions [T] of its tokens in the padded [N * L] layout."""
 
     batch: PackedBatch
     positions_T: Tensor
@@ -71,6 +75,9 @@ def unpad(input_ids_NL: Tensor, attention_mask_NL: Tensor, *, keep_mask_NL: Tens
 
     ``keep_mask_NL`` marks tokens that are kept although attention_mask is 0 there: they attend to the others
     and are not attended to. A row of padding only contributes no sequence.
+
+    >>> unpad(torch.tensor([[7, 8], [5, 0]]), torch.tensor([[1, 1], [1, 0]])).batch.input_ids_T.tolist()
+    [5, 7, 8]
     """
     attended_NL = attention_mask_NL.bool()
     kept_NL = attended_NL if keep_mask_NL is None else attended_NL | keep_mask_NL.bool()
@@ -98,6 +105,9 @@ def budget_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int
 
     Yields lists of indices into ``lengths``, each list shortest first; a text longer than the budget is a
     batch of its own. Longest first, so that running out of memory shows at once.
+
+    >>> list(budget_batches([3, 9, 2], max_tokens=10))
+    [[1], [2, 0]]
     """
     batch: list[int] = []
     tokens = 0

@@ -1,7 +1,7 @@
 """8-bit inference on CPU: the linear layers multiply bytes, through PyTorch's oneDNN kernels.
 
-Weights are quantised once, per output channel; activations as they come, per token, so that a text's vectors
-do not depend on what shares its batch. Nothing is calibrated.
+Weights are quantised once, per output channel; activations in each forward, per token, so that the vectors
+of a text do not depend on the rest of its batch. Nothing is calibrated.
 Axes: T tokens, I inputs, O outputs, D width.
 """
 
@@ -29,7 +29,7 @@ from .model import ModernBert
 from .positions import Rotary
 
 _ZERO = 128
-"""The byte that stands for 0: activations are unsigned, as the kernels want them."""
+"""The byte that stands for 0: activations are unsigned, as oneDNN requires."""
 
 
 class Int8Linear(nn.Module):
@@ -52,7 +52,7 @@ class Int8Linear(nn.Module):
         return out_TO if self.bias is None else out_TO.add_(self.bias)
 
     def products(self, codes_TI: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-        """[T, O] before rows are scaled and the bias is added; bfloat16 is half as much to write and read."""
+        """[T, O] before rows are scaled and the bias is added; bfloat16 halves the memory traffic."""
         weight = (self._weight, self._scales_O, self._zeros_O)
         return torch.ops.onednn.qlinear_pointwise(
             codes_TI, 1.0, _ZERO, *weight, None, 1.0, 0, dtype, "none", [], ""
@@ -62,7 +62,7 @@ class Int8Linear(nn.Module):
 class Int8Layer(nn.Module):
     """A pre-norm layer whose steps between two products hand on bytes, each in one pass.
 
-    ``layer`` has linear layers on bytes already; it computes where a thread shares its core with others.
+    ``layer`` has linear layers on bytes already; it computes where the kernels of one core do not apply.
     """
 
     def __init__(self, layer: Layer):
@@ -97,6 +97,11 @@ def quantize(model: ModernBert) -> ModernBert:
 
     For inference: the copy has no weights left to train or to save. Raises UsageError for a model that is
     not on the CPU, and where PyTorch is built without oneDNN.
+
+    >>> from .config import ModernBertConfig
+    >>> sizes = dict(hidden_size=64, num_attention_heads=2, num_hidden_layers=1)
+    >>> quantize(ModernBert(ModernBertConfig(vocab_size=10, **sizes))).layers[0].attn.Wo
+    Int8Linear()
     """
     device = next(model.parameters()).device
     if device.type != "cpu":
@@ -130,7 +135,7 @@ def _linear(module: nn.Module) -> Int8Linear:
 
 
 def _steps() -> int:
-    """Weight steps on each side of 0. Processors without VNNI add pairs of products in 16 bits: 64 fit."""
+    """Weight steps on each side of 0. Without VNNI, pairs of products are added in 16 bits: 64 steps fit."""
     if platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_vnni_supported():
         return 127
     return 64

@@ -46,6 +46,12 @@ def tile(small: Model, config: ModernBertConfig) -> Model:
     comes from layer i * old L / L, rounded; the first layer has no attention norm to give, so another that
     comes from it begins with a norm of ones. Raises UsageError where a size shrinks, or where the two
     configs differ in more than sizes, windows and rotary bases.
+
+    >>> sizes = dict(vocab_size=10, intermediate_size=8, num_hidden_layers=1, pad_token_id=0)
+    >>> small = ModernBert(ModernBertConfig(hidden_size=8, num_attention_heads=2, **sizes))
+    >>> large = tile(small, ModernBertConfig(hidden_size=16, num_attention_heads=4, **sizes))
+    >>> large.embeddings.tok_embeddings.weight.shape
+    torch.Size([10, 16])
     """
     _check(small.config, config)
     large = type(small)(config).to(next(small.parameters()))
@@ -76,7 +82,7 @@ def _source_layer(layer: int, small: ModernBertConfig, large: ModernBertConfig) 
 
 
 def _matrices(name: str, config: ModernBertConfig) -> int:
-    """How many matrices lie on top of each other in a weight."""
+    """Number of matrices stacked in a weight: 3 in Wqkv, 2 in a gated Wi."""
     if ".Wqkv." in name:
         return 3
     return 2 if ".Wi." in name and config.mlp_kind == "glu" else 1

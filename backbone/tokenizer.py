@@ -1,4 +1,4 @@
-"""Tokenizers: byte-pair encoding trained on one's own text, in the form that transformers loads.
+"""Tokenizers: byte-pair encoding, trained on any texts, as transformers loads it.
 
 Made for search over prose and code alike: case is folded, camelCase is cut into its words, and a word gets
 the same token wherever it stands, after a space or after an underscore.
@@ -19,7 +19,12 @@ CONTINUATION = "##"
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, *, max_length: int = 8192, min_frequency: int = 3
 ) -> "PreTrainedTokenizerFast":
-    """Train on ``texts``; the vocabulary holds SPECIAL_TOKENS first and at most ``vocab_size`` entries."""
+    """Train on ``texts``; the vocabulary has SPECIAL_TOKENS first and at most ``vocab_size`` entries.
+
+    >>> tokenizer = train_tokenizer(["camelCase text"], 40, min_frequency=1)
+    >>> tokenizer.decode(tokenizer("camelCase")["input_ids"])
+    '[CLS] camel case [SEP]'
+    """
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]", continuing_subword_prefix=CONTINUATION))

@@ -22,7 +22,7 @@ _HEAD = re.compile(r"^(head|decoder|classifier)\.")
 
 
 def save(model: nn.Module, folder: str | Path, *, config: ModernBertConfig, architecture: str) -> None:
-    """Write what transformers loads as its class ``architecture``; a tied decoder is left out."""
+    """Write a checkpoint that transformers loads as its class ``architecture``, without a tied decoder."""
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -38,7 +38,10 @@ def save(model: nn.Module, folder: str | Path, *, config: ModernBertConfig, arch
 
 
 def read_checkpoint(name_or_path: str | Path) -> tuple[ModernBertConfig, dict[str, Tensor]]:
-    """Config and tensors of a checkpoint, sharded or whole, by their names on disk."""
+    """Config and tensors of a checkpoint, sharded or whole, by their names on disk.
+
+    Raises NotFoundError where there is no such folder or model on the hub, DataError where it is damaged.
+    """
     folder = _folder(name_or_path)
     config_file = folder / "config.json"
     if not config_file.is_file():
@@ -108,7 +111,7 @@ def under_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's weights alone, under the names that they have without a head."""
+    """The weights of the encoder, under the names that they have without a head."""
     return {
         name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in state.items() if not _HEAD.match(name)
     }
@@ -116,13 +119,13 @@ def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _hf_values(config: ModernBertConfig, architecture: str, dtype: torch.dtype) -> dict[str, Any]:
     values = config.to_hf()
-    # The older name of dtype: what it said was true of the checkpoint that was loaded.
+    # The older name of dtype, with the value of the checkpoint that was loaded.
     values.pop("torch_dtype", None)
     return values | {"architectures": [architecture], "dtype": str(dtype).removeprefix("torch.")}
 
 
 def require_layers(config: ModernBertConfig, state: dict[str, Tensor], *, name: str | Path) -> None:
-    """Raise DataError, before layers are built, where a config asks for more than there can be."""
+    """Raise DataError, before layers are built, for more layers than the checkpoint has weights."""
     if config.num_hidden_layers > len(state):
         raise DataError(
             f"{name}: its config asks for {config.num_hidden_layers} layers, and it has {len(state)} weights"
@@ -153,15 +156,19 @@ def fill(model: Model, state: dict[str, Tensor], *, name: str | Path, dtype: tor
 
 @contextmanager
 def init_empty_weights() -> Iterator[None]:
-    """What is built inside lies on the meta device, and its initialisers are passed over.
+    """Build modules on the meta device, without memory, and skip their initialisers.
 
-    Even with nothing to fill, torch's own import its compiler first, which takes two seconds.
+    On the meta device torch's initialisers still import ``torch._dynamo``, which takes two seconds.
+
+    >>> with init_empty_weights():
+    ...     nn.Linear(2, 3).weight.device
+    device(type='meta')
     """
-    with torch.device("meta"), _Uninitialised():
+    with torch.device("meta"), _SkipInitialisers():
         yield
 
 
-class _Uninitialised(TorchFunctionMode):
+class _SkipInitialisers(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
