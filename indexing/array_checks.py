@@ -5,20 +5,20 @@ to memory that is not theirs.
 import numpy as np
 from numpy.typing import DTypeLike
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import StorageError
 
 _ARRAY = "an array of the index"
 _ADVICE = "verify the index, restore it from a backup or index again"
 
 
-def damaged(what: str, problem: str = "") -> FlatcoatError:
+def damaged(what: str, problem: str = "") -> StorageError:
     """The error that ``what`` is not as it was written (``problem``: what came), and what to do about it."""
     came = f" ({problem})" if problem else ""
-    return FlatcoatError(f"{what} is damaged: {_ADVICE}{came}")
+    return StorageError(f"{what} is damaged: {_ADVICE}{came}")
 
 
 def require_array(what: str, array: np.ndarray, dtype: DTypeLike, shape: tuple[int | None, ...]) -> None:
-    """Raise FlatcoatError unless ``array`` lies in a row in memory with this type and shape (None: any)."""
+    """Raise StorageError unless ``array`` lies in a row in memory with this type and shape (None: any)."""
     fits = len(shape) == array.ndim and all(
         wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
     )
@@ -28,13 +28,13 @@ def require_array(what: str, array: np.ndarray, dtype: DTypeLike, shape: tuple[i
 
 
 def require_offsets(what: str, offsets_N: np.ndarray, end: int) -> None:
-    """Raise FlatcoatError unless the numbers never fall and run from 0 to ``end``."""
+    """Raise StorageError unless the numbers never fall and run from 0 to ``end``."""
     rising = len(offsets_N) and offsets_N[0] == 0 and offsets_N[-1] == end
     if not rising or (offsets_N[1:] < offsets_N[:-1]).any():
         raise damaged(_ARRAY, f"{what} do not rise from 0 to {end}")
 
 
 def require_below(what: str, numbers: np.ndarray, bound: int) -> None:
-    """Raise FlatcoatError where one of these unsigned numbers is not below ``bound``."""
+    """Raise StorageError where one of these unsigned numbers is not below ``bound``."""
     if len(numbers) and int(numbers.max()) >= bound:
         raise damaged(_ARRAY, f"{what} name {numbers.max()}, there are {bound}")

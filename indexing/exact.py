@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import StorageError, UsageError
 
 from .metric import Metric
 from .snapshot import Snapshot
@@ -44,15 +44,15 @@ class ExactIndex(Generic[Id]):
 
         ``metric`` "cosine" compares dense vectors of any length by their directions alone; a vector of zeros
         scores 0. Up to ``keep_bytes`` of vectors are kept in float32, which makes a single query five times
-        faster; beyond that they stay memory-mapped and are converted block by block. Raises FlatcoatError
-        where the segments differ in shape, or for the cosine of token vectors.
+        faster; beyond that they stay memory-mapped and are converted block by block. Raises StorageError
+        where the segments differ in shape, UsageError for the cosine of token vectors.
         """
         shapes = {Shape.of(vectors) for vectors in snapshot.vectors}
         if len(shapes) > 1:
-            raise FlatcoatError(f"the segments of one index differ: {sorted(shapes)}: verify it")
+            raise StorageError(f"the segments of one index differ: {sorted(shapes)}: verify it")
         self._shape = shapes.pop() if shapes else None
         if metric == "cosine" and self._shape and self._shape.kind == "token":
-            raise FlatcoatError("metric 'cosine' is of dense vectors: token vectors take 'ip'")
+            raise UsageError("metric 'cosine' is of dense vectors: token vectors take 'ip'")
         self._snapshot = snapshot
         self._ids = ids
         self._is_cosine = metric == "cosine"
@@ -71,7 +71,7 @@ class ExactIndex(Generic[Id]):
     def from_vectors(ids: Sequence[str], vectors: Vectors, *, metric: Metric = "ip") -> "ExactIndex[str]":
         """An index in memory: ``ids[i]`` names vector or token matrix ``i``, which is row ``i``."""
         if len(ids) != len(vectors):
-            raise FlatcoatError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
+            raise UsageError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
         rows = np.arange(len(ids), dtype=np.int64)
         snapshot = Snapshot((vectors,), rows, np.zeros_like(rows), rows)
         return ExactIndex[str](snapshot, ids, metric=metric)
@@ -90,7 +90,7 @@ class ExactIndex(Generic[Id]):
         """The best ``k`` passages of each query, best first; of equals, the one added first.
 
         ``allowed`` (int64 rows; None: all) is applied before scoring. A passage or query without tokens
-        never meets. Any ``recall`` is met. Raises FlatcoatError where the queries do not fit the index.
+        never meets. Any ``recall`` is met. Raises as ``require_queries`` does.
         """
         require_queries(queries, k, self._shape)
         if not self._shape:

@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import ConflictError, UsageError
 
 from .array_checks import damaged
 
@@ -30,7 +30,7 @@ class TokenVectors:
     """The token vectors of N texts laid end to end, nothing padded.
 
     ``values_TD`` is float16 or float32 [T, D]; text ``i`` owns rows ``offsets[i]:offsets[i + 1]``,
-    ``offsets`` int64 [N + 1]. Raises FlatcoatError where the two do not fit together.
+    ``offsets`` int64 [N + 1]. Raises UsageError where the two do not fit together.
     """
 
     values_TD: np.ndarray
@@ -38,15 +38,11 @@ class TokenVectors:
 
     def __post_init__(self) -> None:
         if self.values_TD.ndim != 2:
-            raise FlatcoatError(
-                f"token vectors have shape {self.values_TD.shape}: two axes [T, D] are needed"
-            )
+            raise UsageError(f"token vectors have shape {self.values_TD.shape}: two axes [T, D] are needed")
         if len(self.offsets) == 0 or self.offsets[0] != 0 or self.offsets[-1] != len(self.values_TD):
-            raise FlatcoatError(
-                f"offsets must run from 0 to {len(self.values_TD)}, the number of token vectors"
-            )
+            raise UsageError(f"offsets must run from 0 to {len(self.values_TD)}, the number of token vectors")
         if np.any(np.diff(self.offsets) < 0):
-            raise FlatcoatError("offsets must never fall: text i owns rows offsets[i] to offsets[i + 1]")
+            raise UsageError("offsets must never fall: text i owns rows offsets[i] to offsets[i + 1]")
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -105,23 +101,23 @@ class Shape(NamedTuple):
 
     @staticmethod
     def of(vectors: Vectors) -> "Shape":
-        """The shape of ``vectors``; FlatcoatError unless they are floating-point vectors [N, D] or [T, D]."""
+        """The shape of ``vectors``; UsageError unless they are floating-point vectors [N, D] or [T, D]."""
         values = values_of(vectors)
         if not isinstance(values, np.ndarray):
-            raise FlatcoatError(f"vectors are a {type(values).__name__}: a numpy array [N, D] is needed")
+            raise UsageError(f"vectors are a {type(values).__name__}: a numpy array [N, D] is needed")
         if values.ndim != 2:
-            raise FlatcoatError(f"vectors have shape {values.shape}: two axes [N, D] are needed")
+            raise UsageError(f"vectors have shape {values.shape}: two axes [N, D] are needed")
         if not np.issubdtype(values.dtype, np.floating):
-            raise FlatcoatError(f"vectors are {values.dtype}: float16 or float32 is needed")
+            raise UsageError(f"vectors are {values.dtype}: float16 or float32 is needed")
         return Shape("token" if isinstance(vectors, TokenVectors) else "dense", values.shape[1])
 
     def require(self, came: "Shape", what: str) -> None:
-        """Raise FlatcoatError, naming ``what`` came, where it does not fit what the index holds."""
+        """Raise ConflictError, naming ``what`` came, where it does not fit what the index holds."""
         advice = "encode both with the model that the index was made with"
         if came.kind != self.kind:
-            raise FlatcoatError(f"{what} vectors are {came.kind}, index vectors are {self.kind}: {advice}")
+            raise ConflictError(f"{what} vectors are {came.kind}, index vectors are {self.kind}: {advice}")
         if came.width != self.width:
-            raise FlatcoatError(f"{what} width {came.width} != index width {self.width}: {advice}")
+            raise ConflictError(f"{what} width {came.width} != index width {self.width}: {advice}")
 
 
 def values_of(vectors: Vectors) -> np.ndarray:
@@ -130,28 +126,29 @@ def values_of(vectors: Vectors) -> np.ndarray:
 
 
 def require_queries(queries: Vectors, k: int, shape: Shape | None) -> None:
-    """Raise FlatcoatError unless an index of this ``shape`` (None: an empty one) can look for ``k`` of each.
+    """Raise UsageError unless an index of this ``shape`` (None: an empty one) can look for ``k`` of each.
 
     A component beyond float16 is refused as one of a passage is: products of larger ones leave float32.
+    Raises ConflictError where the queries are of another kind or width than the index.
     """
     require_count("k", k)
     came = Shape.of(queries)
     if shape:
         shape.require(came, "query")
     if not (np.abs(values_of(queries)) <= np.finfo(np.float16).max).all():
-        raise FlatcoatError("a query vector holds NaN, infinity or a number beyond float16 (65504)")
+        raise UsageError("a query vector holds NaN, infinity or a number beyond float16 (65504)")
 
 
 def require_count(name: str, value: int, least: int = 1) -> None:
-    """Raise FlatcoatError unless ``value`` is a whole number from ``least`` up."""
+    """Raise UsageError unless ``value`` is a whole number from ``least`` up."""
     if not isinstance(value, Integral):
-        raise FlatcoatError(f"{name} is {value!r}: a whole number is needed")
+        raise UsageError(f"{name} is {value!r}: a whole number is needed")
     if value < least:
-        raise FlatcoatError(f"{name} is {value}: at least {least} is needed")
+        raise UsageError(f"{name} is {value}: at least {least} is needed")
 
 
 def require_finite(scores: np.ndarray) -> None:
-    """Raise FlatcoatError where stored vectors gave a score of NaN or infinity, as damaged ones do."""
+    """Raise StorageError where stored vectors gave a score of NaN or infinity, as damaged ones do."""
     if not np.isfinite(scores).all():
         raise damaged("a vector of the index")
 
@@ -172,6 +169,6 @@ class VectorIndex(Protocol[Id]):
         """The best ``k`` of the ``allowed`` rows (int64; None: all), best first, for each query.
 
         Of equals the one added first, which has the lowest row, comes first.
-        ``recall`` is the share of the truly best ten that is to be found; FlatcoatError where it cannot be.
+        ``recall`` is the share of the truly best ten that is to be found; UsageError where it cannot be.
         """
         ...

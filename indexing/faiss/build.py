@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import StorageError, UsageError
 
 from .rows import DenseRows
 from .settings import FaissSettings, load_faiss, reason
@@ -49,11 +49,11 @@ def write_faiss(path: Path, snapshot: "Snapshot", settings: FaissSettings) -> No
 
     What FAISS itself holds of the vectors stands in memory, beside a sample of 2 GiB at most. A graph that
     several threads build comes out a little different each time, all else the same. Raises
-    FlatcoatError where there are no vectors or too few for these settings.
+    UsageError where there are no vectors or too few for these settings.
     """
     faiss = load_faiss()
     if not len(snapshot):
-        raise FlatcoatError("there are no vectors to make a FAISS file of: add passages first")
+        raise UsageError("there are no vectors to make a FAISS file of: add passages first")
     index = build_faiss(DenseRows(snapshot, settings.is_cosine), snapshot.rows, settings)
     write = faiss.write_index_binary if settings.is_binary else faiss.write_index
     with path.open("xb") as file:
@@ -64,7 +64,7 @@ def write_faiss(path: Path, snapshot: "Snapshot", settings: FaissSettings) -> No
 
 
 def read_faiss(path: Path, settings: FaissSettings) -> Any:
-    """Map what ``write_faiss`` wrote; FlatcoatError where it is missing, damaged or of other settings."""
+    """Map what ``write_faiss`` wrote; StorageError where it is missing, damaged or of other settings."""
     faiss = load_faiss()
     read = faiss.read_index_binary if settings.is_binary else faiss.read_index
     try:
@@ -72,18 +72,18 @@ def read_faiss(path: Path, settings: FaissSettings) -> Any:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _END.size))
             if file.read() != _END.pack(_MAGIC, max(0, size - _END.size)):
-                raise FlatcoatError(f"FAISS file {path} was cut short or never finished: build it again")
+                raise StorageError(f"FAISS file {path} was cut short or never finished: build it again")
         with _no_part_larger_than(size):
             index = read(str(path), faiss.IO_FLAG_MMAP_IFC)
     except OSError as error:
-        raise FlatcoatError(f"FAISS file {path} cannot be opened ({error}): build it again") from error
+        raise StorageError(f"FAISS file {path} cannot be opened ({error}): build it again") from error
     except (RuntimeError, MemoryError, AssertionError, TypeError, ValueError) as error:
         kind = f"as factory {settings.factory!r}"
-        raise FlatcoatError(
+        raise StorageError(
             f"FAISS file {path} cannot be read {kind} ({reason(error)}): build it again"
         ) from error
     if problem := next(_misfits(index, settings), None):
-        raise FlatcoatError(f"FAISS file {path} is damaged ({problem}): build it again")
+        raise StorageError(f"FAISS file {path} is damaged ({problem}): build it again")
     return index
 
 
@@ -158,7 +158,7 @@ def build_faiss(vectors: DenseRows, ids: np.ndarray, settings: FaissSettings) ->
         for block in vectors.blocks(everything):
             index.add_with_ids(encoded(vectors[block], settings.is_binary), ids[block])
     except RuntimeError as error:
-        raise FlatcoatError(
+        raise UsageError(
             f"FAISS cannot make {settings.factory!r} of {len(vectors)} vectors ({reason(error)}): "
             "choose fewer IVF lists (IVF alone takes as many as suit) or, for so few, HNSW32 or Flat"
         ) from error

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.exact import inner_products, unit_length
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.threads import pieces
@@ -80,7 +80,7 @@ class FaissIndex(Generic[Id]):
         self._vectors = DenseRows(snapshot, settings.is_cosine)
         self._faiss = FaissSearch(index)
         if self.width not in (0, self._faiss.width):
-            raise FlatcoatError(
+            raise StorageError(
                 f"FAISS file has width {self._faiss.width}, the vectors {self.width}: build it again"
             )
         self._position_M = self._positions(self._faiss.rows_M)
@@ -94,7 +94,7 @@ class FaissIndex(Generic[Id]):
     def from_snapshot(snapshot: Snapshot, path: Path, settings: FaissSettings) -> "FaissIndex[int]":
         """An index over a store, given a file that ``write_faiss`` made of it, now or at an earlier commit.
 
-        Its hits name passage rows. Raises FlatcoatError where the file is missing, cut short or does not fit.
+        Its hits name passage rows. Raises StorageError where the file is missing, cut short or does not fit.
         """
         return FaissIndex[int](snapshot, None, read_faiss(path, settings), settings)
 
@@ -102,10 +102,10 @@ class FaissIndex(Generic[Id]):
     def from_vectors(ids: Sequence[str], vectors: np.ndarray, settings: FaissSettings) -> "FaissIndex[str]":
         """An index in memory: ``ids[i]`` names vector ``i`` of ``vectors`` [N, D], which is row ``i``."""
         if len(ids) != len(vectors):
-            raise FlatcoatError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
+            raise UsageError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
         settings.validate(Shape.of(vectors).width)
         if not np.isfinite(vectors).all():
-            raise FlatcoatError("a vector holds NaN or infinity")
+            raise UsageError("a vector holds NaN or infinity")
         rows = np.arange(len(ids))
         snapshot = Snapshot((vectors,), rows, np.zeros_like(rows), rows)
         index = build_faiss(DenseRows(snapshot, settings.is_cosine), rows, settings)
@@ -147,11 +147,11 @@ class FaissIndex(Generic[Id]):
         graph: a filter raises both, so that as many of them may be found. ``k * rescore`` candidates are
         scored again by their vectors, and more while the last of them is as good as the k-th, up to 2,000:
         beyond these, which of equals are found is FAISS's choice. With 0 scores and order are FAISS's own,
-        approximations where it keeps less than the vectors. Raises FlatcoatError where the queries do not fit
-        the index, or a ``recall`` is wanted, for which FAISS is not calibrated.
+        approximations where it keeps less than the vectors. Raises as ``require_queries`` does, and
+        UsageError for a ``recall``, for which FAISS is not calibrated.
         """
         if recall is not None:
-            raise FlatcoatError(
+            raise UsageError(
                 "a FAISS index is not calibrated for a recall: search without one, or make the index with "
                 "engine 'exact', which finds all of the best"
             )

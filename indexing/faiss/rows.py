@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 from flatcoat.indexing.exact import ExactIndex, unit_length
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.threads import pieces
@@ -24,7 +24,7 @@ class DenseRows:
         """With ``unit_length`` vectors come divided by their lengths: inner products are cosines."""
         dense = [vectors for vectors in snapshot.segments if isinstance(vectors, np.ndarray)]
         if len(dense) < len(snapshot.segments):
-            raise FlatcoatError("these are token vectors, FAISS searches dense ones: use PlaidIndex")
+            raise UsageError("these are token vectors, FAISS searches dense ones: use PlaidIndex")
         self._segments = [np.asarray(vectors_ND) for vectors_ND in dense]  # indexed faster than a memmap
         self._snapshot = snapshot
         self._unit_length = unit_length

@@ -3,15 +3,18 @@
 Axes: Q queries (one vector each), F candidates that FAISS found, M vectors of the index, D width.
 """
 
+import logging
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import StorageError
 
 from .build import downcast, encoded, layers
 from .settings import load_faiss, reason
+
+_LOG = logging.getLogger(__name__)
 
 RESCORE = 4
 """Candidates scored again for each hit, where the index keeps half a byte of a component or more."""
@@ -95,9 +98,9 @@ class FaissSearch:
                 queries, min(taken, len(self.rows_M)), params=parameters
             )
         except (RuntimeError, MemoryError, AssertionError) as error:
-            raise FlatcoatError(f"FAISS cannot search this index ({reason(error)}): verify it") from error
+            raise StorageError(f"FAISS cannot search this index ({reason(error)}): verify it") from error
         if (places_QF >= len(self.rows_M)).any():
-            raise FlatcoatError(
+            raise StorageError(
                 "FAISS found vectors that are not there, its file is damaged: verify the index"
             )
         if passing:
@@ -112,7 +115,9 @@ class FaissSearch:
         nobody = _bitmap(np.zeros(len(self.rows_M), bool))
         try:
             self._index.search(query, 1, params=_parameters(self._index, nobody, Effort(1, 1)))
-        except (RuntimeError, AssertionError):
+        except (RuntimeError, AssertionError) as error:
+            kind = type(self._index).__name__
+            _LOG.debug("%s takes no selector, its results are filtered: %s", kind, reason(error))
             return False
         return True
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 from flatcoat.indexing.metric import Metric
 
 _IVF_OF_ANY_SIZE = re.compile(r"IVF(?=[,_]|$)")
@@ -40,13 +40,13 @@ class FaissSettings:
         return self.metric == "cosine"
 
     def validate(self, width: int) -> None:
-        """Raise FlatcoatError where FAISS has no such index of vectors this wide."""
+        """Raise UsageError where FAISS has no such index of vectors this wide."""
         if self.metric not in get_args(Metric):
-            raise FlatcoatError(f"FAISS metric is {self.metric!r}: {' or '.join(get_args(Metric))} is needed")
+            raise UsageError(f"FAISS metric is {self.metric!r}: {' or '.join(get_args(Metric))} is needed")
         self.create(width, 0)
 
     def create(self, width: int, vectors: int) -> Any:
-        """An empty FAISS index for so many ``vectors``; FlatcoatError where FAISS has none."""
+        """An empty FAISS index for so many ``vectors``; UsageError where FAISS has none."""
         faiss = load_faiss()
         lists = max(1, min(round(4 * math.sqrt(vectors)), vectors // _POINTS_EACH))
         factory = _IVF_OF_ANY_SIZE.sub(f"IVF{lists}", self.factory)
@@ -62,8 +62,8 @@ class FaissSettings:
             raise self._unusable(width, "FAISS has it for Euclidean distances only")
         return index
 
-    def _unusable(self, width: int, why: str) -> FlatcoatError:
-        return FlatcoatError(
+    def _unusable(self, width: int, why: str) -> UsageError:
+        return UsageError(
             f"FAISS factory {self.factory!r} does not suit vectors of width {width} ({why}): "
             "choose for example HNSW32, IVF,SQ8 or, for one bit per component, BHNSW32"
         )

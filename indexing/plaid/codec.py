@@ -17,7 +17,7 @@ from zipfile import ZIP_STORED
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.array_checks import damaged, require_array, require_below, require_offsets
 from flatcoat.indexing.threads import pieces, spread
 from flatcoat.indexing.vectors import CodedTokens, TokenVectors
@@ -71,7 +71,7 @@ class Codec:
     norm_range: tuple[float, float] = (-_NORMS, _NORMS)
 
     def __post_init__(self) -> None:
-        """Raise FlatcoatError where the parts do not fit together or a number is none that training gives."""
+        """Raise StorageError where the parts do not fit together or a number is none that training gives."""
         if not all(isinstance(number, int) and number > 0 for number in (self.width, self.tokens)):
             raise damaged("the codec", f"its width is {self.width!r}, for {self.tokens!r} tokens")
         require_array("centroids", self.centroids_KP, np.int8, (None, -(-self.width // 8) * 8))
@@ -97,14 +97,14 @@ class Codec:
     ) -> "Codec":
         """A codec for ``tokens`` vectors like those of the sample (float16 or float32 [T, D]).
 
-        Raises FlatcoatError for ``bits`` other than 1, 2 and 4, ``centroids`` out of range, an empty sample.
+        Raises UsageError for ``bits`` other than 1, 2 and 4, ``centroids`` out of range, an empty sample.
         """
         if bits not in BITS:
-            raise FlatcoatError(f"{bits} bits per dimension: 1, 2 or 4 are possible")
+            raise UsageError(f"{bits} bits per dimension: 1, 2 or 4 are possible")
         if centroids is not None and not 1 <= centroids <= MOST_CENTROIDS:
-            raise FlatcoatError(f"{centroids} centroids: from 1 to {MOST_CENTROIDS:,} are possible")
+            raise UsageError(f"{centroids} centroids: from 1 to {MOST_CENTROIDS:,} are possible")
         if not len(sample_TD):
-            raise FlatcoatError("a codec needs at least one token vector to train on")
+            raise UsageError("a codec needs at least one token vector to train on")
         row_step = max(float(np.abs(sample_TD).max()), _SMALLEST) / 127
         rows_TP = as_rows(_bytes(sample_TD, row_step))
         means_KP = kmeans(rows_TP, len(sample_TD), centroids or centroid_count(tokens), seed) * row_step
@@ -134,7 +134,7 @@ class Codec:
         return self._encode(vectors)[0]
 
     def require(self, coded: CodedTokens) -> None:
-        """Raise FlatcoatError unless ``coded`` is of this codec's types, shapes and bounds."""
+        """Raise StorageError unless ``coded`` is of this codec's types, shapes and bounds."""
         require_array("codes", coded.codes_T, np.uint16, (None,))
         tokens = len(coded.codes_T)
         require_array("residuals", coded.residuals_TB, np.uint8, (tokens, self._bytes_each))
@@ -148,7 +148,7 @@ class Codec:
         return inverted_lists(codes_T, offsets, len(self.centroids_KP))
 
     def decode(self, coded: CodedTokens) -> TokenVectors:
-        """What the bytes keep of the vectors (float32); FlatcoatError where another codec wrote them."""
+        """What the bytes keep of the vectors (float32); StorageError where another codec wrote them."""
         self.require(coded)
         values_TD = np.empty((len(coded.codes_T), self.width), np.float32)
         centroids = self.centroids_KP, np.float32(self.step)
@@ -168,16 +168,13 @@ class Codec:
 
     @staticmethod
     def load(path: Path) -> "Codec":
-        """Read what ``save`` wrote; FlatcoatError where the file is missing, cut or no codec."""
+        """Read what ``save`` wrote; StorageError where the file is missing, cut or no codec."""
         try:
-            with np.load(path) as arrays:
-                if any(member.compress_type != ZIP_STORED for member in arrays.zip.infolist()):
-                    raise ValueError("it is compressed")
-                values = {name: array if array.ndim else array.item() for name, array in arrays.items()}
+            values = _read_npz(path)
             low, high = values.pop("norm_range").tolist()
             return Codec(**values, norm_range=(low, high))
-        except Exception as error:  # Damaged bytes make numpy and zipfile raise almost anything.
-            raise FlatcoatError(f"codec {path} cannot be read ({error}): restore it from a backup") from error
+        except (StorageError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StorageError(f"codec {path} cannot be read ({error}): restore it from a backup") from error
 
     @cached_property
     def _columns(self) -> Columns:
@@ -232,6 +229,17 @@ class Codec:
         _, norms_T = self._encode(TokenVectors(sample_TD, np.array([0, len(sample_TD)])))
         low, high = np.quantile(np.log(np.maximum(norms_T, _SMALLEST)), [0.0005, 0.9995])
         return replace(self, norm_range=(min(float(low), -_NORMS), max(float(high), _NORMS)))
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    """The arrays of an uncompressed .npz file by name, arrays without axes as numbers."""
+    try:
+        with np.load(path) as arrays:
+            if any(member.compress_type != ZIP_STORED for member in arrays.zip.infolist()):
+                raise ValueError("it is compressed")
+            return {name: array if array.ndim else array.item() for name, array in arrays.items()}
+    except Exception as error:  # Damaged bytes make numpy and zipfile raise almost anything.
+        raise StorageError(str(error)) from error
 
 
 def lloyd_max(values: np.ndarray, count: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Generic, NamedTuple
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import ConflictError, UsageError
 from flatcoat.indexing.segments import LISTS_FROM_TOKENS, MOST_PASSAGES, CodedSegment
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.threads import cores, pieces
@@ -73,7 +73,7 @@ class PlaidIndex(Generic[Id]):
     def __init__(self, snapshot: Snapshot, ids: Sequence[Id] | None) -> None:
         """``ids`` names the rows (None: rows are their own names)."""
         if snapshot.codec is None:
-            raise FlatcoatError("this snapshot has no codec: compact the index with engine plaid first")
+            raise ConflictError("this snapshot has no codec: compact the index with engine plaid first")
         self._codec = snapshot.codec
         self._snapshot = snapshot
         self._ids = ids
@@ -94,9 +94,9 @@ class PlaidIndex(Generic[Id]):
     def from_vectors(
         ids: Sequence[str], vectors: TokenVectors, bits: int = 4, centroids: int | None = None
     ) -> "PlaidIndex[str]":
-        """Code token vectors in memory: ``ids[i]`` names matrix ``i``. FlatcoatError where there are none."""
+        """Code token vectors in memory: ``ids[i]`` names matrix ``i``. UsageError where there are none."""
         if len(ids) != len(vectors):
-            raise FlatcoatError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
+            raise UsageError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
         tokens = len(vectors.values_TD)
         size = sample_size(tokens, centroids)
         sample = np.argsort(content_keys([vectors.values_TD], vectors.offsets), kind="stable")[:size]
@@ -149,8 +149,8 @@ class PlaidIndex(Generic[Id]):
         ``allowed`` (int64 rows; None: all) is applied before scoring. ``n_candidates`` passages are scored by
         their residuals, ``n_probe`` lists read for each query token where the collection is large; or the
         fastest of both are taken that found ``recall`` of the best ten when the index was calibrated. A
-        passage or query without tokens never meets. Raises FlatcoatError where the queries do not fit the
-        index, or ``recall`` is out of reach.
+        passage or query without tokens never meets. Raises as ``require_queries`` does, and UsageError
+        where ``recall`` is out of reach.
         """
         require_queries(queries, k, Shape("token", self.width))
         assert isinstance(queries, TokenVectors)

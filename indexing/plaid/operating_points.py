@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 CALIBRATED_K = 10
 """Results whose recall an operating point states."""
@@ -45,12 +45,12 @@ class Step(NamedTuple):
 
 
 def cheapest(steps: Sequence[Step], recall: float) -> Step:
-    """The cheapest step that found ``recall``; FlatcoatError where none did."""
+    """The cheapest step that found ``recall``; UsageError where none did."""
     if not steps:
-        raise FlatcoatError("this index was never calibrated: compact it, or give n_candidates")
+        raise UsageError("this index was never calibrated: compact it, or give n_candidates")
     enough = [step for step in steps if step.recall >= recall]
     if not enough:
-        raise FlatcoatError(
+        raise UsageError(
             f"recall {recall} is out of reach: the most that was found is {steps[-1].recall:.3f}"
         )
     return min(enough, key=lambda step: step.cost)

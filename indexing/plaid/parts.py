@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import StorageError
 from flatcoat.indexing.array_checks import damaged, require_array, require_below, require_offsets
 from flatcoat.indexing.segments import CodedSegment
 from flatcoat.indexing.snapshot import Snapshot
@@ -91,11 +91,11 @@ def best(parts: list[Part], scores: Sequence[np.ndarray], count: int) -> list[Pa
 
 
 def parts_of(snapshot: Snapshot, codec: Codec) -> Iterator[Part]:
-    """Every segment with its live passages; FlatcoatError where one is damaged or not coded."""
+    """Every segment with its live passages; StorageError where one is damaged or not coded."""
     bounds = np.searchsorted(snapshot.segment_of, np.arange(len(snapshot.segments) + 1))
     for segment, first, last in zip(snapshot.segments, bounds[:-1], bounds[1:], strict=True):
         if not isinstance(segment, CodedSegment):
-            raise FlatcoatError("a segment of this index is not coded: verify it")
+            raise StorageError("a segment of this index is not coded: verify it")
         require_valid(segment, codec)
         tokens = segment.tokens
         coded = CodedArrays(tokens.codes_T, tokens.residuals_TB, tokens.scales_T2, tokens.offsets)
@@ -107,7 +107,7 @@ def parts_of(snapshot: Snapshot, codec: Codec) -> Iterator[Part]:
 
 
 def require_valid(segment: CodedSegment, codec: Codec) -> None:
-    """Raise FlatcoatError unless kernels, which check no bounds, can read this segment.
+    """Raise StorageError unless kernels, which check no bounds, can read this segment.
 
     Types and shapes take no time, bounds one pass over codes and lists: 1 ms for a million of tokens.
     """
