@@ -17,7 +17,7 @@ def damaged(what: str, problem: str = "") -> StorageError:
     return StorageError(f"{what} is damaged: {_ADVICE}{came}")
 
 
-def require_array(what: str, array: np.ndarray, dtype: DTypeLike, shape: tuple[int | None, ...]) -> None:
+def require_array(what: str, array: np.ndarray, *, dtype: DTypeLike, shape: tuple[int | None, ...]) -> None:
     """Raise StorageError unless ``array`` lies in a row in memory with this type and shape (None: any)."""
     fits = len(shape) == array.ndim and all(
         wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
@@ -27,14 +27,14 @@ def require_array(what: str, array: np.ndarray, dtype: DTypeLike, shape: tuple[i
         raise damaged(_ARRAY, f"{what}: {array.dtype} {list(array.shape)} came, {wanted} is needed")
 
 
-def require_offsets(what: str, offsets_N: np.ndarray, end: int) -> None:
+def require_offsets(what: str, offsets_N: np.ndarray, *, end: int) -> None:
     """Raise StorageError unless the numbers never fall and run from 0 to ``end``."""
     rising = len(offsets_N) and offsets_N[0] == 0 and offsets_N[-1] == end
     if not rising or (offsets_N[1:] < offsets_N[:-1]).any():
         raise damaged(_ARRAY, f"{what} do not rise from 0 to {end}")
 
 
-def require_below(what: str, numbers: np.ndarray, bound: int) -> None:
+def require_below(what: str, numbers: np.ndarray, *, bound: int) -> None:
     """Raise StorageError where one of these unsigned numbers is not below ``bound``."""
     if len(numbers) and int(numbers.max()) >= bound:
         raise damaged(_ARRAY, f"{what} name {numbers.max()}, there are {bound}")

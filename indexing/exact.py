@@ -85,14 +85,14 @@ class ExactIndex(Generic[Id]):
         return len(self._snapshot)
 
     def search(
-        self, queries: Vectors, k: int, allowed: np.ndarray | None = None, *, recall: float | None = None
+        self, queries: Vectors, k: int, *, allowed: np.ndarray | None = None, recall: float | None = None
     ) -> list[Hits[Id]]:
         """The best ``k`` passages of each query, best first; of equals, the one added first.
 
         ``allowed`` (int64 rows; None: all) is applied before scoring. A passage or query without tokens
         never meets. Any ``recall`` is met. Raises as ``require_queries`` does.
         """
-        require_queries(queries, k, self._shape)
+        require_queries(queries, k, shape=self._shape)
         if not self._shape:
             return [self._hits(np.zeros(0, np.int64), np.zeros(0, np.float32)) for _ in range(len(queries))]
         candidates = self._candidates(allowed)
@@ -123,7 +123,7 @@ class ExactIndex(Generic[Id]):
 
     def _best(self, query_QD: np.ndarray, positions: np.ndarray, k: int) -> "_Scored":
         scores = np.concatenate([_NOTHING.scores, *self._scores_alone(query_QD, positions)])
-        order = top_k(scores, self._snapshot.rows[positions], k)
+        order = top_k(scores, self._snapshot.rows[positions], k=k)
         return _Scored(positions[order], scores[order])
 
     def _scores_alone(self, query_QD: np.ndarray, positions: np.ndarray) -> Iterator[np.ndarray]:
@@ -246,7 +246,7 @@ class _Ranking:
             self.kept[query] = _Scored(positions[good], together[good])
 
     def _good(self, scores: np.ndarray, query: int) -> np.ndarray:
-        return reaching(scores, self._k, self._margins[query])
+        return reaching(scores, self._k, margin=self._margins[query])
 
 
 def inner_products(vectors_ND: np.ndarray, query_D: np.ndarray) -> np.ndarray:

@@ -167,7 +167,7 @@ def open_segment(folder: Path, sizes: Mapping[str, int]) -> Segment:
         if part not in _LAYOUT:
             raise damaged(f"a segment in {folder}, with a part {part!r},")
         dtype, axes = _LAYOUT[part]
-        require_array(f"{part} in {folder}", array, dtype, (None,) * axes)
+        require_array(f"{part} in {folder}", array, dtype=dtype, shape=(None,) * axes)
     try:
         return _together(arrays)
     except KeyError as error:
@@ -181,14 +181,14 @@ def _together(arrays: dict[str, np.ndarray]) -> Segment:
         return TokenVectors(arrays["values"], np.array(arrays["offsets"]))
     tokens = CodedTokens(*(arrays[part] for part in ("codes", "residuals", "scales", "offsets")))
     count = len(tokens.codes_T)
-    require_offsets("offsets", tokens.offsets, count)
+    require_offsets("offsets", tokens.offsets, end=count)
     if not count == len(tokens.residuals_TB) == len(tokens.scales_T2) or tokens.scales_T2.shape[1] != 2:
         shapes = tokens.codes_T.shape, tokens.residuals_TB.shape, tokens.scales_T2.shape
         raise damaged(f"a segment whose codes, residuals and scales do not fit together, {shapes},")
     if ("lists" in arrays) != ("list_offsets" in arrays):
         raise damaged("a segment with inverted lists or their ends alone")
     if "lists" in arrays:
-        require_offsets("ends of inverted lists", arrays["list_offsets"], len(arrays["lists"]))
+        require_offsets("ends of inverted lists", arrays["list_offsets"], end=len(arrays["lists"]))
     return CodedSegment(tokens, arrays.get("lists"), arrays.get("list_offsets"))
 
 

@@ -10,7 +10,7 @@ from .vectors import Hits
 NOTHING: Hits[int] = Hits([], np.zeros(0, np.float32))
 
 
-def reaching(scores_N: np.ndarray, k: int, margin: float = 0) -> np.ndarray:
+def reaching(scores_N: np.ndarray, k: int, *, margin: float = 0) -> np.ndarray:
     """Indices (rising) of the ``k`` highest scores and of all scores at most ``margin`` below the k-th."""
     if len(scores_N) <= k:
         return np.arange(len(scores_N))
@@ -18,7 +18,7 @@ def reaching(scores_N: np.ndarray, k: int, margin: float = 0) -> np.ndarray:
     return np.flatnonzero(scores_N >= worst - margin)
 
 
-def top_k(scores_N: np.ndarray, places_N: np.ndarray, k: int) -> np.ndarray:
+def top_k(scores_N: np.ndarray, places_N: np.ndarray, *, k: int) -> np.ndarray:
     """Indices of the ``k`` highest scores (all, if there are fewer), best first; of equals, by lowest place.
 
     ``places_N`` (int64) is what equals are told apart by, such as passage rows. No score may be NaN.
@@ -27,15 +27,15 @@ def top_k(scores_N: np.ndarray, places_N: np.ndarray, k: int) -> np.ndarray:
     return near[np.lexsort((places_N[near], -scores_N[near]))[:k]]
 
 
-def best(places_N: np.ndarray, scores_N: np.ndarray, k: int) -> Hits[int]:
+def best(places_N: np.ndarray, scores_N: np.ndarray, *, k: int) -> Hits[int]:
     """The ``k`` best places with their scores."""
-    order = top_k(scores_N, places_N, k)
+    order = top_k(scores_N, places_N, k=k)
     return Hits(places_N[order].tolist(), scores_N[order])
 
 
-def merge(some: list[Hits[int]], others: list[Hits[int]], k: int) -> list[Hits[int]]:
+def merge(some: list[Hits[int]], others: list[Hits[int]], *, k: int) -> list[Hits[int]]:
     """The ``k`` best of both for each query; the two have no place in common."""
     return [
-        best(np.array(a.ids + b.ids, np.int64), np.concatenate([a.scores, b.scores]), k)
+        best(np.array(a.ids + b.ids, np.int64), np.concatenate([a.scores, b.scores]), k=k)
         for a, b in zip(some, others, strict=True)
     ]

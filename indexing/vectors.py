@@ -125,7 +125,7 @@ def values_of(vectors: Vectors) -> np.ndarray:
     return vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
 
 
-def require_queries(queries: Vectors, k: int, shape: Shape | None) -> None:
+def require_queries(queries: Vectors, k: int, *, shape: Shape | None) -> None:
     """Raise UsageError unless an index of this ``shape`` (None: an empty one) can look for ``k`` of each.
 
     A component beyond float16 is refused as one of a passage is: products of larger ones leave float32.
@@ -139,7 +139,7 @@ def require_queries(queries: Vectors, k: int, shape: Shape | None) -> None:
         raise UsageError("a query vector holds NaN, infinity or a number beyond float16 (65504)")
 
 
-def require_count(name: str, value: int, least: int = 1) -> None:
+def require_count(name: str, value: int, *, least: int = 1) -> None:
     """Raise UsageError unless ``value`` is a whole number from ``least`` up."""
     if not isinstance(value, Integral):
         raise UsageError(f"{name} is {value!r}: a whole number is needed")
@@ -164,7 +164,7 @@ class VectorIndex(Protocol[Id]):
     def __len__(self) -> int: ...
 
     def search(
-        self, queries: Vectors, k: int, allowed: np.ndarray | None = None, *, recall: float | None = None
+        self, queries: Vectors, k: int, *, allowed: np.ndarray | None = None, recall: float | None = None
     ) -> list[Hits[Id]]:
         """The best ``k`` of the ``allowed`` rows (int64; None: all), best first, for each query.
 

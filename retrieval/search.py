@@ -174,7 +174,7 @@ class Searcher:
         rows = self._store.rows_where(question.conditions) if question.conditions else None
         stages: dict[str, dict[int, float]] = {}
         if vectors is not None:
-            (hits,) = self._index().search(vectors, depth, rows, recall=question.recall)
+            (hits,) = self._index().search(vectors, depth, allowed=rows, recall=question.recall)
             stages["vectors"] = _scores(hits)
         if question.mode != "vectors":
             stages["bm25"] = _scores(self._store.bm25(question.query, depth, rows))

@@ -108,7 +108,7 @@ def _exact(collection: Collection, task: Task) -> list[list[int]]:
     """The positions of the truly best passages of each query."""
     vectors = collection.vectors(task.passages)
     index = ExactIndex.from_vectors([str(position) for position in range(task.passages)], vectors)
-    results = index.search(collection.queries, max(task.k, DEEP), task.allowed)
+    results = index.search(collection.queries, max(task.k, DEEP), allowed=task.allowed)
     return [[int(id) for id in hits.ids] for hits in results]
 
 

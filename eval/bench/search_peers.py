@@ -77,7 +77,7 @@ def _exact() -> list[Engine]:
 
 def _open_exact(folder: Path, allowed: np.ndarray | None) -> Search:
     index = ExactIndex.from_snapshot(_read(folder))
-    return lambda query_QD, k: index.search(_as_batch(query_QD), k, allowed)[0].ids
+    return lambda query_QD, k: index.search(_as_batch(query_QD), k, allowed=allowed)[0].ids
 
 
 def _flatcoat() -> list[Engine]:
@@ -95,14 +95,14 @@ def _flatcoat() -> list[Engine]:
 def _build_flatcoat(bits: int, vectors: TokenVectors, folder: Path) -> None:
     tokens = len(vectors.values_TD)
     drawn = np.sort(np.random.default_rng(0).choice(tokens, sample_size(tokens), replace=False))
-    codec = Codec.train(vectors.values_TD[drawn], tokens, bits)
+    codec = Codec.train(vectors.values_TD[drawn], tokens, bits=bits)
     codec.save(folder / _CODEC)
     _write(vectors, folder, codec)
 
 
 def _open_flatcoat(folder: Path, allowed: np.ndarray | None, **settings: int) -> Search:
     index = PlaidIndex.from_snapshot(_read(folder, Codec.load(folder / _CODEC)))
-    return lambda query_QD, k: index.search(_as_batch(query_QD), k, allowed, **settings)[0].ids
+    return lambda query_QD, k: index.search(_as_batch(query_QD), k, allowed=allowed, **settings)[0].ids
 
 
 def _write(vectors: TokenVectors, folder: Path, codec: Codec | None = None) -> None:

@@ -44,7 +44,7 @@ _SAMPLE_EACH_LIST = 40
 _SAMPLE_NUMBERS = 1 << 29  # 2 GiB
 
 
-def write_faiss(path: Path, snapshot: "Snapshot", settings: FaissSettings) -> None:
+def write_faiss(path: Path, snapshot: "Snapshot", *, settings: FaissSettings) -> None:
     """Train and fill the index of ``settings`` from all of ``snapshot`` and write it, durably, as a new file.
 
     What FAISS itself holds of the vectors stands in memory, beside a sample of 2 GiB at most. A graph that
@@ -54,7 +54,7 @@ def write_faiss(path: Path, snapshot: "Snapshot", settings: FaissSettings) -> No
     faiss = load_faiss()
     if not len(snapshot):
         raise UsageError("there are no vectors to make a FAISS file of: add passages first")
-    index = build_faiss(DenseRows(snapshot, settings.is_cosine), snapshot.rows, settings)
+    index = build_faiss(DenseRows(snapshot, settings.is_cosine), snapshot.rows, settings=settings)
     write = faiss.write_index_binary if settings.is_binary else faiss.write_index
     with path.open("xb") as file:
         write(index, faiss.PyCallbackIOWriter(file.write))
@@ -146,7 +146,7 @@ def _part_misfits(part: Any, vectors: int) -> Iterator[str]:
             yield f"its inverted lists do not hold {vectors} vectors"
 
 
-def build_faiss(vectors: DenseRows, ids: np.ndarray, settings: FaissSettings) -> Any:
+def build_faiss(vectors: DenseRows, ids: np.ndarray, *, settings: FaissSettings) -> Any:
     """A FAISS index of all ``vectors``, their ids in it being ``ids`` (int64)."""
     faiss = load_faiss()
     inner = settings.create(vectors.width, len(vectors))

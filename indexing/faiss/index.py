@@ -58,13 +58,13 @@ class _Candidates(NamedTuple):
     approximate: np.ndarray
 
     def best(self, k: int) -> Hits[int]:
-        return best(self.positions, self.scores, k)
+        return best(self.positions, self.scores, k=k)
 
     def may_lack_equals(self, k: int, count: int) -> bool:
         """Whether an equal of the k-th was left out: for FAISS that is as good as the last of ``count``."""
         if len(self.positions) < count:
             return False
-        last = top_k(self.scores, self.positions, k)[-1]
+        last = top_k(self.scores, self.positions, k=k)[-1]
         return bool(np.isclose(self.approximate[last], self.approximate[-1], rtol=1e-5))
 
 
@@ -72,7 +72,7 @@ class FaissIndex(Generic[Id]):
     """Finds nearly what exact search finds. ``FaissIndex.from_snapshot(snapshot, path, settings)``."""
 
     def __init__(
-        self, snapshot: Snapshot, ids: Sequence[Id] | None, index: Any, settings: FaissSettings
+        self, snapshot: Snapshot, ids: Sequence[Id] | None, *, index: Any, settings: FaissSettings
     ) -> None:
         """``index`` is of ``build_faiss``; ``ids`` names the rows (None: rows are their own names)."""
         snapshot = _by_row(snapshot)
@@ -91,15 +91,17 @@ class FaissIndex(Generic[Id]):
         self._tail = self._vectors.exact(self._all.tail) if small else None
 
     @staticmethod
-    def from_snapshot(snapshot: Snapshot, path: Path, settings: FaissSettings) -> "FaissIndex[int]":
+    def from_snapshot(snapshot: Snapshot, path: Path, *, settings: FaissSettings) -> "FaissIndex[int]":
         """An index over a store, given a file that ``write_faiss`` made of it, now or at an earlier commit.
 
         Its hits name passage rows. Raises StorageError where the file is missing, cut short or does not fit.
         """
-        return FaissIndex[int](snapshot, None, read_faiss(path, settings), settings)
+        return FaissIndex[int](snapshot, None, index=read_faiss(path, settings), settings=settings)
 
     @staticmethod
-    def from_vectors(ids: Sequence[str], vectors: np.ndarray, settings: FaissSettings) -> "FaissIndex[str]":
+    def from_vectors(
+        ids: Sequence[str], vectors: np.ndarray, *, settings: FaissSettings
+    ) -> "FaissIndex[str]":
         """An index in memory: ``ids[i]`` names vector ``i`` of ``vectors`` [N, D], which is row ``i``."""
         if len(ids) != len(vectors):
             raise UsageError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
@@ -108,8 +110,8 @@ class FaissIndex(Generic[Id]):
             raise UsageError("a vector holds NaN or infinity")
         rows = np.arange(len(ids))
         snapshot = Snapshot((vectors,), rows, np.zeros_like(rows), rows)
-        index = build_faiss(DenseRows(snapshot, settings.is_cosine), rows, settings)
-        return FaissIndex[str](snapshot, ids, index, settings)
+        index = build_faiss(DenseRows(snapshot, settings.is_cosine), rows, settings=settings)
+        return FaissIndex[str](snapshot, ids, index=index, settings=settings)
 
     @property
     def width(self) -> int:
@@ -133,8 +135,8 @@ class FaissIndex(Generic[Id]):
         self,
         queries: Vectors,
         k: int,
-        allowed: np.ndarray | None = None,
         *,
+        allowed: np.ndarray | None = None,
         recall: float | None = None,
         n_probe: int | None = None,
         ef_search: int | None = None,
@@ -155,7 +157,7 @@ class FaissIndex(Generic[Id]):
                 "a FAISS index is not calibrated for a recall: search without one, or make the index with "
                 "engine 'exact', which finds all of the best"
             )
-        require_queries(queries, k, Shape("dense", self.width) if self.width else None)
+        require_queries(queries, k, shape=Shape("dense", self.width) if self.width else None)
         wish = self._wish(n_probe, ef_search, rescore)
         if not self.width:
             return [self._named(NOTHING) for _ in range(len(queries))]
@@ -176,7 +178,7 @@ class FaissIndex(Generic[Id]):
         least = {"n_probe": 1, "ef_search": 1, "rescore": int(self._settings.is_binary)}
         for (name, lowest), value in zip(least.items(), (n_probe, ef_search, rescore), strict=True):
             if value is not None:
-                require_count(name, value, lowest)
+                require_count(name, value, least=lowest)
         return _Wish(n_probe, ef_search, self._faiss.rescore if rescore is None else rescore)
 
     def _positions(self, wanted: np.ndarray) -> np.ndarray:
@@ -204,9 +206,9 @@ class FaissIndex(Generic[Id]):
         if not len(findable.tail):
             return found
         if self._tail is None:
-            return merge(found, self._vectors.nearest(queries_QD, k, findable.tail), k)
+            return merge(found, self._vectors.nearest(queries_QD, k, positions=findable.tail), k=k)
         allowed = None if findable is self._all else findable.tail
-        return merge(found, self._tail.search(queries_QD, k, allowed), k)
+        return merge(found, self._tail.search(queries_QD, k, allowed=allowed), k=k)
 
     def _search_covered(
         self, queries_QD: np.ndarray, k: int, findable: _Findable, wish: _Wish
@@ -214,9 +216,9 @@ class FaissIndex(Generic[Id]):
         covered, selection = findable.covered, findable.selection
         # One more than is wanted shows whether equals of the last one were left out.
         count = min(k * max(1, wish.rescore) + 1, len(covered))
-        effort = self._faiss.effort(count, selection.share, wish.n_probe, wish.ef_search)
+        effort = self._faiss.effort(count, selection.share, n_probe=wish.n_probe, ef_search=wish.ef_search)
         if selection.share < 1 and len(covered) <= max(_FEW, self._faiss.exact_up_to(effort)):
-            return self._vectors.nearest(queries_QD, k, covered)
+            return self._vectors.nearest(queries_QD, k, positions=covered)
         found, asked = [NOTHING] * len(queries_QD), np.arange(len(queries_QD))
         while len(asked):
             near = self._near(queries_QD[asked], count, selection, wish)
@@ -229,7 +231,7 @@ class FaissIndex(Generic[Id]):
         # The lists read may hold too few, and no way may lead on from a part of a graph.
         short = [query for query, hits in enumerate(found) if len(hits.ids) < min(k, len(covered))]
         if short:
-            exact = self._vectors.nearest(queries_QD[short], k, covered)
+            exact = self._vectors.nearest(queries_QD[short], k, positions=covered)
             for query, hits in zip(short, exact, strict=True):
                 found[query] = hits
         return found
@@ -238,10 +240,12 @@ class FaissIndex(Generic[Id]):
         self, queries_QD: np.ndarray, count: int, selection: Selection, wish: _Wish
     ) -> list["_Candidates"]:
         """Up to ``count`` candidates of FAISS for each query."""
-        effort = self._faiss.effort(count, selection.share, wish.n_probe, wish.ef_search)
+        effort = self._faiss.effort(count, selection.share, n_probe=wish.n_probe, ef_search=wish.ef_search)
         near = []
         for here in pieces(len(queries_QD), max(1, _BATCH // (count * self.width))):
-            places_QF, approximate_QF = self._faiss.search(queries_QD[here], count, selection, effort)
+            places_QF, approximate_QF = self._faiss.search(
+                queries_QD[here], count, selection=selection, effort=effort
+            )
             for query_D, places, approximate in zip(queries_QD[here], places_QF, approximate_QF, strict=True):
                 approximate = approximate[places >= 0]
                 positions = self._position_M[places[places >= 0]]

@@ -51,9 +51,9 @@ class DenseRows:
         places = np.arange(len(positions))
         return ExactIndex(Snapshot((self[positions],), positions, np.zeros_like(places), places), None)
 
-    def nearest(self, queries_QD: np.ndarray, k: int, positions: np.ndarray) -> list[Hits[int]]:
+    def nearest(self, queries_QD: np.ndarray, k: int, *, positions: np.ndarray) -> list[Hits[int]]:
         """The best ``k`` of ``positions`` (rising) for each query, exactly, in bounded memory."""
         found = [NOTHING] * len(queries_QD)
         for block in self.blocks(positions):
-            found = merge(found, self.exact(block).search(queries_QD, k), k)
+            found = merge(found, self.exact(block).search(queries_QD, k), k=k)
         return found

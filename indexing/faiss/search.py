@@ -66,7 +66,7 @@ class FaissSearch:
         share = float(mask_M.mean()) if len(mask_M) else 0.0
         return Selection(mask_M, share, _bitmap(mask_M) if self._takes_selectors and share < 1 else None)
 
-    def effort(self, candidates: int, share: float, n_probe: int | None, ef_search: int | None) -> Effort:
+    def effort(self, candidates: int, share: float, *, n_probe: int | None, ef_search: int | None) -> Effort:
         """What finds so many ``candidates``. Both numbers grow as the ``share`` that may be found falls.
 
         The default is 2 sqrt(lists), or the lists that hold twice the candidates where those are more; in a
@@ -86,7 +86,7 @@ class FaissSearch:
         return len(self.rows_M) if self._lists > 1 and effort.n_probe == self._lists else 0
 
     def search(
-        self, queries_QD: np.ndarray, count: int, selection: Selection, effort: Effort
+        self, queries_QD: np.ndarray, count: int, *, selection: Selection, effort: Effort
     ) -> tuple[np.ndarray, np.ndarray]:
         """Places (int64 [Q, F], -1 where there are no more) and FAISS's scores of the best ``count``."""
         queries = encoded(queries_QD, self.is_binary)

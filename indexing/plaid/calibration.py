@@ -45,7 +45,9 @@ def calibrate(index: PlaidIndex[int], exact: Exactly | None = None) -> tuple[Ste
     tried = []
     for n_probe, n_candidates in product(_PROBES if index.reads_lists else _PROBES[:1], _CANDIDATES):
         hits = index.search(queries, CALIBRATED_K, n_probe=n_probe, n_candidates=n_candidates)
-        costs = [index.work(query, n_probe, n_candidates).nanoseconds for query in queries]
+        costs = [
+            index.work(query, n_probe=n_probe, n_candidates=n_candidates).nanoseconds for query in queries
+        ]
         shares = [
             len(wanted & set(one.ids)) / max(len(wanted), 1) for wanted, one in zip(truth, hits, strict=True)
         ]
@@ -63,7 +65,10 @@ def _stand_ins(index: PlaidIndex[int]) -> TokenVectors:
     random = np.random.default_rng(0)
     sources = random.integers(0, len(index), (_QUERIES, _PASSAGES_EACH))
     return TokenVectors.from_list(
-        [np.concatenate([index.some_tokens(at, _TOKENS_EACH, random) for at in row]) for row in sources]
+        [
+            np.concatenate([index.some_tokens(at, _TOKENS_EACH, random=random) for at in row])
+            for row in sources
+        ]
     )
 
 

@@ -74,8 +74,8 @@ class Codec:
         """Raise StorageError where the parts do not fit together or a number is none that training gives."""
         if not all(isinstance(number, int) and number > 0 for number in (self.width, self.tokens)):
             raise damaged("the codec", f"its width is {self.width!r}, for {self.tokens!r} tokens")
-        require_array("centroids", self.centroids_KP, np.int8, (None, -(-self.width // 8) * 8))
-        require_array("levels", self.levels, np.int8, (None,))
+        require_array("centroids", self.centroids_KP, dtype=np.int8, shape=(None, -(-self.width // 8) * 8))
+        require_array("levels", self.levels, dtype=np.int8, shape=(None,))
         possible = len(self.levels) in [1 << bits for bits in BITS]
         if not 1 <= len(self.centroids_KP) <= MOST_CENTROIDS or not possible:
             raise damaged("the codec", f"{len(self.centroids_KP)} centroids, {len(self.levels)} levels")
@@ -93,7 +93,7 @@ class Codec:
 
     @staticmethod
     def train(
-        sample_TD: np.ndarray, tokens: int, bits: int = 4, centroids: int | None = None, seed: int = 0
+        sample_TD: np.ndarray, tokens: int, *, bits: int = 4, centroids: int | None = None, seed: int = 0
     ) -> "Codec":
         """A codec for ``tokens`` vectors like those of the sample (float16 or float32 [T, D]).
 
@@ -107,7 +107,9 @@ class Codec:
             raise UsageError("a codec needs at least one token vector to train on")
         row_step = max(float(np.abs(sample_TD).max()), _SMALLEST) / 127
         rows_TP = as_rows(_bytes(sample_TD, row_step))
-        means_KP = kmeans(rows_TP, len(sample_TD), centroids or centroid_count(tokens), seed) * row_step
+        means_KP = (
+            kmeans(rows_TP, len(sample_TD), means=centroids or centroid_count(tokens), seed=seed) * row_step
+        )
         step = max(float(np.abs(means_KP).max()), _SMALLEST) / 127
         centroids_KP = np.round(means_KP / step).astype(np.int8)
         codec = Codec(sample_TD.shape[1], tokens, centroids_KP, step, row_step, np.zeros(1 << bits, np.int8))
@@ -135,17 +137,17 @@ class Codec:
 
     def require(self, coded: CodedTokens) -> None:
         """Raise StorageError unless ``coded`` is of this codec's types, shapes and bounds."""
-        require_array("codes", coded.codes_T, np.uint16, (None,))
+        require_array("codes", coded.codes_T, dtype=np.uint16, shape=(None,))
         tokens = len(coded.codes_T)
-        require_array("residuals", coded.residuals_TB, np.uint8, (tokens, self._bytes_each))
-        require_array("scales", coded.scales_T2, np.uint8, (tokens, 2))
-        require_array("offsets", coded.offsets, np.int64, (None,))
-        require_offsets("offsets", coded.offsets, tokens)
-        require_below("codes", coded.codes_T, len(self.centroids_KP))
+        require_array("residuals", coded.residuals_TB, dtype=np.uint8, shape=(tokens, self._bytes_each))
+        require_array("scales", coded.scales_T2, dtype=np.uint8, shape=(tokens, 2))
+        require_array("offsets", coded.offsets, dtype=np.int64, shape=(None,))
+        require_offsets("offsets", coded.offsets, end=tokens)
+        require_below("codes", coded.codes_T, bound=len(self.centroids_KP))
 
     def inverted_lists(self, codes_T: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The passages that have a token at each centroid, and where each list ends: ``inverted_lists``."""
-        return inverted_lists(codes_T, offsets, len(self.centroids_KP))
+        return inverted_lists(codes_T, offsets, centroids=len(self.centroids_KP))
 
     def decode(self, coded: CodedTokens) -> TokenVectors:
         """What the bytes keep of the vectors (float32); StorageError where another codec wrote them."""

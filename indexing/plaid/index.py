@@ -92,7 +92,7 @@ class PlaidIndex(Generic[Id]):
 
     @staticmethod
     def from_vectors(
-        ids: Sequence[str], vectors: TokenVectors, bits: int = 4, centroids: int | None = None
+        ids: Sequence[str], vectors: TokenVectors, *, bits: int = 4, centroids: int | None = None
     ) -> "PlaidIndex[str]":
         """Code token vectors in memory: ``ids[i]`` names matrix ``i``. UsageError where there are none."""
         if len(ids) != len(vectors):
@@ -100,7 +100,7 @@ class PlaidIndex(Generic[Id]):
         tokens = len(vectors.values_TD)
         size = sample_size(tokens, centroids)
         sample = np.argsort(content_keys([vectors.values_TD], vectors.offsets), kind="stable")[:size]
-        codec = Codec.train(vectors.values_TD[sample], tokens, bits, centroids)
+        codec = Codec.train(vectors.values_TD[sample], tokens, bits=bits, centroids=centroids)
         segments = tuple(_coded_segment(codec, vectors, here) for here in pieces(len(ids), MOST_PASSAGES))
         rows = np.arange(len(ids), dtype=np.int64)
         snapshot = Snapshot(segments, rows, rows // MOST_PASSAGES, rows % MOST_PASSAGES, codec=codec)
@@ -125,7 +125,7 @@ class PlaidIndex(Generic[Id]):
     def __len__(self) -> int:
         return len(self._snapshot)
 
-    def some_tokens(self, place: int, count: int, random: np.random.Generator) -> np.ndarray:
+    def some_tokens(self, place: int, count: int, *, random: np.random.Generator) -> np.ndarray:
         """``count`` decoded tokens [count, D] drawn from the passage at ``place``; none where it has none."""
         part = next(part for part in self._parts if place <= part.at[-1])
         codes_T, residuals_TB, scales_T2, offsets = part.coded
@@ -138,8 +138,8 @@ class PlaidIndex(Generic[Id]):
         self,
         queries: Vectors,
         k: int,
-        allowed: np.ndarray | None = None,
         *,
+        allowed: np.ndarray | None = None,
         recall: float | None = None,
         n_probe: int | None = None,
         n_candidates: int | None = None,
@@ -152,7 +152,7 @@ class PlaidIndex(Generic[Id]):
         passage or query without tokens never meets. Raises as ``require_queries`` does, and UsageError
         where ``recall`` is out of reach.
         """
-        require_queries(queries, k, Shape("token", self.width))
+        require_queries(queries, k, shape=Shape("token", self.width))
         assert isinstance(queries, TokenVectors)
         settings = self._settings(k, recall, n_probe, n_candidates)
         parts = self._eligible(allowed)
@@ -186,7 +186,7 @@ class PlaidIndex(Generic[Id]):
             keep_N &= np.isin(self._snapshot.rows, allowed)
         return [part.only(np.flatnonzero(keep_N[part.at])) for part in self._parts if keep_N[part.at].any()]
 
-    def work(self, query_QD: np.ndarray, n_probe: int, n_candidates: int) -> Work:
+    def work(self, query_QD: np.ndarray, *, n_probe: int, n_candidates: int) -> Work:
         """What a search as thorough reads for one query: counted, so the same on any machine."""
         parts, settings = self._eligible(None), Settings(n_probe, n_candidates)
         if not parts or not len(query_QD):
@@ -211,10 +211,12 @@ class PlaidIndex(Generic[Id]):
             parts = self._met(query, parts, settings, spread)
             parts = self._candidates(query, parts, settings, spread)
             score = partial(_score, query=query, levels=self._levels, scales=self._codec.scales)
-            scores_N = np.concatenate(score_each(parts, np.float32, score, spread, _SCORED_AT_LEAST))
+            scores_N = np.concatenate(
+                score_each(parts, np.float32, kernel=score, spread=spread, at_least=_SCORED_AT_LEAST)
+            )
         require_finite(scores_N)
         rows_N = np.concatenate([part.rows for part in parts])
-        order = top_k(scores_N, rows_N, k)
+        order = top_k(scores_N, rows_N, k=k)
         rows = rows_N[order].tolist()
         return Hits(rows if self._ids is None else [self._ids[row] for row in rows], scores_N[order])
 
@@ -232,8 +234,10 @@ class PlaidIndex(Generic[Id]):
         """The passages that are worth scoring by their residuals."""
         if sum(len(part.at) for part in parts) <= settings.n_candidates:
             return parts
-        totals = score_each(parts, np.int32, partial(_interact, query=query), spread, _MET_AT_LEAST)
-        return best(parts, totals, settings.n_candidates)
+        totals = score_each(
+            parts, np.int32, kernel=partial(_interact, query=query), spread=spread, at_least=_MET_AT_LEAST
+        )
+        return best(parts, totals, count=settings.n_candidates)
 
     def _tokens(self, parts: list[Part]) -> int:
         return sum(int(self._sizes_N[part.at].sum()) for part in parts)
@@ -254,7 +258,7 @@ class PlaidIndex(Generic[Id]):
 
         each = spread(totals, [(part, share) for part in parts for share in shares])
         summed = [np.sum(each[i : i + len(shares)], axis=0) for i in range(0, len(each), len(shares))]
-        return best(parts, summed, _LISTED * settings.n_candidates)
+        return best(parts, summed, count=_LISTED * settings.n_candidates)
 
 
 def _interact(part: Part, scores: np.ndarray, query: ScoredQuery) -> None:
@@ -280,4 +284,6 @@ def _coded_segment(codec: Codec, vectors: TokenVectors, here: slice) -> CodedSeg
     coded = codec.encode(TokenVectors(vectors.values_TD[bounds[0] : bounds[-1]], bounds - bounds[0]))
     if len(coded.codes_T) < LISTS_FROM_TOKENS:
         return CodedSegment(coded)
-    return CodedSegment(coded, *inverted_lists(coded.codes_T, coded.offsets, len(codec.centroids_KP)))
+    return CodedSegment(
+        coded, *inverted_lists(coded.codes_T, coded.offsets, centroids=len(codec.centroids_KP))
+    )

@@ -203,7 +203,7 @@ class InvertedLists(NamedTuple):
     offsets: np.ndarray
 
 
-def inverted_lists(codes_T: np.ndarray, offsets: np.ndarray, centroids: int) -> InvertedLists:
+def inverted_lists(codes_T: np.ndarray, offsets: np.ndarray, *, centroids: int) -> InvertedLists:
     """The rising positions of passages with a token at each centroid, each once, list after list.
 
     ``codes_T`` uint16 and ``offsets`` int64 [N + 1] as in CodedTokens, N at most 65,536.

@@ -17,7 +17,7 @@ _ITERATIONS = 6
 _ROWS_AT_ONCE = 8_192
 
 
-def kmeans(rows_TD: np.ndarray, count: int, means: int, seed: int = 0) -> np.ndarray:
+def kmeans(rows_TD: np.ndarray, count: int, *, means: int, seed: int = 0) -> np.ndarray:
     """``means`` centres [K, D] (float32, in the units of the bytes) of the first ``count`` rows.
 
     ``rows_TD`` is uint8, value + 128, as ``int8_matmul.as_rows`` makes them; K never exceeds ``count``.
@@ -29,7 +29,7 @@ def kmeans(rows_TD: np.ndarray, count: int, means: int, seed: int = 0) -> np.nda
     if means == count:
         return means_KD
     for _ in range(_ITERATIONS):
-        found_T = assign(rows_TD, count, means_KD)
+        found_T = assign(rows_TD, count, means_KD=means_KD)
         sizes_K = np.bincount(found_T, minlength=means)
         means_KD = _sums(rows_TD, found_T, means) / np.maximum(sizes_K, 1)[:, None]
         empty = np.flatnonzero(sizes_K == 0)
@@ -37,7 +37,7 @@ def kmeans(rows_TD: np.ndarray, count: int, means: int, seed: int = 0) -> np.nda
     return means_KD
 
 
-def assign(rows_TD: np.ndarray, count: int, means_KD: np.ndarray) -> np.ndarray:
+def assign(rows_TD: np.ndarray, count: int, *, means_KD: np.ndarray) -> np.ndarray:
     """The nearest mean (int32 [T]) of each of the first ``count`` rows, by Euclidean distance."""
     step = max(float(np.abs(means_KD).max()), 1e-6) / 127
     columns = Columns(np.round(means_KD / step).astype(np.int8))

@@ -54,6 +54,7 @@ def in_turn(function: Callable[[Any], Any], work: Iterable[Any]) -> list[Any]:
 def score_each(
     parts: list[Part],
     dtype: type,
+    *,
     kernel: Callable[[Part, np.ndarray], None],
     spread: Spread,
     at_least: int,
@@ -70,7 +71,7 @@ def score_each(
     return scores
 
 
-def best(parts: list[Part], scores: Sequence[np.ndarray], count: int) -> list[Part]:
+def best(parts: list[Part], scores: Sequence[np.ndarray], *, count: int) -> list[Part]:
     """The ``count`` passages with the highest scores, in their parts, and the equals of the last of them.
 
     Where this doubles them only those equals are taken that were added first.
@@ -80,7 +81,7 @@ def best(parts: list[Part], scores: Sequence[np.ndarray], count: int) -> list[Pa
         return parts
     chosen = reaching(together, count)
     if len(chosen) > 2 * count:
-        chosen = np.sort(top_k(together, np.concatenate([part.rows for part in parts]), count))
+        chosen = np.sort(top_k(together, np.concatenate([part.rows for part in parts]), k=count))
     ends = np.cumsum([len(part.at) for part in parts])
     found = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
     return [
@@ -117,10 +118,10 @@ def require_valid(segment: CodedSegment, codec: Codec) -> None:
         return
     if lists is None or ends is None:
         raise damaged("a segment with inverted lists or their ends alone")
-    require_array("inverted lists", lists, np.uint16, (None,))
-    require_array("ends of inverted lists", ends, np.uint32, (len(codec.centroids_KP) + 1,))
-    require_offsets("ends of inverted lists", ends, len(lists))
-    require_below("inverted lists", lists, len(segment))
+    require_array("inverted lists", lists, dtype=np.uint16, shape=(None,))
+    require_array("ends of inverted lists", ends, dtype=np.uint32, shape=(len(codec.centroids_KP) + 1,))
+    require_offsets("ends of inverted lists", ends, end=len(lists))
+    require_below("inverted lists", lists, bound=len(segment))
 
 
 def _plain(arrays: Arrays) -> Arrays:

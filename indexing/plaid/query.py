@@ -33,7 +33,7 @@ class ScoredQuery:
     tokens: int = 0
 
     @staticmethod
-    def empty(panels: int, centroids: int, width: int) -> "ScoredQuery":
+    def empty(panels: int, centroids: int, *, width: int) -> "ScoredQuery":
         """Room for a query of ``panels`` times 32 tokens."""
         columns = panels * COLUMNS
         return ScoredQuery(
@@ -74,7 +74,8 @@ class QueryScorer:
         try:
             query = room.pop()
         except IndexError:
-            query = ScoredQuery.empty(panels, *self._rows_KP.shape)
+            centroids, width = self._rows_KP.shape
+            query = ScoredQuery.empty(panels, centroids, width=width)
         query.tokens = len(query_QD)
         self._score(query_QD.astype(np.float32, copy=False), query, spread)
         yield query

@@ -127,7 +127,7 @@ def _retrain(
     vectors = sum(segment.live_vectors for segment in segments) + (len(added.values_TD) if added else 0)
     most = max(1, budget // (_SAMPLE_BYTES_EACH * shape.width))
     sample_TD = rewriter.sample(segments, min(sample_size(vectors, settings.centroids), most), old, added)
-    new = Codec.train(sample_TD, vectors, settings.bits, settings.centroids)
+    new = Codec.train(sample_TD, vectors, bits=settings.bits, centroids=settings.centroids)
     path = folder / f"{segment_table.new_file_number(connection):06d}.codec.npz"
     new.save(path)
     segment_table.replace_derived_file(connection, "codec", seal(path))
@@ -157,7 +157,7 @@ def _calibrate(connection: sqlite3.Connection, folder: Path, before: Snapshot | 
 def _exactly(before: Snapshot, query: TokenVectors, k: int, rows: np.ndarray) -> list[int]:
     from flatcoat.indexing.exact import ExactIndex
 
-    (hits,) = ExactIndex[int](before, None, keep_bytes=0).search(query, k, rows)
+    (hits,) = ExactIndex[int](before, None, keep_bytes=0).search(query, k, allowed=rows)
     release(before.segments)  # Or all of a large collection would be in memory in the end.
     return hits.ids
 
@@ -185,7 +185,7 @@ def _write_faiss(connection: sqlite3.Connection, folder: Path, settings: EngineS
         segment_table.replace_derived_file(connection, "faiss", None)
         return
     path = folder / f"{segment_table.new_file_number(connection):06d}.faiss"
-    write_faiss(path, snapshot, settings.faiss())
+    write_faiss(path, snapshot, settings=settings.faiss())
     segment_table.replace_derived_file(connection, "faiss", seal(path))
     write_meta(connection, "faiss_covers", [len(snapshot), int(snapshot.rows.max())])
     sync_folder(folder)

@@ -104,7 +104,7 @@ def open_index(snapshot: "Snapshot", settings: EngineSettings) -> "VectorIndex[i
     if snapshot.faiss:
         from flatcoat.indexing.faiss.index import FaissIndex
 
-        return FaissIndex.from_snapshot(snapshot, snapshot.faiss, settings.faiss())
+        return FaissIndex.from_snapshot(snapshot, snapshot.faiss, settings=settings.faiss())
     from flatcoat.indexing.exact import ExactIndex
 
     return ExactIndex.from_snapshot(snapshot, metric=settings.metric)

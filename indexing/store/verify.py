@@ -209,7 +209,9 @@ def _code_problems(segment: CodedSegment, codec: "Codec") -> Iterator[str]:
         yield str(error)
         return
     if segment.lists is not None and segment.list_offsets is not None:
-        lists, list_offsets = inverted_lists(tokens.codes_T, tokens.offsets, len(codec.centroids_KP))
+        lists, list_offsets = inverted_lists(
+            tokens.codes_T, tokens.offsets, centroids=len(codec.centroids_KP)
+        )
         if not (np.array_equal(lists, segment.lists) and np.array_equal(list_offsets, segment.list_offsets)):
             yield "its inverted lists are not those of its codes"
 

@@ -244,5 +244,5 @@ def _index(ids: Sequence[str], vectors: Vectors) -> "VectorIndex[str]":
     elif AUTO.wanted("dense", len(vectors)) == "faiss":
         from flatcoat.indexing.faiss.index import FaissIndex
 
-        return FaissIndex.from_vectors(ids, vectors, AUTO.faiss())
+        return FaissIndex.from_vectors(ids, vectors, settings=AUTO.faiss())
     return ExactIndex.from_vectors(ids, vectors)

@@ -25,7 +25,7 @@ ROWS = np.zeros(1, np.int64)
 NOWHERE = Path("/nonexistent")
 INDEXES: dict[str, Any] = {
     "exact": ExactIndex.from_vectors(list("abcd"), DENSE),
-    "FAISS": FaissIndex.from_vectors(list("abcd"), DENSE, FaissSettings("Flat")),
+    "FAISS": FaissIndex.from_vectors(list("abcd"), DENSE, settings=FaissSettings("Flat")),
     "PLAID": PlaidIndex.from_vectors(["a"], TOKENS),
 }
 
@@ -59,17 +59,23 @@ CALLS: dict[str, Callable[[], object]] = {
     "ids": lambda: ExactIndex.from_vectors(["a"], DENSE),
     "cosine of token vectors": lambda: ExactIndex.from_vectors(["a"], TOKENS, metric="cosine"),
     "offsets": lambda: TokenVectors(DENSE, np.array([0, 3])),
-    "bits": lambda: Codec.train(DENSE, 4, 3),
-    "centroids": lambda: Codec.train(DENSE, 4, 4, 0),
+    "bits": lambda: Codec.train(DENSE, 4, bits=3),
+    "centroids": lambda: Codec.train(DENSE, 4, bits=4, centroids=0),
     "sample": lambda: Codec.train(DENSE[:0], 4),
     "recall of an index never calibrated": lambda: cheapest((), 0.9),
     "recall of FAISS": lambda: INDEXES["FAISS"].search(DENSE, 1, recall=0.9),
     "n_probe": lambda: INDEXES["PLAID"].search(TOKENS, 1, n_probe=0),
     "factory": lambda: FaissSettings("HNSV32").validate(4),
     "metric": lambda: FaissSettings("Flat", "l2").validate(4),  # pyright: ignore[reportArgumentType]
-    "too few vectors": lambda: FaissIndex.from_vectors(list("abcd"), DENSE, FaissSettings("IVF64,Flat")),
-    "no vectors": lambda: write_faiss(NOWHERE, Snapshot((), *np.zeros((3, 0), np.int64)), FaissSettings()),
-    "token vectors": lambda: write_faiss(NOWHERE, Snapshot((TOKENS,), ROWS, ROWS, ROWS), FaissSettings()),
+    "too few vectors": lambda: FaissIndex.from_vectors(
+        list("abcd"), DENSE, settings=FaissSettings("IVF64,Flat")
+    ),
+    "no vectors": lambda: write_faiss(
+        NOWHERE, Snapshot((), *np.zeros((3, 0), np.int64)), settings=FaissSettings()
+    ),
+    "token vectors": lambda: write_faiss(
+        NOWHERE, Snapshot((TOKENS,), ROWS, ROWS, ROWS), settings=FaissSettings()
+    ),
 }
 
 
@@ -79,9 +85,9 @@ def test_a_wrong_argument_is_a_usage_error(name: str) -> None:
 
 
 DAMAGES: dict[str, Callable[[], object]] = {
-    "array": lambda: require_array("codes", DENSE, np.uint16, (None,)),
-    "offsets": lambda: require_offsets("offsets", np.array([0, 2, 1]), 1),
-    "bound": lambda: require_below("codes", np.array([5]), 5),
+    "array": lambda: require_array("codes", DENSE, dtype=np.uint16, shape=(None,)),
+    "offsets": lambda: require_offsets("offsets", np.array([0, 2, 1]), end=1),
+    "bound": lambda: require_below("codes", np.array([5]), bound=5),
     "scores": lambda: require_finite(np.array([np.inf])),
     "segments that differ": lambda: ExactIndex.from_snapshot(
         Snapshot((DENSE, DENSE[:, :2]), *np.zeros((3, 0), np.int64))

@@ -38,7 +38,7 @@ def naive(documents: Vectors, queries: Vectors, k: int, allowed: set[int]) -> li
 
 
 def found(index: ExactIndex[int], queries: Vectors, k: int, allowed: np.ndarray | None = None):
-    hits = index.search(queries, k, allowed)
+    hits = index.search(queries, k, allowed=allowed)
     return [list(zip(hit.ids, hit.scores.tolist(), strict=True)) for hit in hits]
 
 

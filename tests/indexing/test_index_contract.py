@@ -34,11 +34,11 @@ def exactly(ids: list[str], vectors: Vectors, wanted: EngineSettings) -> VectorI
 
 
 def by_plaid(ids: list[str], vectors: TokenVectors, wanted: EngineSettings) -> VectorIndex[str]:
-    return PlaidIndex.from_vectors(ids, vectors, wanted.bits)
+    return PlaidIndex.from_vectors(ids, vectors, bits=wanted.bits)
 
 
 def by_faiss(ids: list[str], vectors: np.ndarray, wanted: EngineSettings) -> VectorIndex[str]:
-    return FaissIndex.from_vectors(ids, vectors, wanted.faiss())
+    return FaissIndex.from_vectors(ids, vectors, settings=wanted.faiss())
 
 
 class Engine(NamedTuple):
@@ -198,13 +198,13 @@ def test_an_index_equals_brute_force(
     if allowed is not None:
         passages = {row: passage for row, passage in passages.items() if row in allowed}
     asks = queries(engine, asked, seed=len(contents))
-    assert_best(engine, by_row(index.search(asks, k, rows)), asks, passages, k)
+    assert_best(engine, by_row(index.search(asks, k, allowed=rows)), asks, passages, k)
 
 
 def test_a_filter_that_matches_nothing_finds_nothing(engine: Engine) -> None:
     index, asked = in_memory(engine, list(range(6))), queries(engine, 3)
     for rows in ([], [99, -1, 1 << 62]):
-        assert answers(index.search(asked, 5, np.array(rows, np.int64))) == [([], b"")] * 3
+        assert answers(index.search(asked, 5, allowed=np.array(rows, np.int64))) == [([], b"")] * 3
 
 
 @pytest.mark.parametrize("step", [1, 2, 30])
@@ -213,11 +213,11 @@ def test_a_filter_acts_as_if_the_rest_did_not_exist(engine: Engine, step: int) -
     index, asked = in_memory(engine, contents), queries(engine, 5)
     rows = np.arange(0, len(contents), step)
     for k in (3, 100):
-        found = by_row(index.search(asked, k, rows))
+        found = by_row(index.search(asked, k, allowed=rows))
         passages = {row: kept(engine, index, contents)[row] for row in rows.tolist()}
         assert_best(engine, found, asked, passages, k)
         shuffled = np.random.default_rng(0).permutation(np.append(rows, rows))
-        assert answers(by_row(index.search(asked, k, shuffled))) == answers(found)
+        assert answers(by_row(index.search(asked, k, allowed=shuffled))) == answers(found)
 
 
 def test_equals_keep_the_order_in_which_they_were_added(engine: Engine) -> None:
@@ -226,7 +226,7 @@ def test_equals_keep_the_order_in_which_they_were_added(engine: Engine) -> None:
         for hits in index.search(asked, k):
             assert hits.ids == [str(row) for row in range(min(k, 50))]
             assert len(set(hits.scores.tolist())) == 1
-    (hits, *_) = index.search(asked, 3, np.array([40, 9, 31, 20]))
+    (hits, *_) = index.search(asked, 3, allowed=np.array([40, 9, 31, 20]))
     assert hits.ids == ["9", "20", "31"]
 
 
@@ -316,7 +316,7 @@ def test_passages_without_tokens_are_never_found(name: str) -> None:
     engine, contents = ENGINES[name], [7, 1, 17, 2, 27]
     index, asked = in_memory(engine, contents), queries(engine, 3)
     assert [{*hits.ids} for hits in index.search(asked, 9)] == [{"1", "3"}] * 3
-    assert [hits.ids for hits in index.search(asked, 9, np.array([0, 2, 3]))] == [["3"]] * 3
+    assert [hits.ids for hits in index.search(asked, 9, allowed=np.array([0, 2, 3]))] == [["3"]] * 3
 
 
 def test_a_query_of_zeros_finds_the_first_ones(engine: Engine) -> None:
@@ -368,7 +368,7 @@ def assert_sound(store: Store, engine: Engine, contents: dict[int, int]) -> list
         if rows is not None:
             passages = {row: passages[row] for row in rows.tolist()}
         for k in (1, 8, 500):
-            found = index.search(asked, k, rows)
+            found = index.search(asked, k, allowed=rows)
             assert_best(engine, found, asked, passages, k)
             given += answers(found)
     return given

@@ -68,7 +68,7 @@ def test_coded_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     held = opened(tmp_path, files)
     assert isinstance(held, CodedSegment)
     assert held.lists is not None and held.list_offsets is not None
-    lists, list_offsets = inverted_lists(coded.codes_T, coded.offsets, 5)
+    lists, list_offsets = inverted_lists(coded.codes_T, coded.offsets, centroids=5)
     assert (held.lists.dtype, held.list_offsets.dtype) == (np.uint16, np.uint32)
     assert held.lists.tolist() == lists.tolist()
     assert held.list_offsets.tolist() == list_offsets.tolist()
@@ -115,7 +115,7 @@ def test_inverted_lists_equal_the_definition(codes: list[list[int]]) -> None:
     lists, list_offsets = inverted_lists(
         np.array([code for passage in codes for code in passage], np.uint16),
         np.cumsum([0, *map(len, codes)]),
-        7,
+        centroids=7,
     )
     found = [lists[first:last].tolist() for first, last in pairwise(list_offsets)]
     assert found == [[n for n, passage in enumerate(codes) if code in passage] for code in range(7)]
@@ -123,7 +123,7 @@ def test_inverted_lists_equal_the_definition(codes: list[list[int]]) -> None:
 
 def test_inverted_lists_of_the_largest_segment() -> None:
     offsets = np.arange((1 << 16) + 1)
-    lists, list_offsets = inverted_lists(np.full(1 << 16, 65_535, np.uint16), offsets, 1 << 16)
+    lists, list_offsets = inverted_lists(np.full(1 << 16, 65_535, np.uint16), offsets, centroids=1 << 16)
     assert np.array_equal(lists, np.arange(1 << 16))
     assert (list_offsets[-2], list_offsets[-1]) == (0, 1 << 16)
 

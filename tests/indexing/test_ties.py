@@ -115,7 +115,9 @@ def check(store: Store, name: str) -> None:
     for k in (1, 2, 7, 30, 500):
         ranked(index.search(asked, k), content_of, k)
     allowed = rows[1::2]
-    ranked(index.search(asked, 9, allowed[::-1]), {row: content_of[row] for row in allowed.tolist()}, 9)
+    ranked(
+        index.search(asked, 9, allowed=allowed[::-1]), {row: content_of[row] for row in allowed.tolist()}, 9
+    )
     batch = index.search(asked, 20)
     for query in range(0, 25, 6):
         (alone,) = index.search(single(asked, query), 20)
@@ -138,8 +140,8 @@ def test_rows_decide_where_segments_hold_them_in_another_order() -> None:
     assert isinstance(dense, np.ndarray)
     snapshot = Snapshot((dense, dense), *table)
     ten = [str(i) for i in range(10)]
-    built = FaissIndex.from_vectors(ten, np.tile(dense[:1], (10, 1)), FaissSettings())
-    faiss = FaissIndex[int](snapshot, None, built._faiss._owner, FaissSettings())
+    built = FaissIndex.from_vectors(ten, np.tile(dense[:1], (10, 1)), settings=FaissSettings())
+    faiss = FaissIndex[int](snapshot, None, index=built._faiss._owner, settings=FaissSettings())
     assert faiss.search(queries("faiss", 1), 3)[0].ids == [2, 3, 4]
 
 
@@ -161,7 +163,7 @@ def test_thousands_of_equals_end_a_search_of_faiss_early(monkeypatch: pytest.Mon
     """Of more than 2,000 it finds some of them, and none twice."""
     vectors = drawn("faiss", [3] * 3_000)
     assert isinstance(vectors, np.ndarray)
-    index = FaissIndex.from_vectors([str(i) for i in range(3_000)], vectors, FaissSettings("Flat"))
+    index = FaissIndex.from_vectors([str(i) for i in range(3_000)], vectors, settings=FaissSettings("Flat"))
     (hits,) = index.search(queries("faiss", 1), 10)
     assert len(set(hits.ids)) == 10
     monkeypatch.setattr(faiss_index, "_TIED", 3_000)

@@ -25,9 +25,9 @@ def ranked(hits: list[tuple[int, int]], k: int) -> list[tuple[int, int]]:
 @given(hits=scored, k=st.integers(1, 45))
 def test_the_best_come_first_and_equals_by_place(dtype: type, hits: list[tuple[int, int]], k: int) -> None:
     places, scores = arrays(hits, dtype)
-    order = top_k(scores, places, k)
+    order = top_k(scores, places, k=k)
     assert [(int(scores[i]), int(places[i])) for i in order] == ranked(hits, k)
-    found = best(places, scores, k)
+    found = best(places, scores, k=k)
     assert list(zip(found.scores.tolist(), found.ids, strict=True)) == ranked(hits, k)
     assert found.scores.dtype == dtype
 
@@ -36,13 +36,13 @@ def test_the_best_come_first_and_equals_by_place(dtype: type, hits: list[tuple[i
 def test_what_reaches_the_kth_score(hits: list[tuple[int, int]], k: int, margin: float) -> None:
     _, scores = arrays(hits, np.float32)
     worst = sorted(scores.tolist(), reverse=True)[k - 1] if len(hits) > k else -np.inf
-    assert reaching(scores, k, margin).tolist() == np.flatnonzero(scores >= worst - margin).tolist()
+    assert reaching(scores, k, margin=margin).tolist() == np.flatnonzero(scores >= worst - margin).tolist()
 
 
 @given(hits=scored, cut=st.integers(0, 40), k=st.integers(1, 45))
 def test_merging_is_as_if_all_had_been_ranked_at_once(hits: list[tuple[int, int]], cut: int, k: int) -> None:
-    parts = [best(*arrays(part, np.float32), k) for part in (hits[:cut], hits[cut:])]
-    (found,) = merge([parts[0]], [parts[1]], k)
+    parts = [best(*arrays(part, np.float32), k=k) for part in (hits[:cut], hits[cut:])]
+    (found,) = merge([parts[0]], [parts[1]], k=k)
     assert list(zip(found.scores.tolist(), found.ids, strict=True)) == ranked(hits, k)
-    (alone,) = merge([NOTHING], [parts[1]], k)
+    (alone,) = merge([NOTHING], [parts[1]], k=k)
     assert alone.ids == parts[1].ids

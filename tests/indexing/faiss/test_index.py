@@ -54,7 +54,7 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def index(factory: str) -> FaissIndex[str]:
-    return FaissIndex.from_vectors(IDS, VECTORS, FaissSettings(factory))
+    return FaissIndex.from_vectors(IDS, VECTORS, settings=FaissSettings(factory))
 
 
 @cache
@@ -166,10 +166,10 @@ THOROUGH = {
 def test_filters_equal_exact_search_of_what_is_allowed(factory: str, seed: int, share: float, k: int) -> None:
     random = np.random.default_rng(seed)
     allowed = np.append(np.flatnonzero(random.random(COUNT) < share), [COUNT + 3, 1 << 40])
-    expected = ExactIndex.from_vectors(IDS, VECTORS).search(ASKED[:4], k, allowed)
+    expected = ExactIndex.from_vectors(IDS, VECTORS).search(ASKED[:4], k, allowed=allowed)
     with pytest.MonkeyPatch.context() as patch:
         ask_faiss(patch)
-        found = index(factory).search(ASKED[:4], k, allowed, **THOROUGH[factory])
+        found = index(factory).search(ASKED[:4], k, allowed=allowed, **THOROUGH[factory])
     assert [hits.ids for hits in found] == [hits.ids for hits in expected]
 
 
@@ -181,17 +181,17 @@ def test_a_filter_leaves_recall_as_it_is(factory: str, count: int, monkeypatch: 
     """With default effort, and of a corner of the space that is far from most queries."""
     ask_faiss(monkeypatch)
     far = np.argsort(VECTORS @ ASKED[0])[:count]
-    expected = ExactIndex.from_vectors(IDS, VECTORS).search(ASKED, 10, far)
-    found = index(factory).search(ASKED, 10, far)
+    expected = ExactIndex.from_vectors(IDS, VECTORS).search(ASKED, 10, allowed=far)
+    found = index(factory).search(ASKED, 10, allowed=far)
     assert all(len(hits.ids) == min(10, count) for hits in found)
     shared = [len({*a.ids} & {*b.ids}) / len(b.ids) for a, b in zip(found, expected, strict=True)]
     assert np.mean(shared) >= 0.9
 
 
 def test_few_allowed_are_scored_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FaissSearch, "search", lambda *_: pytest.fail("FAISS was asked"))
-    expected = ExactIndex.from_vectors(IDS, VECTORS).search(ASKED, 7, np.arange(100, 300))
-    found = index("BHNSW32").search(ASKED, 7, np.arange(100, 300))
+    monkeypatch.setattr(FaissSearch, "search", lambda *_, **__: pytest.fail("FAISS was asked"))
+    expected = ExactIndex.from_vectors(IDS, VECTORS).search(ASKED, 7, allowed=np.arange(100, 300))
+    found = index("BHNSW32").search(ASKED, 7, allowed=np.arange(100, 300))
     assert [hits.ids for hits in found] == [hits.ids for hits in expected]
 
 
@@ -208,7 +208,9 @@ def test_cosine_of_vectors_of_any_length(factory: str) -> None:
     unit = VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True)
     unit[7] = 0
     unit_asked = ASKED / np.linalg.norm(ASKED, axis=1, keepdims=True)
-    found = FaissIndex.from_vectors(IDS, vectors, FaissSettings(factory, "cosine")).search(ASKED * 50, 10)
+    found = FaissIndex.from_vectors(IDS, vectors, settings=FaissSettings(factory, "cosine")).search(
+        ASKED * 50, 10
+    )
     expected = ExactIndex.from_vectors(IDS, unit).search(unit_asked, 10)
     assert np.mean([len({*a.ids} & {*b.ids}) for a, b in zip(found, expected, strict=True)]) >= 9
     for query, hits in zip(unit_asked, found, strict=True):
@@ -241,8 +243,8 @@ def add(store: Store, first: int, last: int, version: int = 0) -> None:
 
 def assert_like_exact(index: FaissIndex[int], snapshot: Snapshot, least: float) -> None:
     for allowed in (None, snapshot.rows[::3], snapshot.rows[-40:], np.zeros(0, np.int64)):
-        expected = ExactIndex.from_snapshot(snapshot).search(ASKED, 10, allowed)
-        found = index.search(ASKED, 10, allowed)
+        expected = ExactIndex.from_snapshot(snapshot).search(ASKED, 10, allowed=allowed)
+        found = index.search(ASKED, 10, allowed=allowed)
         assert [len(hits.ids) for hits in found] == [len(hits.ids) for hits in expected]
         shared = [
             len({*a.ids} & {*b.ids}) / len(b.ids) for a, b in zip(found, expected, strict=True) if b.ids
@@ -268,8 +270,8 @@ def test_a_store_moves_on(
 ) -> None:
     monkeypatch.setattr(faiss_index, "_KEPT", kept)
     wanted, path = FaissSettings(factory), store.path / "here.faiss"
-    write_faiss(path, store.snapshot(), wanted)
-    fresh = FaissIndex.from_snapshot(store.snapshot(), path, wanted)
+    write_faiss(path, store.snapshot(), settings=wanted)
+    fresh = FaissIndex.from_snapshot(store.snapshot(), path, settings=wanted)
     assert_like_exact(fresh, store.snapshot(), least)
     assert (len(fresh), fresh.width) == (2_500, WIDTH)
     assert (fresh.tail_fraction, fresh.removed_fraction) == (0, 0)
@@ -279,7 +281,7 @@ def test_a_store_moves_on(
         writer.remove(f"d{row}" for row in range(0, 2_500, 5))
     add(store, 1, 101, version=1)
     snapshot = store.snapshot()
-    moved = FaissIndex.from_snapshot(snapshot, path, wanted)
+    moved = FaissIndex.from_snapshot(snapshot, path, settings=wanted)
     assert_like_exact(moved, snapshot, least)
     assert len(moved) == len(snapshot) == 2_500 - 500 + 300 + 20
     assert moved.tail_fraction == pytest.approx(400 / len(moved))
@@ -288,20 +290,20 @@ def test_a_store_moves_on(
 
 def test_everything_was_removed(store: Store) -> None:
     path = store.path / "here.faiss"
-    write_faiss(path, store.snapshot(), FaissSettings())
+    write_faiss(path, store.snapshot(), settings=FaissSettings())
     with store.writer() as writer:
         writer.remove(f"d{row}" for row in range(2_500))
-    index = FaissIndex.from_snapshot(store.snapshot(), path, FaissSettings())
+    index = FaissIndex.from_snapshot(store.snapshot(), path, settings=FaissSettings())
     assert [hits.ids for hits in index.search(ASKED, 5)] == [[]] * QUERIES
     add(store, 0, 3)
-    index = FaissIndex.from_snapshot(store.snapshot(), path, FaissSettings())
+    index = FaissIndex.from_snapshot(store.snapshot(), path, settings=FaissSettings())
     assert_like_exact(index, store.snapshot(), 1)
 
 
 def test_the_file_is_mapped_and_outlives_its_name(store: Store) -> None:
     path = store.path / "here.faiss"
-    write_faiss(path, store.snapshot(), FaissSettings("IVF,SQ8"))
-    index = FaissIndex.from_snapshot(store.snapshot(), path, FaissSettings("IVF,SQ8"))
+    write_faiss(path, store.snapshot(), settings=FaissSettings("IVF,SQ8"))
+    index = FaissIndex.from_snapshot(store.snapshot(), path, settings=FaissSettings("IVF,SQ8"))
     assert str(path) in Path("/proc/self/maps").read_text()
     path.unlink()
     assert_like_exact(index, store.snapshot(), 0.95)
@@ -309,12 +311,12 @@ def test_the_file_is_mapped_and_outlives_its_name(store: Store) -> None:
 
 def test_blocks_of_vectors_make_the_same_index(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, blocks = store.path / "whole.faiss", store.path / "blocks.faiss"
-    write_faiss(whole, store.snapshot(), FaissSettings("SQ8"))
+    write_faiss(whole, store.snapshot(), settings=FaissSettings("SQ8"))
     monkeypatch.setattr(dense_rows, "_BLOCK", 100 * WIDTH)
-    write_faiss(blocks, store.snapshot(), FaissSettings("SQ8"))
+    write_faiss(blocks, store.snapshot(), settings=FaissSettings("SQ8"))
     assert whole.read_bytes() == blocks.read_bytes()
     with pytest.raises(FileExistsError):
-        write_faiss(whole, store.snapshot(), FaissSettings("SQ8"))
+        write_faiss(whole, store.snapshot(), settings=FaissSettings("SQ8"))
 
 
 @settings(max_examples=30, deadline=None)
@@ -341,7 +343,7 @@ def test_rows_across_segments_equal_a_plain_loop(seed: int, count: int, k: int, 
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense_rows, "_BLOCK", block * 4)
-        (hits,) = rows.nearest(query, k, positions)
+        (hits,) = rows.nearest(query, k, positions=positions)
     assert list(zip(hits.scores.tolist(), hits.ids, strict=True)) == ranked[:k]
 
 
@@ -365,7 +367,7 @@ def test_bad_factories(factory: str, width: int, message: str) -> None:
     with pytest.raises(FlatcoatError, match=message):
         FaissSettings(factory).validate(width)
     with pytest.raises(FlatcoatError, match=message):
-        FaissIndex.from_vectors(["a"], np.ones((1, width), np.float32), FaissSettings(factory))
+        FaissIndex.from_vectors(["a"], np.ones((1, width), np.float32), settings=FaissSettings(factory))
 
 
 def test_bad_metric() -> None:
@@ -376,26 +378,26 @@ def test_bad_metric() -> None:
 @pytest.mark.parametrize("factory", ["IVF64,Flat", "PQ8np", "BIVF64"])
 def test_too_few_vectors(factory: str) -> None:
     with pytest.raises(FlatcoatError, match=f"cannot make '{factory}' of 50 vectors .*50.* choose fewer"):
-        FaissIndex.from_vectors(IDS[:50], VECTORS[:50], FaissSettings(factory))
+        FaissIndex.from_vectors(IDS[:50], VECTORS[:50], settings=FaissSettings(factory))
 
 
 @pytest.mark.parametrize("factory", ["IVF,Flat", "IVF,SQ8", "BIVF"])
 @pytest.mark.parametrize("count", [1, 20, 260])
 def test_few_vectors_get_few_lists(factory: str, count: int, capfd: pytest.CaptureFixture[str]) -> None:
-    small = FaissIndex.from_vectors(IDS[:count], VECTORS[:count], FaissSettings(factory))
+    small = FaissIndex.from_vectors(IDS[:count], VECTORS[:count], settings=FaissSettings(factory))
     assert len(small.search(ASKED, 1)[0].ids) == 1
     assert capfd.readouterr() == ("", "")
 
 
 def test_an_empty_index() -> None:
-    index = FaissIndex.from_vectors([], np.zeros((0, 8), np.float32), FaissSettings("IVF,SQ8"))
+    index = FaissIndex.from_vectors([], np.zeros((0, 8), np.float32), settings=FaissSettings("IVF,SQ8"))
     assert (len(index), index.width, index.tail_fraction, index.removed_fraction) == (0, 8, 0, 1)
     assert [hits.ids for hits in index.search(np.eye(8, dtype=np.float32), 3)] == [[]] * 8
 
 
 def test_nothing_to_write(tmp_path: Path) -> None:
     with pytest.raises(FlatcoatError, match="add passages first"):
-        write_faiss(tmp_path / "x", Snapshot((), *np.zeros((3, 0), np.int64)), FaissSettings())
+        write_faiss(tmp_path / "x", Snapshot((), *np.zeros((3, 0), np.int64)), settings=FaissSettings())
 
 
 def test_numbers_and_vectors_are_checked() -> None:
@@ -405,7 +407,7 @@ def test_numbers_and_vectors_are_checked() -> None:
     with pytest.raises(FlatcoatError, match="rescore is 0: at least 1"):
         index("BFlat").search(ASKED, 1, rescore=0)
     with pytest.raises(FlatcoatError, match="NaN"):
-        FaissIndex.from_vectors(["a"], np.full((1, 8), np.nan, np.float32), FaissSettings())
+        FaissIndex.from_vectors(["a"], np.full((1, 8), np.nan, np.float32), settings=FaissSettings())
 
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW8", "IVF4,SQ8", "BFlat"])
@@ -413,24 +415,24 @@ def test_a_file_that_is_missing_or_cut(factory: str, tmp_path: Path) -> None:
     rows = np.arange(400)
     snapshot = Snapshot((VECTORS[:400],), rows, np.zeros_like(rows), rows)
     path, cut = tmp_path / "whole", tmp_path / "cut"
-    write_faiss(path, snapshot, FaissSettings(factory))
+    write_faiss(path, snapshot, settings=FaissSettings(factory))
     data = path.read_bytes()
     for length in (0, 1, 15, 16, 30, len(data) // 2, len(data) - 17, len(data) - 16, len(data) - 1):
         cut.write_bytes(data[:length])
         with pytest.raises(FlatcoatError, match="cut short"):
-            FaissIndex.from_snapshot(snapshot, cut, FaissSettings(factory))
+            FaissIndex.from_snapshot(snapshot, cut, settings=FaissSettings(factory))
     with pytest.raises(FlatcoatError, match="nowhere cannot be opened"):
-        FaissIndex.from_snapshot(snapshot, tmp_path / "nowhere", FaissSettings(factory))
+        FaissIndex.from_snapshot(snapshot, tmp_path / "nowhere", settings=FaissSettings(factory))
     other = "Flat" if factory.startswith("B") else "BFlat"
     with pytest.raises(FlatcoatError, match=f"cannot be read as factory '{other}'"):
-        FaissIndex.from_snapshot(snapshot, path, FaissSettings(other))
+        FaissIndex.from_snapshot(snapshot, path, settings=FaissSettings(other))
 
 
 def test_vectors_of_another_shape(tmp_path: Path) -> None:
     row = np.zeros(1, np.int64)
-    write_faiss(tmp_path / "x", Snapshot((VECTORS[:1],), row, row, row), FaissSettings())
+    write_faiss(tmp_path / "x", Snapshot((VECTORS[:1],), row, row, row), settings=FaissSettings())
     narrow = Snapshot((VECTORS[:1, :8],), row, row, row)
     with pytest.raises(FlatcoatError, match="has width 32, the vectors 8"):
-        FaissIndex.from_snapshot(narrow, tmp_path / "x", FaissSettings())
+        FaissIndex.from_snapshot(narrow, tmp_path / "x", settings=FaissSettings())
     with pytest.raises(FlatcoatError, match="token vectors"):
-        write_faiss(tmp_path / "y", Snapshot((tokens(0, [2]),), row, row, row), FaissSettings())
+        write_faiss(tmp_path / "y", Snapshot((tokens(0, [2]),), row, row, row), settings=FaissSettings())

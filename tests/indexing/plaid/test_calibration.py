@@ -115,21 +115,24 @@ def test_work_is_what_a_search_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = len(texts.values_TD)
     query = texts.values_TD[:40]  # more than one panel of 32
     index = PlaidIndex.from_vectors(names, texts)
-    assert index.work(query, 4, 400) == Work(0, 0, 2 * tokens)
-    listed, met, scored = index.work(query, 4, 30)
+    assert index.work(query, n_probe=4, n_candidates=400) == Work(0, 0, 2 * tokens)
+    listed, met, scored = index.work(query, n_probe=4, n_candidates=30)
     assert (listed, met) == (0, 2 * tokens)
     assert 0 < scored < 2 * tokens / 3
     monkeypatch.setattr(plaid, "_SCANNED_TOKENS", 0)
     monkeypatch.setattr(plaid, "LISTS_FROM_TOKENS", 0)
     monkeypatch.setattr(plaid, "_LISTED", 3)
     by_lists = PlaidIndex.from_vectors(names, texts)
-    few, more = by_lists.work(query, 2, 30), by_lists.work(query, 8, 30)
+    few, more = (
+        by_lists.work(query, n_probe=2, n_candidates=30),
+        by_lists.work(query, n_probe=8, n_candidates=30),
+    )
     assert 0 < few.listed < more.listed
     assert 0 < few.met < 2 * tokens
     assert few.nanoseconds < more.nanoseconds
-    every = by_lists.work(query, len(by_lists._codec.centroids_KP), 30)
+    every = by_lists.work(query, n_probe=len(by_lists._codec.centroids_KP), n_candidates=30)
     assert every.listed == sum(len(part.lists[0]) for part in by_lists._parts if part.lists) * 40
-    assert by_lists.work(query[:0], 4, 30) == Work(0, 0, 0)
+    assert by_lists.work(query[:0], n_probe=4, n_candidates=30) == Work(0, 0, 0)
 
 
 def test_an_index_that_grows_under_its_codec_is_calibrated(tmp_path: Path, monkeypatch) -> None:

@@ -30,7 +30,7 @@ def loss(codec: Codec, wanted: TokenVectors) -> float:
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_little_is_lost_of_vectors_never_seen(bits: int) -> None:
-    codec = Codec.train(vectors(4_000).values_TD, 4_000, bits, 64)
+    codec = Codec.train(vectors(4_000).values_TD, 4_000, bits=bits, centroids=64)
     assert codec.bits == bits
     assert loss(codec, vectors(3_000, seed=1)) < LOSS[bits]
 
@@ -38,7 +38,7 @@ def test_little_is_lost_of_vectors_never_seen(bits: int) -> None:
 def test_a_scale_for_each_residual_beats_quantile_buckets() -> None:
     """What PLAID engines do: buckets that hold equally many components, each decoded as its median."""
     seen, new = vectors(4_000), vectors(3_000, seed=1)
-    codec = Codec.train(seen.values_TD, 4_000, 4, 64)
+    codec = Codec.train(seen.values_TD, 4_000, bits=4, centroids=64)
     centroids = codec.centroids_KP * np.float32(codec.step)
     near = centroids[codec.encode(seen).codes_T], centroids[codec.encode(new).codes_T]
     residuals = (seen.values_TD - near[0]).ravel()
@@ -55,7 +55,7 @@ def test_a_scale_for_each_residual_beats_quantile_buckets() -> None:
 @pytest.mark.parametrize("bits", [1, 4])
 def test_any_width(width: int, bits: int) -> None:
     seen = vectors(2_000, width)
-    codec = Codec.train(seen.values_TD, 2_000, bits)
+    codec = Codec.train(seen.values_TD, 2_000, bits=bits)
     coded = codec.encode(seen)
     assert coded.residuals_TB.shape == (2_000, -(-width // 8) * bits)
     assert loss(codec, seen) < LOSS[bits]
@@ -64,7 +64,7 @@ def test_any_width(width: int, bits: int) -> None:
 @pytest.mark.parametrize("scale", [0.01, 1.0, 50.0])
 def test_the_length_of_a_vector_is_kept(scale: float) -> None:
     seen = vectors(2_000, scale=scale)
-    codec = Codec.train(seen.values_TD, 2_000, 2)
+    codec = Codec.train(seen.values_TD, 2_000, bits=2)
     lengths = np.linalg.norm(codec.decode(codec.encode(seen)).values_TD, axis=1)
     assert np.abs(lengths / scale - 1).max() < 0.02
 
@@ -91,7 +91,7 @@ def test_a_zero_vector_stays_finite() -> None:
 
 def test_a_codec_survives_its_file(tmp_path: Path) -> None:
     seen = vectors(1_000)
-    codec = Codec.train(seen.values_TD, 1_000, 2)
+    codec = Codec.train(seen.values_TD, 1_000, bits=2)
     codec.save(tmp_path / "codec.npz")
     again = Codec.load(tmp_path / "codec.npz")
     assert np.array_equal(
@@ -106,9 +106,9 @@ def test_a_codec_survives_its_file(tmp_path: Path) -> None:
 def test_what_cannot_be_is_said() -> None:
     seen = vectors(100).values_TD
     with pytest.raises(FlatcoatError, match="3 bits per dimension: 1, 2 or 4"):
-        Codec.train(seen, 100, 3)
+        Codec.train(seen, 100, bits=3)
     with pytest.raises(FlatcoatError, match="0 centroids: from 1 to 65,536"):
-        Codec.train(seen, 100, 4, 0)
+        Codec.train(seen, 100, bits=4, centroids=0)
     with pytest.raises(FlatcoatError, match="at least one token vector"):
         Codec.train(seen[:0], 0)
 

@@ -67,7 +67,7 @@ def decoded(index: PlaidIndex[str]) -> TokenVectors:
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_all_candidates_are_scored_as_their_decoded_vectors(bits: int) -> None:
-    index = PlaidIndex.from_vectors(ids(PASSAGES), VECTORS, bits)
+    index = PlaidIndex.from_vectors(ids(PASSAGES), VECTORS, bits=bits)
     exact = ExactIndex.from_vectors(ids(PASSAGES), decoded(index))
     for query in QUERIES:
         (hits,) = index.search(one(query), PASSAGES, n_candidates=PASSAGES)
@@ -80,7 +80,7 @@ def test_all_candidates_are_scored_as_their_decoded_vectors(bits: int) -> None:
 
 @pytest.mark.parametrize(("bits", "wanted"), [(4, 0.95), (2, 0.85)])
 def test_recall_of_the_original_vectors(bits: int, wanted: float) -> None:
-    index = PlaidIndex.from_vectors(ids(PASSAGES), VECTORS, bits)
+    index = PlaidIndex.from_vectors(ids(PASSAGES), VECTORS, bits=bits)
     assert recall(index.search(QUERIES, 10), EXACT.search(QUERIES, 10)) > wanted
 
 
@@ -103,16 +103,16 @@ def test_a_filter_acts_as_if_the_rest_did_not_exist(
     index: PlaidIndex[str], rows: set[int], query: int
 ) -> None:
     allowed = np.array(sorted(rows), np.int64)
-    (hits,) = index.search(one(QUERIES[query]), 50, allowed)
-    (wanted,) = EXACT.search(one(QUERIES[query]), 50, allowed)
+    (hits,) = index.search(one(QUERIES[query]), 50, allowed=allowed)
+    (wanted,) = EXACT.search(one(QUERIES[query]), 50, allowed=allowed)
     assert set(hits.ids) == set(wanted.ids)
 
 
 def test_a_filter_under_lists(listed: PlaidIndex[str]) -> None:
     allowed = np.arange(0, PASSAGES, 3)
-    found = listed.search(QUERIES, 10, allowed, n_candidates=60)
+    found = listed.search(QUERIES, 10, allowed=allowed, n_candidates=60)
     assert all(int(id[1:]) % 3 == 0 for hits in found for id in hits.ids)
-    assert recall(found, EXACT.search(QUERIES, 10, allowed)) > 0.9
+    assert recall(found, EXACT.search(QUERIES, 10, allowed=allowed)) > 0.9
 
 
 def test_threads_may_share_an_index(index: PlaidIndex[str]) -> None:

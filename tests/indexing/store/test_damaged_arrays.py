@@ -340,15 +340,15 @@ def one_thread() -> Iterator[None]:
 
 
 def search_faiss(path: Path, wanted: FaissSettings) -> None:
-    index = FaissIndex.from_snapshot(DENSE, path, wanted)
+    index = FaissIndex.from_snapshot(DENSE, path, settings=wanted)
     for allowed in (None, ROWS[::2]):
-        found = index.search(VECTORS[:4], 5, allowed)
+        found = index.search(VECTORS[:4], 5, allowed=allowed)
         assert all(0 <= row < COUNT for hits in found for row in hits.ids)
 
 
 def flip_faiss(folder: Path, factory: str, count: int, seed: int) -> None:
     wanted = FaissSettings(factory)
-    write_faiss(folder / "whole", DENSE, wanted)
+    write_faiss(folder / "whole", DENSE, settings=wanted)
 
     def trials() -> Iterator[tuple[str, Trial]]:
         for number, (name, data) in enumerate(flips((folder / "whole").read_bytes(), count, seed)):
@@ -423,7 +423,9 @@ def test_rows_that_a_faiss_file_cannot_name(tmp_path: Path, ids: list[int]) -> N
     faiss.write_index(index, str(tmp_path / "x"))
     with (tmp_path / "x").open("ab") as file:
         file.write(b"flatcoat" + np.uint64(file.tell()).tobytes())
-    found = FaissIndex.from_snapshot(DENSE, tmp_path / "x", FaissSettings("Flat")).search(VECTORS[:4], 5)
+    found = FaissIndex.from_snapshot(DENSE, tmp_path / "x", settings=FaissSettings("Flat")).search(
+        VECTORS[:4], 5
+    )
     assert [hits.ids for hits in found] == [
         [int(id) for id in hits.ids]
         for hits in ExactIndex.from_vectors([str(row) for row in ROWS], VECTORS).search(VECTORS[:4], 5)
@@ -438,10 +440,10 @@ def test_a_stored_vector_that_is_not_finite_is_named(value: float) -> None:
     vectors = VECTORS.copy()
     vectors[7, 3] = value
     snapshot = replace(DENSE, segments=(vectors,))
-    built = FaissIndex.from_vectors([str(row) for row in ROWS], VECTORS, FaissSettings("Flat"))
+    built = FaissIndex.from_vectors([str(row) for row in ROWS], VECTORS, settings=FaissSettings("Flat"))
     for index in (
         ExactIndex.from_snapshot(snapshot),
-        FaissIndex[int](snapshot, None, built._faiss._owner, FaissSettings("Flat")),
+        FaissIndex[int](snapshot, None, index=built._faiss._owner, settings=FaissSettings("Flat")),
     ):
         with pytest.raises(FlatcoatError, match="damaged: verify the index"):
             index.search(VECTORS[7:8], COUNT)

@@ -332,7 +332,7 @@ def test_a_filter_costs_little_more_than_the_reading_of_its_rows(tmp_path: Path)
 
         def search(rows: np.ndarray | None) -> None:
             store.bm25("w1 w2 w3", 100, rows)
-            index.search(query, 100, rows)
+            index.search(query, 100, allowed=rows)
 
         without = best_of(lambda: search(None))
         for condition in ("g<1", "g<50", "g<99"):
