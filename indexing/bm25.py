@@ -1,7 +1,6 @@
-"""The BM25 baseline of evaluation and of mining negatives, in memory, by bm25s.
+"""The BM25 baseline of evaluation and negative mining, by bm25s: not the BM25 of an index (``Store.bm25``).
 
-``flatcoat search --mode bm25`` and hybrid search do not use it: they rank by the full-text index in the
-database of an index (``Store.bm25``).
+``flatcoat search --mode bm25`` and hybrid search rank by the full-text index in the database of an index.
 
 BM25 as in Lucene with k1 1.5 and b 0.75, English stop words and Porter's stemmer: the published bm25s rows
 (https://github.com/xhluca/bm25s) use the same with Snowball, and NFCorpus comes out at their 32.1 nDCG@10.
@@ -48,14 +47,14 @@ class Bm25:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the index, the ids of documents and words aside."""
+        """Bytes of the index, without document ids and words."""
         parts = ("data", "indices", "indptr") if self._words else ()
         return sum(self._index.scores[part].nbytes for part in parts)
 
     def search(self, queries: Sequence[str], k: int) -> Iterator[Hits[str]]:
-        """The up to ``k`` best documents of each query, of those that share a word with it.
+        """The ``k`` best documents per query, among the documents that share a word with it.
 
-        Of equals, the one with the greater id comes first.
+        Equal scores are in the falling order of their ids.
         """
         tokens = _tokenize(queries)
         words = {number: word for word, number in tokens.vocab.items()}

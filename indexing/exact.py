@@ -3,11 +3,11 @@
 Dense vectors score by inner product or cosine, token vectors by MaxSim: for each query token the best inner
 product with a token of the passage, summed over the query (ColBERT, Khattab and Zaharia 2020).
 
-A product of large matrices adds up in an order that depends on where a vector stands, which moves the last
-bits of a score. It only chooses what may be among the best; these are scored again, each alone, so that equal
-vectors have equal scores in whatever segment, block or batch of queries.
+The order of additions in a large matrix product depends on the position of a vector, which changes the last
+bits of its score. The product therefore only selects candidates. Each candidate is scored again alone, so
+that equal vectors have equal scores in any segment, block or batch of queries.
 
-Axes: N passages, T tokens of passages, S queries, Q tokens of queries (a dense query has one), D width.
+Axes: N passages, T passage tokens, S queries, Q query tokens (a dense query has one), D width.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,15 +22,41 @@ from .metric import Metric
 from .snapshot import Snapshot
 from .threads import pieces
 from .top_k import reaching, top_k
-from .vectors import Hits, Id, Shape, TokenVectors, Vectors, require_finite, require_queries, values_of
+from .vectors import (
+    Hits,
+    Id,
+    Shape,
+    TokenVectors,
+    Vectors,
+    require_finite,
+    require_ids,
+    require_queries,
+    values_of,
+)
 
-_BLOCK = 1 << 24  # numbers in a block of scores, or of passage vectors in float32: 64 MiB
+_BLOCK = 1 << 24  # numbers per block of scores, or of passage vectors in float32: 64 MiB
 _RANKED_AT_ONCE = 1 << 24  # scores kept before they are cut to the best k: 64 MiB
-_QUERY_TOKENS = 4096  # scored together
+_QUERY_TOKENS = 4096  # query tokens scored together
+
+
+class _Scored(NamedTuple):
+    """Positions of passages, and their scores."""
+
+    positions: np.ndarray
+    scores: np.ndarray
+
+
+_NOTHING = _Scored(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 class ExactIndex(Generic[Id]):
-    """Scores every passage. ``ExactIndex.from_snapshot(store.snapshot())`` finds passage rows."""
+    """Scores every passage, dense vectors or token vectors.
+
+    >>> index = ExactIndex.from_vectors(["red", "green", "blue"], np.eye(3, dtype=np.float32))
+    >>> (hits,) = index.search(np.array([[0.1, 0.9, 0.5]], np.float32), k=2)
+    >>> hits.ids
+    ['green', 'blue']
+    """
 
     def __init__(
         self,
@@ -40,11 +66,11 @@ class ExactIndex(Generic[Id]):
         metric: Metric = "ip",
         keep_bytes: int = 1 << 29,
     ) -> None:
-        """``ids`` names the rows (None: rows are their own names).
+        """``ids`` are the names of the rows (None: hits name the rows themselves).
 
         ``metric`` "cosine" compares dense vectors of any length by their directions alone; a vector of zeros
         scores 0. Up to ``keep_bytes`` of vectors are kept in float32, which makes a single query five times
-        faster; beyond that they stay memory-mapped and are converted block by block. Raises StorageError
+        faster; larger collections stay memory-mapped and are converted block by block. Raises StorageError
         where the segments differ in shape, UsageError for the cosine of token vectors.
         """
         shapes = {Shape.of(vectors) for vectors in snapshot.vectors}
@@ -64,14 +90,13 @@ class ExactIndex(Generic[Id]):
 
     @staticmethod
     def from_snapshot(snapshot: Snapshot, *, metric: Metric = "ip") -> "ExactIndex[int]":
-        """An index over a store; its hits name passage rows."""
+        """An index of a store (``store.snapshot()``); its hits name passage rows."""
         return ExactIndex[int](snapshot, None, metric=metric)
 
     @staticmethod
     def from_vectors(ids: Sequence[str], vectors: Vectors, *, metric: Metric = "ip") -> "ExactIndex[str]":
         """An index in memory: ``ids[i]`` names vector or token matrix ``i``, which is row ``i``."""
-        if len(ids) != len(vectors):
-            raise UsageError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
+        require_ids(ids, vectors)
         rows = np.arange(len(ids), dtype=np.int64)
         snapshot = Snapshot((vectors,), rows, np.zeros_like(rows), rows)
         return ExactIndex[str](snapshot, ids, metric=metric)
@@ -87,10 +112,10 @@ class ExactIndex(Generic[Id]):
     def search(
         self, queries: Vectors, k: int, *, allowed: np.ndarray | None = None, recall: float | None = None
     ) -> list[Hits[Id]]:
-        """The best ``k`` passages of each query, best first; of equals, the one added first.
+        """The ``k`` best passages per query, best first; equal scores by order of adding.
 
-        ``allowed`` (int64 rows; None: all) is applied before scoring. A passage or query without tokens
-        never meets. Any ``recall`` is met. Raises as ``require_queries`` does.
+        ``allowed`` (int64 rows; None: all) is a filter before scoring. Passages without tokens are never
+        found, queries without tokens find nothing. Any ``recall`` is met. Raises as ``require_queries`` does.
         """
         require_queries(queries, k, shape=self._shape)
         if not self._shape:
@@ -99,24 +124,24 @@ class ExactIndex(Generic[Id]):
         return [hits for batch in _batches(queries) for hits in self._search_batch(batch, k, candidates)]
 
     def _candidates(self, allowed: np.ndarray | None) -> np.ndarray:
-        """Positions in the snapshot of the passages that may be found: allowed, and with a token."""
+        """Positions in the snapshot of the allowed passages that have a token."""
         keep = self._sizes_N > 0
         if allowed is not None:
             keep &= np.isin(self._snapshot.rows, allowed)
         return np.flatnonzero(keep)
 
     def _search_batch(self, queries: TokenVectors, k: int, candidates: np.ndarray) -> Iterator[Hits[Id]]:
-        asked = np.flatnonzero(np.diff(queries.offsets))
+        nonempty = np.flatnonzero(np.diff(queries.offsets))
         query_QD = self._prepared(queries.values_TD)
         best: dict[int, _Scored] = {}
-        if len(asked):
-            starts = queries.offsets[asked]
+        if len(nonempty):
+            starts = queries.offsets[nonempty]
             ranking = _Ranking(k, self._margins(query_QD, starts))
-            at_once = max(1, _RANKED_AT_ONCE // len(asked))
+            at_once = max(1, _RANKED_AT_ONCE // len(nonempty))
             for first in range(0, len(candidates), at_once):
                 tile = candidates[first : first + at_once]
                 ranking.add(tile, self._scores_SN(query_QD, starts, tile))
-            for query, found in zip(asked.tolist(), ranking.kept, strict=True):
+            for query, found in zip(nonempty.tolist(), ranking.kept, strict=True):
                 one_QD = query_QD[slice(*queries.offsets[query : query + 2])]
                 best[query] = self._best(one_QD, found.positions, k)
         return (self._hits(*best.get(query, _NOTHING)) for query in range(len(queries)))
@@ -127,7 +152,7 @@ class ExactIndex(Generic[Id]):
         return _Scored(positions[order], scores[order])
 
     def _scores_alone(self, query_QD: np.ndarray, positions: np.ndarray) -> Iterator[np.ndarray]:
-        """The scores of passages, in order, none of which depends on what is scored beside it."""
+        """The scores of passages, in order, each independent of the other passages."""
         starts, sizes = self._starts_N[positions], self._sizes_N[positions]
         segments = self._snapshot.segment_of[positions]
         if len(query_QD) == 1 and (sizes == 1).all():
@@ -137,17 +162,17 @@ class ExactIndex(Generic[Id]):
                     values_ND = self._float32(self._values[segments[first]][starts[first:last][here]])
                     yield inner_products(values_ND, query_QD[0])
             return
-        # In float64, so that a token's product is the same float32 wherever in its passage it stands.
+        # In float64, so that a token has the same float32 product at any place of its passage.
         query_QD = query_QD.astype(np.float64)
         for segment, start, size in zip(segments.tolist(), starts.tolist(), sizes.tolist(), strict=True):
             values_TD = self._values[segment][start : start + size].astype(np.float64)
             yield (query_QD @ values_TD.T).max(axis=1).sum(keepdims=True).astype(np.float32)
 
     def _margins(self, query_QD: np.ndarray, query_starts: np.ndarray) -> np.ndarray:
-        """By how much two of a query's scores may change places when both are computed otherwise [S].
+        """Score differences, one per query [S], up to which rounding may decide the order of two passages.
 
-        Either sum of n products is off by at most n x 2^-24 x |query token| x |passage token| (Higham 2002,
-        3.1), and so is the difference of each score from its other value.
+        A sum of n products is off by at most n x 2^-24 x |query token| x |passage token| (Higham 2002, 3.1):
+        four times that for two passages, each scored in two ways.
         """
         lengths_Q = np.sqrt(np.einsum("qd,qd->q", query_QD, query_QD))
         terms = query_QD.shape[1] + np.diff([*query_starts, len(query_QD)]) + 1
@@ -157,7 +182,7 @@ class ExactIndex(Generic[Id]):
 
     @cached_property
     def _longest(self) -> float:
-        """The length of the longest vector."""
+        """Length of the longest vector."""
         return max(
             (
                 float(np.sqrt(np.einsum("td,td->t", block, block).max()))
@@ -169,12 +194,12 @@ class ExactIndex(Generic[Id]):
         )
 
     def _prepared(self, values: np.ndarray) -> np.ndarray:
-        """Vectors as they are compared: in float32, and for cosines divided by their lengths."""
+        """Vectors in float32, for cosines divided by their lengths."""
         values = values.astype(np.float32, copy=False)
         return unit_length(values) if self._is_cosine else values
 
     def _float32(self, values: np.ndarray) -> np.ndarray:
-        """Some of ``self._values``, prepared if they were not from the start."""
+        """A part of ``self._values``, prepared here unless all were prepared in advance."""
         return values if self._are_kept else self._prepared(values)
 
     def _hits(self, positions: np.ndarray, scores: np.ndarray) -> Hits[Id]:
@@ -182,18 +207,18 @@ class ExactIndex(Generic[Id]):
         return Hits(rows if self._ids is None else [self._ids[row] for row in rows], scores)
 
     def _scores_SN(self, query_QD: np.ndarray, query_starts: np.ndarray, tile: np.ndarray) -> np.ndarray:
-        one_each = len(query_starts) == len(query_QD)
+        are_single = len(query_starts) == len(query_QD)
         scores_SN = np.empty((len(query_starts), len(tile)), dtype=np.float32)
         for first, last in self._blocks(tile, max(1, _BLOCK // max(query_QD.shape))):
             block = tile[first:last]
             scores_QN = self._best_QN(query_QD, block)
             scores_SN[:, first:last] = (
-                scores_QN if one_each else np.add.reduceat(scores_QN, query_starts, axis=0)
+                scores_QN if are_single else np.add.reduceat(scores_QN, query_starts, axis=0)
             )
         return scores_SN
 
     def _best_QN(self, query_QD: np.ndarray, block: np.ndarray) -> np.ndarray:
-        """For each query token its best inner product with each passage of ``block`` (one segment)."""
+        """The best inner product of each query token with each passage of ``block`` (one segment)."""
         sizes, starts = self._sizes_N[block], self._starts_N[block]
         ends = np.cumsum(sizes)
         values = self._values[self._snapshot.segment_of[block[0]]]
@@ -217,18 +242,8 @@ class ExactIndex(Generic[Id]):
                 first = last
 
 
-class _Scored(NamedTuple):
-    """Positions of passages, and their scores."""
-
-    positions: np.ndarray
-    scores: np.ndarray
-
-
-_NOTHING = _Scored(np.zeros(0, np.int64), np.zeros(0, np.float32))
-
-
 class _Ranking:
-    """What may be among the best ``k`` of each query: all that is less than its margin below the k-th."""
+    """The candidates of each query: passages that score at most its margin below the k-th best."""
 
     def __init__(self, k: int, margins: np.ndarray) -> None:
         self._k, self._margins = k, margins
@@ -252,20 +267,20 @@ class _Ranking:
 def inner_products(vectors_ND: np.ndarray, query_D: np.ndarray) -> np.ndarray:
     """The inner product of a query with each vector (both float32, leading axes may differ) on its own.
 
-    Equal vectors have equal products, wherever they stand.
+    Equal vectors have equal products at any position.
     """
     return np.matmul(vectors_ND[..., None, :], query_D[..., :, None])[..., 0, 0]
 
 
 def unit_length(vectors_ND: np.ndarray) -> np.ndarray:
-    """Float32 vectors divided by their lengths; those of zeros stay what they are."""
-    # Summed in float64: the squares of large or small float32 components leave its range.
+    """Float32 vectors divided by their lengths; vectors of zeros stay zeros."""
+    # Summed in float64: the squares of large or small components leave the range of float32.
     lengths_N = np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND, dtype=np.float64))
     return vectors_ND / np.where(lengths_N == 0, 1, lengths_N).astype(np.float32)[:, None]
 
 
 def _extents(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
-    """First vector and number of vectors of each passage, within its segment."""
+    """First vector within its segment and number of vectors, per passage."""
     starts, sizes = np.zeros((2, len(snapshot)), dtype=np.int64)
     bounds = np.searchsorted(snapshot.segment_of, np.arange(len(snapshot.segments) + 1))
     for vectors, first, last in zip(snapshot.vectors, bounds[:-1], bounds[1:], strict=True):

@@ -1,6 +1,6 @@
-"""How dense vectors are compared. On its own, as the command line reads it before anything loads numpy."""
+"""Metrics of dense vectors, in a module without numpy, which the command line loads at once."""
 
 from typing import Literal
 
 Metric = Literal["ip", "cosine"]
-"""By inner product, or by it once both vectors are divided by their lengths."""
+"""Inner product, or cosine: the inner product of two vectors divided by their lengths."""

@@ -1,6 +1,6 @@
-"""The best of scored things, by falling score; of equals the one at the lowest place, which was added first.
+"""Top-k selection and merging: by falling score, equal scores by rising place, the order of adding.
 
-Axes: N things with a score each.
+Axes: N passages.
 """
 
 import numpy as np
@@ -19,9 +19,12 @@ def reaching(scores_N: np.ndarray, k: int, *, margin: float = 0) -> np.ndarray:
 
 
 def top_k(scores_N: np.ndarray, places_N: np.ndarray, *, k: int) -> np.ndarray:
-    """Indices of the ``k`` highest scores (all, if there are fewer), best first; of equals, by lowest place.
+    """Indices of the ``k`` highest scores (all, if there are fewer), best first; ties by rising place.
 
-    ``places_N`` (int64) is what equals are told apart by, such as passage rows. No score may be NaN.
+    ``places_N`` (int64) are numbers in the order of adding, such as passage rows. No score may be NaN.
+
+    >>> top_k(np.array([0.1, 0.9, 0.9]), np.array([7, 8, 5]), k=2).tolist()
+    [2, 1]
     """
     near = reaching(scores_N, k)
     return near[np.lexsort((places_N[near], -scores_N[near]))[:k]]
@@ -33,9 +36,9 @@ def best(places_N: np.ndarray, scores_N: np.ndarray, *, k: int) -> Hits[int]:
     return Hits(places_N[order].tolist(), scores_N[order])
 
 
-def merge(some: list[Hits[int]], others: list[Hits[int]], *, k: int) -> list[Hits[int]]:
-    """The ``k`` best of both for each query; the two have no place in common."""
+def merge(left: list[Hits[int]], right: list[Hits[int]], *, k: int) -> list[Hits[int]]:
+    """The ``k`` best hits per query of two searches that have no place in common."""
     return [
         best(np.array(a.ids + b.ids, np.int64), np.concatenate([a.scores, b.scores]), k=k)
-        for a, b in zip(some, others, strict=True)
+        for a, b in zip(left, right, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Arrays that travel between encoders, indexes and metrics.
+"""Arrays that encoders, indexes and metrics exchange.
 
 Axes: N texts, T tokens of all texts together, D width, B bytes of packed codes.
 """
@@ -15,11 +15,16 @@ from flatcoat.errors import ConflictError, UsageError
 from .array_checks import damaged
 
 Id = TypeVar("Id", str, int)
-"""What an index calls a text: a user's id (str), or a passage row of a store (int)."""
+"""The name of a text in an index: a user's id (str), or a passage row of a store (int)."""
 
 
 class Hits(NamedTuple, Generic[Id]):
-    """Ranked results of one query: ids, and their scores (float32) in falling order."""
+    """Ranked results of one query: ids, and their scores (float32) in falling order.
+
+    >>> hits = Hits(["sky", "sea"], np.array([0.75, 0.5], np.float32))
+    >>> list(zip(hits.ids, hits.scores.tolist()))
+    [('sky', 0.75), ('sea', 0.5)]
+    """
 
     ids: list[Id]
     scores: np.ndarray
@@ -31,6 +36,10 @@ class TokenVectors:
 
     ``values_TD`` is float16 or float32 [T, D]; text ``i`` owns rows ``offsets[i]:offsets[i + 1]``,
     ``offsets`` int64 [N + 1]. Raises UsageError where the two do not fit together.
+
+    >>> vectors = TokenVectors.from_list([np.zeros((3, 128), np.float32), np.zeros((2, 128), np.float32)])
+    >>> len(vectors), vectors.width, vectors.offsets.tolist()
+    (2, 128, [0, 3, 5])
     """
 
     values_TD: np.ndarray
@@ -73,10 +82,10 @@ class TokenVectors:
 
 @dataclass(frozen=True)
 class CodedTokens:
-    """The token vectors of N texts as a codec wrote them, end to end.
+    """The token vectors of N texts as coded by a ``Codec``, laid end to end.
 
     ``codes_T`` uint16, centroids; ``residuals_TB`` uint8, packed codes, the first in the lowest bits;
-    ``scales_T2`` uint8, places of scale and norm in ``Codec.scales``; ``offsets`` int64 [N + 1], as in
+    ``scales_T2`` uint8, indices of scale and norm in ``Codec.scales``; ``offsets`` int64 [N + 1], as in
     TokenVectors.
     """
 
@@ -90,11 +99,15 @@ class CodedTokens:
 
 
 Vectors: TypeAlias = np.ndarray | TokenVectors
-"""What an encoder returns: one vector per text [N, D], or one per token."""
+"""The output of an encoder: one vector per text [N, D], or one per token."""
 
 
 class Shape(NamedTuple):
-    """What two sets of vectors must share to be compared: ``kind`` is "dense" or "token"."""
+    """The kind of vectors, "dense" or "token", and their width: vectors of equal shape can be compared.
+
+    >>> Shape.of(np.zeros((3, 384), np.float32))
+    Shape(kind='dense', width=384)
+    """
 
     kind: str
     width: int
@@ -111,36 +124,42 @@ class Shape(NamedTuple):
             raise UsageError(f"vectors are {values.dtype}: float16 or float32 is needed")
         return Shape("token" if isinstance(vectors, TokenVectors) else "dense", values.shape[1])
 
-    def require(self, came: "Shape", what: str) -> None:
-        """Raise ConflictError, naming ``what`` came, where it does not fit what the index holds."""
+    def require(self, other: "Shape", what: str) -> None:
+        """Raise ConflictError unless ``what`` vectors of shape ``other`` fit an index of this shape."""
         advice = "encode both with the model that the index was made with"
-        if came.kind != self.kind:
-            raise ConflictError(f"{what} vectors are {came.kind}, index vectors are {self.kind}: {advice}")
-        if came.width != self.width:
-            raise ConflictError(f"{what} width {came.width} != index width {self.width}: {advice}")
+        if other.kind != self.kind:
+            raise ConflictError(f"{what} vectors are {other.kind}, index vectors are {self.kind}: {advice}")
+        if other.width != self.width:
+            raise ConflictError(f"{what} width {other.width} != index width {self.width}: {advice}")
 
 
 def values_of(vectors: Vectors) -> np.ndarray:
-    """The vectors of all texts, one after another [N or T, D]."""
+    """The vectors of all texts, laid end to end [N or T, D]."""
     return vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
 
 
-def require_queries(queries: Vectors, k: int, *, shape: Shape | None) -> None:
-    """Raise UsageError unless an index of this ``shape`` (None: an empty one) can look for ``k`` of each.
+def require_ids(ids: Sequence[str], vectors: Vectors) -> None:
+    """Raise UsageError unless there is one id per vector or token matrix."""
+    if len(ids) != len(vectors):
+        raise UsageError(f"{len(ids)} ids for {len(vectors)} vectors: one id per vector is needed")
 
-    A component beyond float16 is refused as one of a passage is: products of larger ones leave float32.
-    Raises ConflictError where the queries are of another kind or width than the index.
+
+def require_queries(queries: Vectors, k: int, *, shape: Shape | None) -> None:
+    """Raise UsageError unless ``queries`` and ``k`` are valid for an index of this ``shape`` (None: empty).
+
+    Components beyond float16 are refused as in passages: their products would overflow float32. Raises
+    ConflictError where the queries are of another kind or width than the index.
     """
     require_count("k", k)
-    came = Shape.of(queries)
+    query_shape = Shape.of(queries)
     if shape:
-        shape.require(came, "query")
+        shape.require(query_shape, "query")
     if not (np.abs(values_of(queries)) <= np.finfo(np.float16).max).all():
         raise UsageError("a query vector holds NaN, infinity or a number beyond float16 (65504)")
 
 
 def require_count(name: str, value: int, *, least: int = 1) -> None:
-    """Raise UsageError unless ``value`` is a whole number from ``least`` up."""
+    """Raise UsageError unless ``value`` is a whole number of at least ``least``."""
     if not isinstance(value, Integral):
         raise UsageError(f"{name} is {value!r}: a whole number is needed")
     if value < least:
@@ -148,13 +167,13 @@ def require_count(name: str, value: int, *, least: int = 1) -> None:
 
 
 def require_finite(scores: np.ndarray) -> None:
-    """Raise StorageError where stored vectors gave a score of NaN or infinity, as damaged ones do."""
+    """Raise StorageError for scores of NaN or infinity, the scores of damaged vectors."""
     if not np.isfinite(scores).all():
         raise damaged("a vector of the index")
 
 
 class VectorIndex(Protocol[Id]):
-    """The seam of every index: vectors in, the k best ids out."""
+    """The interface of every index: query vectors in, the k best ids per query out."""
 
     @property
     def width(self) -> int:
@@ -166,9 +185,9 @@ class VectorIndex(Protocol[Id]):
     def search(
         self, queries: Vectors, k: int, *, allowed: np.ndarray | None = None, recall: float | None = None
     ) -> list[Hits[Id]]:
-        """The best ``k`` of the ``allowed`` rows (int64; None: all), best first, for each query.
+        """The ``k`` best of the ``allowed`` rows (int64; None: all) per query, best first.
 
-        Of equals the one added first, which has the lowest row, comes first.
-        ``recall`` is the share of the truly best ten that is to be found; UsageError where it cannot be.
+        Equal scores are in the order of their rows, the order of adding. ``recall`` is the target recall@10
+        against exact search; UsageError where it is out of reach.
         """
         ...

@@ -294,7 +294,7 @@ def test_queries_of_another_kind(engine: Engine) -> None:
 
 
 def test_ids_are_one_for_each(engine: Engine) -> None:
-    with pytest.raises(FlatcoatError, match="3 ids came for 2 vectors: one each is needed"):
+    with pytest.raises(FlatcoatError, match="3 ids for 2 vectors: one id per vector is needed"):
         engine.make(["a", "b", "c"], texts(engine, [1, 2]), engine.settings)
     index = engine.make(["b", "a"], texts(engine, [1, 2]), engine.settings)
     assert (len(index), index.width) == (2, WIDTH)
