@@ -1,11 +1,11 @@
 """A FAISS index of all vectors of a snapshot: trained, filled, written as one immutable file, mapped again.
 
-The file is FAISS's own (an IDMap from passage rows), and behind it, which FAISS does not read, its length:
+The file is FAISS's own (an IDMap of passage rows) with its length at the end, where FAISS does not read:
 
     FAISS's bytes | b"flatcoat" | their number, uint64 little-endian
 
-FAISS maps a file that was cut short, then reads beyond its end. It checks much else of what it reads, such as
-the links of graphs; how the parts fit together is checked here.
+FAISS maps a truncated file and then reads beyond its end. It checks much else, such as the links of graphs;
+whether the parts fit together is checked here.
 """
 
 import os
@@ -35,21 +35,23 @@ _FIXED = (
     *("d", "metric_type", "code_size", "nlist", "by_residual"),
     *("M", "M2", "nbits", "ksub", "bbs", "qbs", "implem", "skip"),
 )
-"""What a factory decides of an index, and never its vectors; kernels believe it."""
+"""Attributes that the factory decides, not the vectors; FAISS's kernels trust them."""
 
-# Bounds of the sample that trains an index. Product quantizers learn from 256 vectors for each of their
-# 256 centroids at most, FAISS wants 39 for each inverted list, and all of it stands in memory.
+# Bounds of the sample that trains an index. Product quantizers use at most 256 vectors for each of their 256
+# centroids, FAISS asks for 39 per inverted list, and the whole sample is in memory.
 _SAMPLE = 1 << 16
-_SAMPLE_EACH_LIST = 40
+_SAMPLE_PER_LIST = 40
 _SAMPLE_NUMBERS = 1 << 29  # 2 GiB
+
+_READ_LIMIT = Lock()  # FAISS's limit of allocations is one per process
 
 
 def write_faiss(path: Path, snapshot: "Snapshot", *, settings: FaissSettings) -> None:
     """Train and fill the index of ``settings`` from all of ``snapshot`` and write it, durably, as a new file.
 
-    What FAISS itself holds of the vectors stands in memory, beside a sample of 2 GiB at most. A graph that
-    several threads build comes out a little different each time, all else the same. Raises
-    UsageError where there are no vectors or too few for these settings.
+    FAISS's index is in memory meanwhile, and a sample of at most 2 GiB. A graph differs a little from run to
+    run where several threads build it; all else is deterministic. Raises UsageError where there are no
+    vectors or too few for these settings.
     """
     faiss = load_faiss()
     if not len(snapshot):
@@ -87,17 +89,14 @@ def read_faiss(path: Path, settings: FaissSettings) -> Any:
     return index
 
 
-_limits = Lock()
-
-
 @contextmanager
 def _no_part_larger_than(size: int) -> Iterator[None]:
-    """While FAISS reads: a damaged size would have it fill as much memory. FAISS 1.12 knows no limit."""
+    """Limits FAISS's allocations while it reads, as a damaged size could be any. FAISS 1.12 has no limit."""
     faiss = load_faiss()
     if not hasattr(faiss, "set_deserialization_vector_byte_limit"):
         yield
         return
-    with _limits:
+    with _READ_LIMIT:
         before = faiss.get_deserialization_vector_byte_limit()
         faiss.set_deserialization_vector_byte_limit(size)
         try:
@@ -107,7 +106,7 @@ def _no_part_larger_than(size: int) -> Iterator[None]:
 
 
 def _misfits(index: Any, settings: FaissSettings) -> Iterator[str]:
-    """What of a FAISS index that was read does not fit together, or is not as these settings make it."""
+    """The contradictions between the parts of a FAISS index, and between it and these settings."""
     faiss = load_faiss()
     if not isinstance(index, faiss.IndexIDMap | faiss.IndexBinaryIDMap):
         yield "it names no passage rows"
@@ -116,12 +115,12 @@ def _misfits(index: Any, settings: FaissSettings) -> Iterator[str]:
         yield f"{index.id_map.size()} rows are named, there are {index.ntotal} vectors"
     if not 0 < index.d <= _WIDEST:
         yield f"its vectors are {index.d} wide"
-    fresh = settings.create(index.d, index.ntotal)  # frees what it wraps, so it outlives its layers here
-    parts, wanted = layers(index)[1:], layers(fresh)
+    fresh = settings.create(index.d, index.ntotal)  # keeps its layers alive
+    parts, expected = layers(index)[1:], layers(fresh)
     # FAISS reads an IndexFlat as the IndexFlatIP that it is.
-    if len(parts) != len(wanted) or not all(map(isinstance, parts, map(type, wanted))):
-        yield f"it is {type(parts[0]).__name__}, the factory makes {type(wanted[0]).__name__}"
-    for part, like in zip(parts, wanted, strict=False):
+    if len(parts) != len(expected) or not all(map(isinstance, parts, map(type, expected))):
+        yield f"it is {type(parts[0]).__name__}, the factory makes {type(expected[0]).__name__}"
+    for part, like in zip(parts, expected, strict=False):
         for name in filter(partial(hasattr, like), _FIXED):
             if getattr(part, name) != getattr(like, name):
                 yield f"{name} is {getattr(part, name)}, the factory has {getattr(like, name)}"
@@ -131,23 +130,23 @@ def _misfits(index: Any, settings: FaissSettings) -> Iterator[str]:
 def _part_misfits(part: Any, vectors: int) -> Iterator[str]:
     faiss = load_faiss()
     if part.ntotal != vectors or not part.is_trained:
-        yield f"{part.ntotal} and {vectors} vectors came for one"
+        yield f"a part has {part.ntotal} vectors, the index {vectors}"
     if hasattr(part, "ntotal2"):  # 4-bit codes in blocks, the last one filled up
         padded = -(-vectors // part.bbs) * part.bbs
         if (part.ntotal2, 2 * part.codes.size()) != (padded, padded * part.M2):
-            yield f"{part.codes.size()} bytes came for blocks of {part.bbs} codes of {part.M2} halves"
+            yield f"{part.codes.size()} bytes for blocks of {part.bbs} codes of {part.M2} half bytes"
     elif isinstance(part, faiss.IndexFlatCodes) and part.codes.size() != vectors * part.code_size:
-        yield f"{part.codes.size()} bytes came for {vectors} vectors of {part.code_size}"
+        yield f"{part.codes.size()} bytes for {vectors} vectors of {part.code_size} bytes"
     if hasattr(part, "invlists"):
         lists = part.invlists
         if not part.nlist == lists.nlist == part.quantizer.ntotal:
-            yield f"{lists.nlist} inverted lists came for {part.quantizer.ntotal} centroids"
+            yield f"{lists.nlist} inverted lists for {part.quantizer.ntotal} centroids"
         elif sum(lists.list_size(place) for place in range(lists.nlist)) != vectors:
             yield f"its inverted lists do not hold {vectors} vectors"
 
 
 def build_faiss(vectors: DenseRows, ids: np.ndarray, *, settings: FaissSettings) -> Any:
-    """A FAISS index of all ``vectors``, their ids in it being ``ids`` (int64)."""
+    """A FAISS index of all ``vectors`` by their ``ids`` (int64); UsageError where FAISS cannot make it."""
     faiss = load_faiss()
     inner = settings.create(vectors.width, len(vectors))
     index = (faiss.IndexBinaryIDMap if settings.is_binary else faiss.IndexIDMap)(inner)
@@ -166,19 +165,19 @@ def build_faiss(vectors: DenseRows, ids: np.ndarray, *, settings: FaissSettings)
 
 
 def encoded(vectors_ND: np.ndarray, is_binary: bool) -> np.ndarray:
-    """Float32 vectors as FAISS takes them: as they are, or the bits of their signs (uint8 [N, D / 8])."""
+    """Vectors as FAISS takes them: float32, or for a binary index their sign bits (uint8 [N, D / 8])."""
     return np.packbits(vectors_ND > 0, axis=1) if is_binary else vectors_ND
 
 
 def downcast(index: Any) -> Any:
-    """A FAISS index as what it is: FAISS hands out inner ones as of their base class."""
+    """A FAISS index as its own class: FAISS returns inner indexes as their base class."""
     faiss = load_faiss()
     is_binary = isinstance(index, faiss.IndexBinary)
     return faiss.downcast_IndexBinary(index) if is_binary else faiss.downcast_index(index)
 
 
 def layers(index: Any) -> list[Any]:
-    """A FAISS index and what it wraps, outermost first: transforms, the search structure, its storage."""
+    """A FAISS index and the indexes in it, outermost first: transforms, the search structure, its storage."""
     index = downcast(index)
     for name in ("index", "base_index", "storage"):
         if hasattr(index, name):
@@ -187,7 +186,7 @@ def layers(index: Any) -> list[Any]:
 
 
 def _train(index: Any, vectors: DenseRows, settings: FaissSettings) -> None:
-    """Train on a sample, in silence: FAISS warns on stderr where k-means has fewer points than it likes."""
+    """Train on a sample, without FAISS's warnings on stderr about k-means of few points."""
     faiss = load_faiss()
     parts = layers(index)
     storage = parts[-1]
@@ -202,8 +201,8 @@ def _train(index: Any, vectors: DenseRows, settings: FaissSettings) -> None:
     if hasattr(storage, "do_polysemous_training"):
         storage.do_polysemous_training = False  # most of the time of training, for searches not made here
     lists = getattr(storage, "nlist", 0)
-    wanted = min(max(_SAMPLE, _SAMPLE_EACH_LIST * lists), _SAMPLE_NUMBERS // vectors.width, len(vectors))
-    sample = np.random.default_rng(0).choice(len(vectors), wanted, replace=False)
+    size = min(max(_SAMPLE, _SAMPLE_PER_LIST * lists), _SAMPLE_NUMBERS // vectors.width, len(vectors))
+    sample = np.random.default_rng(0).choice(len(vectors), size, replace=False)
     index.train(encoded(vectors[np.sort(sample)], settings.is_binary))
     for rotation in rotations:
         rotation.pq = None

@@ -1,10 +1,10 @@
 """Dense search through FAISS (Douze et al. 2024, https://arxiv.org/abs/2401.08281).
 
-A FAISS file covers the vectors of one moment. What was added since (the tail) is searched exactly, what was
-removed is never found, and candidates are scored again by their vectors. Passages stand in the order of their
-rows here, so that of equals the one added first is the one at the lowest position.
+A FAISS file covers the vectors of one commit. Later passages (the tail) are searched exactly, removed
+passages are never found, and candidates are rescored by their vectors. Passages are in the order of their
+rows here, so that equal scores by rising position are in the order of adding.
 
-Axes: Q queries (one vector each), F candidates that FAISS found, N passages of the snapshot, M vectors of the
+Axes: Q query vectors (one per query), F candidates of FAISS, N passages of the snapshot, M vectors of the
 file, D width.
 """
 
@@ -20,30 +20,39 @@ from flatcoat.indexing.exact import inner_products, unit_length
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.threads import pieces
 from flatcoat.indexing.top_k import NOTHING, best, merge, top_k
-from flatcoat.indexing.vectors import Hits, Id, Shape, Vectors, require_count, require_finite, require_queries
+from flatcoat.indexing.vectors import (
+    Hits,
+    Id,
+    Shape,
+    Vectors,
+    require_count,
+    require_finite,
+    require_ids,
+    require_queries,
+)
 
 from .build import build_faiss, read_faiss
 from .rows import DenseRows
 from .search import FaissSearch, Selection
 from .settings import FaissSettings
 
-_FEW = 2_000  # vectors that are scored exactly in about the time of any other search
-_KEPT = 1 << 27  # numbers of the tail held in float32: 512 MiB
-_TIED = 2_000  # candidates among which equals are put in order
+_FEW = 2_000  # vectors whose exact search takes no longer than a search by FAISS
+_KEPT = 1 << 27  # numbers of the tail kept in float32: 512 MiB
+_TIED = 2_000  # candidates among which equal scores are put in order
 _BATCH = 1 << 24  # numbers of candidates scored at once: 64 MiB
 
 
 @dataclass(frozen=True)
 class _Findable:
-    """Positions in the snapshot that a search may find: those that FAISS covers, and the tail."""
+    """Positions in the snapshot that pass a filter: of passages in the FAISS file, and of the tail."""
 
     covered: np.ndarray
     selection: Selection
     tail: np.ndarray
 
 
-class _Wish(NamedTuple):
-    """How thoroughly to search: ``rescore`` as it will be, the others None where nothing was asked for."""
+class _Request(NamedTuple):
+    """Requested search effort; None means the default of ``FaissSearch.effort``."""
 
     n_probe: int | None
     ef_search: int | None
@@ -51,7 +60,7 @@ class _Wish(NamedTuple):
 
 
 class _Candidates(NamedTuple):
-    """What FAISS found for one query: positions in the snapshot, their scores, and FAISS's, best first."""
+    """FAISS's candidates for one query, best first: positions in the snapshot, scores, FAISS's own scores."""
 
     positions: np.ndarray
     scores: np.ndarray
@@ -61,7 +70,7 @@ class _Candidates(NamedTuple):
         return best(self.positions, self.scores, k=k)
 
     def may_lack_equals(self, k: int, count: int) -> bool:
-        """Whether an equal of the k-th was left out: for FAISS that is as good as the last of ``count``."""
+        """Whether FAISS may have left out a tie of the k-th: its score equals the last of ``count``."""
         if len(self.positions) < count:
             return False
         last = top_k(self.scores, self.positions, k=k)[-1]
@@ -69,12 +78,19 @@ class _Candidates(NamedTuple):
 
 
 class FaissIndex(Generic[Id]):
-    """Finds nearly what exact search finds. ``FaissIndex.from_snapshot(snapshot, path, settings)``."""
+    """Finds nearly what exact search finds, by an approximate index of FAISS.
+
+    >>> ids, vectors_ND = ["red", "green", "blue"], np.eye(3, dtype=np.float32)
+    >>> index = FaissIndex.from_vectors(ids, vectors_ND, settings=FaissSettings("HNSW32"))
+    >>> (hits,) = index.search(np.array([[0.1, 0.9, 0.5]], np.float32), k=2)
+    >>> hits.ids
+    ['green', 'blue']
+    """
 
     def __init__(
         self, snapshot: Snapshot, ids: Sequence[Id] | None, *, index: Any, settings: FaissSettings
     ) -> None:
-        """``index`` is of ``build_faiss``; ``ids`` names the rows (None: rows are their own names)."""
+        """``index`` is of ``build_faiss``; ``ids`` are the names of the rows (None: hits name the rows)."""
         snapshot = _by_row(snapshot)
         self._snapshot, self._ids, self._settings = snapshot, ids, settings
         self._vectors = DenseRows(snapshot, settings.is_cosine)
@@ -92,9 +108,9 @@ class FaissIndex(Generic[Id]):
 
     @staticmethod
     def from_snapshot(snapshot: Snapshot, path: Path, *, settings: FaissSettings) -> "FaissIndex[int]":
-        """An index over a store, given a file that ``write_faiss`` made of it, now or at an earlier commit.
+        """An index of a store and a file that ``write_faiss`` made of it, now or at an earlier commit.
 
-        Its hits name passage rows. Raises StorageError where the file is missing, cut short or does not fit.
+        Its hits name passage rows. Raises StorageError where the file is missing, truncated or does not fit.
         """
         return FaissIndex[int](snapshot, None, index=read_faiss(path, settings), settings=settings)
 
@@ -103,8 +119,7 @@ class FaissIndex(Generic[Id]):
         ids: Sequence[str], vectors: np.ndarray, *, settings: FaissSettings
     ) -> "FaissIndex[str]":
         """An index in memory: ``ids[i]`` names vector ``i`` of ``vectors`` [N, D], which is row ``i``."""
-        if len(ids) != len(vectors):
-            raise UsageError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
+        require_ids(ids, vectors)
         settings.validate(Shape.of(vectors).width)
         if not np.isfinite(vectors).all():
             raise UsageError("a vector holds NaN or infinity")
@@ -123,12 +138,12 @@ class FaissIndex(Generic[Id]):
 
     @property
     def tail_fraction(self) -> float:
-        """How much of the snapshot FAISS does not cover and is searched exactly."""
+        """Share of the snapshot outside the FAISS file, which is searched exactly."""
         return len(self._all.tail) / max(len(self), 1)
 
     @property
     def removed_fraction(self) -> float:
-        """How much of the FAISS index is of passages that are no more."""
+        """Share of the FAISS file whose passages were removed."""
         return 1 - len(self._all.covered) / max(len(self._position_M), 1)
 
     def search(
@@ -142,15 +157,14 @@ class FaissIndex(Generic[Id]):
         ef_search: int | None = None,
         rescore: int | None = None,
     ) -> list[Hits[Id]]:
-        """The best ``k`` passages of each query (all, if there are fewer); of equals, the one added first.
+        """The ``k`` best passages per query (all, if there are fewer); equal scores by order of adding.
 
-        ``allowed`` (int64 rows; None: all) is applied within the search; the few that a narrow filter leaves
+        ``allowed`` (int64 rows; None: all) is a filter within the search; where it leaves few passages, they
         are scored exactly. ``n_probe`` inverted lists are read, ``ef_search`` candidates kept while walking a
-        graph: a filter raises both, so that as many of them may be found. ``k * rescore`` candidates are
-        scored again by their vectors, and more while the last of them is as good as the k-th, up to 2,000:
-        beyond these, which of equals are found is FAISS's choice. With 0 scores and order are FAISS's own,
-        approximations where it keeps less than the vectors. Raises as ``require_queries`` does, and
-        UsageError for a ``recall``, for which FAISS is not calibrated.
+        graph: a filter raises both. ``k * rescore`` candidates are rescored by their vectors, and up to 2,000
+        while the last of them ties with the k-th: among more ties FAISS chooses. ``rescore`` 0 leaves scores
+        and order to FAISS, which approximates them where it does not keep whole vectors. Raises as
+        ``require_queries`` does, and UsageError for a ``recall``, for which FAISS is not calibrated.
         """
         if recall is not None:
             raise UsageError(
@@ -158,36 +172,36 @@ class FaissIndex(Generic[Id]):
                 "engine 'exact', which finds all of the best"
             )
         require_queries(queries, k, shape=Shape("dense", self.width) if self.width else None)
-        wish = self._wish(n_probe, ef_search, rescore)
+        request = self._request(n_probe, ef_search, rescore)
         if not self.width:
             return [self._named(NOTHING) for _ in range(len(queries))]
         queries_QD = self._prepared(np.asarray(queries))
         findable = self._all if allowed is None else self._findable(allowed)
-        step = max(1, _BATCH // (k * max(1, wish.rescore) * self.width))
+        step = max(1, _BATCH // (k * max(1, request.rescore) * self.width))
         return [
             self._named(hits)
             for here in pieces(len(queries_QD), step)
-            for hits in self._search(queries_QD[here], k, findable, wish)
+            for hits in self._search(queries_QD[here], k, findable, request)
         ]
 
     def _prepared(self, queries_QD: np.ndarray) -> np.ndarray:
         queries_QD = np.ascontiguousarray(queries_QD, np.float32)
         return unit_length(queries_QD) if self._settings.is_cosine else queries_QD
 
-    def _wish(self, n_probe: int | None, ef_search: int | None, rescore: int | None) -> _Wish:
+    def _request(self, n_probe: int | None, ef_search: int | None, rescore: int | None) -> _Request:
         least = {"n_probe": 1, "ef_search": 1, "rescore": int(self._settings.is_binary)}
         for (name, lowest), value in zip(least.items(), (n_probe, ef_search, rescore), strict=True):
             if value is not None:
                 require_count(name, value, least=lowest)
-        return _Wish(n_probe, ef_search, self._faiss.rescore if rescore is None else rescore)
+        return _Request(n_probe, ef_search, self._faiss.rescore if rescore is None else rescore)
 
-    def _positions(self, wanted: np.ndarray) -> np.ndarray:
-        """Where in the snapshot each of these rows stands, -1 where it does not."""
+    def _positions(self, rows: np.ndarray) -> np.ndarray:
+        """The positions of these rows in the snapshot, -1 for rows that are not in it."""
         rows_N = self._snapshot.rows
         if not len(rows_N):
-            return np.full(len(wanted), -1)
-        positions = np.minimum(np.searchsorted(rows_N, wanted), len(rows_N) - 1)
-        return np.where(rows_N[positions] == wanted, positions, -1)
+            return np.full(len(rows), -1)
+        positions = np.minimum(np.searchsorted(rows_N, rows), len(rows_N) - 1)
+        return np.where(rows_N[positions] == rows, positions, -1)
 
     def _findable(self, allowed: np.ndarray | None) -> _Findable:
         allowed_N = np.full(len(self), allowed is None)
@@ -199,10 +213,12 @@ class FaissIndex(Generic[Id]):
         mask_M[self._place_N[covered]] = True
         return _Findable(covered, self._faiss.select(mask_M), np.flatnonzero(allowed_N & (self._place_N < 0)))
 
-    def _search(self, queries_QD: np.ndarray, k: int, findable: _Findable, wish: _Wish) -> list[Hits[int]]:
+    def _search(
+        self, queries_QD: np.ndarray, k: int, findable: _Findable, request: _Request
+    ) -> list[Hits[int]]:
         found = [NOTHING] * len(queries_QD)
         if len(findable.covered):
-            found = self._search_covered(queries_QD, k, findable, wish)
+            found = self._search_covered(queries_QD, k, findable, request)
         if not len(findable.tail):
             return found
         if self._tail is None:
@@ -211,24 +227,26 @@ class FaissIndex(Generic[Id]):
         return merge(found, self._tail.search(queries_QD, k, allowed=allowed), k=k)
 
     def _search_covered(
-        self, queries_QD: np.ndarray, k: int, findable: _Findable, wish: _Wish
+        self, queries_QD: np.ndarray, k: int, findable: _Findable, request: _Request
     ) -> list[Hits[int]]:
         covered, selection = findable.covered, findable.selection
-        # One more than is wanted shows whether equals of the last one were left out.
-        count = min(k * max(1, wish.rescore) + 1, len(covered))
-        effort = self._faiss.effort(count, selection.share, n_probe=wish.n_probe, ef_search=wish.ef_search)
+        # One candidate more than needed shows whether ties of the last one were left out.
+        count = min(k * max(1, request.rescore) + 1, len(covered))
+        effort = self._faiss.effort(
+            count, selection.share, n_probe=request.n_probe, ef_search=request.ef_search
+        )
         if selection.share < 1 and len(covered) <= max(_FEW, self._faiss.exact_up_to(effort)):
             return self._vectors.nearest(queries_QD, k, positions=covered)
-        found, asked = [NOTHING] * len(queries_QD), np.arange(len(queries_QD))
-        while len(asked):
-            near = self._near(queries_QD[asked], count, selection, wish)
-            for query, candidates in zip(asked.tolist(), near, strict=True):
+        found, pending = [NOTHING] * len(queries_QD), np.arange(len(queries_QD))
+        while len(pending):
+            near = self._near(queries_QD[pending], count, selection, request)
+            for query, candidates in zip(pending.tolist(), near, strict=True):
                 found[query] = candidates.best(k)
-            asked = asked[[candidates.may_lack_equals(k, count) for candidates in near]]
+            pending = pending[[candidates.may_lack_equals(k, count) for candidates in near]]
             if count >= min(_TIED, len(covered)):
                 break
             count = min(4 * count, max(_TIED, count), len(covered))
-        # The lists read may hold too few, and no way may lead on from a part of a graph.
+        # Lists may hold too few passages, and parts of a graph may be unreachable.
         short = [query for query, hits in enumerate(found) if len(hits.ids) < min(k, len(covered))]
         if short:
             exact = self._vectors.nearest(queries_QD[short], k, positions=covered)
@@ -237,10 +255,12 @@ class FaissIndex(Generic[Id]):
         return found
 
     def _near(
-        self, queries_QD: np.ndarray, count: int, selection: Selection, wish: _Wish
+        self, queries_QD: np.ndarray, count: int, selection: Selection, request: _Request
     ) -> list["_Candidates"]:
-        """Up to ``count`` candidates of FAISS for each query."""
-        effort = self._faiss.effort(count, selection.share, n_probe=wish.n_probe, ef_search=wish.ef_search)
+        """Up to ``count`` candidates of FAISS per query."""
+        effort = self._faiss.effort(
+            count, selection.share, n_probe=request.n_probe, ef_search=request.ef_search
+        )
         near = []
         for here in pieces(len(queries_QD), max(1, _BATCH // (count * self.width))):
             places_QF, approximate_QF = self._faiss.search(
@@ -250,7 +270,7 @@ class FaissIndex(Generic[Id]):
                 approximate = approximate[places >= 0]
                 positions = self._position_M[places[places >= 0]]
                 scores = approximate
-                if wish.rescore:
+                if request.rescore:
                     scores = inner_products(self._vectors[positions], query_D)
                     require_finite(scores)
                 near.append(_Candidates(positions, scores, approximate))

@@ -1,6 +1,6 @@
 """The dense vectors of a snapshot, fetched by position in float32.
 
-Axes: N passages, Q queries (one vector each), D width.
+Axes: N passages, Q query vectors (one per query), D width.
 """
 
 from collections.abc import Iterable
@@ -18,10 +18,10 @@ _BLOCK = 1 << 24  # numbers fetched at once: 64 MiB
 
 
 class DenseRows:
-    """Vectors by their positions in a snapshot, in whatever order its passages stand there."""
+    """Vectors by their positions in a snapshot, with its passages in any order."""
 
     def __init__(self, snapshot: Snapshot, unit_length: bool) -> None:
-        """With ``unit_length`` vectors come divided by their lengths: inner products are cosines."""
+        """With ``unit_length`` vectors are divided by their lengths: inner products are cosines."""
         dense = [vectors for vectors in snapshot.segments if isinstance(vectors, np.ndarray)]
         if len(dense) < len(snapshot.segments):
             raise UsageError("these are token vectors, FAISS searches dense ones: use PlaidIndex")
@@ -43,16 +43,16 @@ class DenseRows:
         return unit_length(vectors_ND) if self._unit_length else vectors_ND
 
     def blocks(self, positions: np.ndarray) -> Iterable[np.ndarray]:
-        """``positions``, cut so that the vectors of each piece fit into bounded memory."""
+        """``positions`` in blocks whose vectors take bounded memory."""
         return (positions[here] for here in pieces(len(positions), max(1, _BLOCK // max(self.width, 1))))
 
     def exact(self, positions: np.ndarray) -> ExactIndex[int]:
-        """An index of the vectors at ``positions`` alone, held in float32; its hits are positions."""
+        """An index of the vectors at ``positions`` alone, in float32; its hits are positions."""
         places = np.arange(len(positions))
         return ExactIndex(Snapshot((self[positions],), positions, np.zeros_like(places), places), None)
 
     def nearest(self, queries_QD: np.ndarray, k: int, *, positions: np.ndarray) -> list[Hits[int]]:
-        """The best ``k`` of ``positions`` (rising) for each query, exactly, in bounded memory."""
+        """The ``k`` best of ``positions`` (rising) per query, by exact search in bounded memory."""
         found = [NOTHING] * len(queries_QD)
         for block in self.blocks(positions):
             found = merge(found, self.exact(block).search(queries_QD, k), k=k)

@@ -1,6 +1,6 @@
-"""Candidates from a FAISS index, with the parameters that its kind asks for.
+"""Candidates from a FAISS index, with the search parameters of its class.
 
-Axes: Q queries (one vector each), F candidates that FAISS found, M vectors of the index, D width.
+Axes: Q query vectors (one per query), F candidates of FAISS, M vectors of the index, D width.
 """
 
 import logging
@@ -17,27 +17,27 @@ from .settings import load_faiss, reason
 _LOG = logging.getLogger(__name__)
 
 RESCORE = 4
-"""Candidates scored again for each hit, where the index keeps half a byte of a component or more."""
+"""Candidates rescored per hit, where the index keeps half a byte per component or more."""
 
 RESCORE_CODES = 32
-"""The same, where it keeps less."""
+"""Candidates rescored per hit, where the index keeps less."""
 
 _EF_SEARCH = 128
-_SPARE = 2  # times as many candidates are taken where FAISS itself cannot pass over any
-_CROSSED = 4  # vectors are scored exactly in the time that a graph takes for one of ``ef_search``
+_SPARE = 2  # factor of extra candidates where FAISS cannot apply a filter itself
+_CROSSED = 4  # vectors scored exactly in the time of one ``ef_search`` candidate in a graph
 
 
 class Effort(NamedTuple):
-    """The inverted lists to read, and the candidates to keep while walking a graph."""
+    """The number of inverted lists to read, and of candidates to keep while walking a graph."""
 
     n_probe: int
     ef_search: int
 
 
 class Selection(NamedTuple):
-    """Which vectors of a FAISS index may be found (bool [M]), what share of all, and the same for FAISS.
+    """The vectors of a FAISS index that pass a filter (bool [M]), their share, and a selector for FAISS.
 
-    ``selector`` is None where all may be found, or where this kind of index does not take one.
+    ``selector`` is None where all vectors pass, or where this class of index takes none.
     """
 
     mask_M: np.ndarray
@@ -46,14 +46,14 @@ class Selection(NamedTuple):
 
 
 class FaissSearch:
-    """Searches an index of ``build_faiss``; vectors go by their places in it."""
+    """Searches an index of ``build_faiss``; vectors are numbered by their places in it."""
 
     def __init__(self, index: Any) -> None:
         faiss = load_faiss()
         self.rows_M: np.ndarray = faiss.vector_to_array(index.id_map)
         self.is_binary = isinstance(index, faiss.IndexBinary)
         self.width: int = index.d
-        self._owner = index  # frees what it wraps
+        self._owner = index  # keeps the wrapped indexes alive
         self._index, *inner = layers(index)[1:]
         self._core = next(part for part in [self._index, *inner] if not _wraps(part))
         storage = inner[-1] if inner else self._index
@@ -67,20 +67,20 @@ class FaissSearch:
         return Selection(mask_M, share, _bitmap(mask_M) if self._takes_selectors and share < 1 else None)
 
     def effort(self, candidates: int, share: float, *, n_probe: int | None, ef_search: int | None) -> Effort:
-        """What finds so many ``candidates``. Both numbers grow as the ``share`` that may be found falls.
+        """The effort that finds this number of ``candidates``; it grows as the ``share`` that passes falls.
 
-        The default is 2 sqrt(lists), or the lists that hold twice the candidates where those are more; in a
-        graph twice the candidates, and no less than 128.
+        The default is 2 sqrt(lists), or the number of lists with twice the candidates where that is more; in
+        a graph twice the candidates, at least 128.
         """
-        holding = 2 * candidates * self._lists / len(self.rows_M)
-        n_probe = n_probe or math.ceil(max(2 * math.sqrt(self._lists), holding))
+        enough = 2 * candidates * self._lists / len(self.rows_M)
+        n_probe = n_probe or math.ceil(max(2 * math.sqrt(self._lists), enough))
         ef_search = ef_search or max(_EF_SEARCH, 2 * candidates)
         return Effort(
             min(self._lists, math.ceil(n_probe / share)), min(len(self.rows_M), math.ceil(ef_search / share))
         )
 
     def exact_up_to(self, effort: Effort) -> int:
-        """So few selected vectors are scored exactly in no more time than a search takes."""
+        """Number of selected vectors up to which exact search is as fast as FAISS."""
         if hasattr(self._core, "hnsw"):
             return _CROSSED * effort.ef_search
         return len(self.rows_M) if self._lists > 1 and effort.n_probe == self._lists else 0
@@ -88,7 +88,7 @@ class FaissSearch:
     def search(
         self, queries_QD: np.ndarray, count: int, *, selection: Selection, effort: Effort
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Places (int64 [Q, F], -1 where there are no more) and FAISS's scores of the best ``count``."""
+        """Places (int64 [Q, F], -1 beyond the last) and FAISS's scores of the best ``count``."""
         queries = encoded(queries_QD, self.is_binary)
         passing = selection.share == 1 or selection.selector is not None
         taken = count if passing else math.ceil(_SPARE * count / selection.share)
@@ -110,7 +110,7 @@ class FaissSearch:
         return np.take_along_axis(places_QF, chosen, 1), np.take_along_axis(scores_QF, chosen, 1)
 
     def _try_selector(self) -> bool:
-        """Whether this kind of index takes a selector; FAISS tells by refusing."""
+        """Whether this class of index takes a selector: FAISS raises where it does not."""
         query = encoded(np.zeros((1, self.width), np.float32), self.is_binary)
         nobody = _bitmap(np.zeros(len(self.rows_M), bool))
         try:
@@ -123,7 +123,7 @@ class FaissSearch:
 
 
 def _parameters(index: Any, selector: Any, effort: Effort) -> Any:
-    """FAISS's search parameters, nested as the index is."""
+    """FAISS's search parameters, nested like the index."""
     faiss = load_faiss()
     index = downcast(index)
     if isinstance(index, faiss.IndexPreTransform):
@@ -139,11 +139,11 @@ def _parameters(index: Any, selector: Any, effort: Effort) -> Any:
     return faiss.SearchParameters(sel=selector) if selector else None
 
 
-def _rescore(bytes_each: float) -> int:
-    """Candidates to score again for each hit, given the bytes that the index keeps of a component."""
-    if bytes_each >= 2:  # all that there is of a float16: FAISS's sums may differ in their last bits alone
+def _rescore(bytes_per_component: float) -> int:
+    """Candidates to rescore per hit, by the bytes per component that the index keeps."""
+    if bytes_per_component >= 2:  # a whole float16: FAISS's scores differ in their last bits alone
         return 1
-    return RESCORE if bytes_each >= 0.5 else RESCORE_CODES
+    return RESCORE if bytes_per_component >= 0.5 else RESCORE_CODES
 
 
 def _wraps(index: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Which FAISS index to make, said as FAISS says it: https://github.com/facebookresearch/faiss/wiki/The-index-factory"""
+"""Kinds of FAISS index, by https://github.com/facebookresearch/faiss/wiki/The-index-factory and metric."""
 
 import math
 import re
@@ -9,21 +9,24 @@ from flatcoat.errors import UsageError
 from flatcoat.indexing.metric import Metric
 
 _IVF_OF_ANY_SIZE = re.compile(r"IVF(?=[,_]|$)")
-_POINTS_EACH = 39  # vectors that FAISS wants to place one centroid by
+_VECTORS_PER_LIST = 39  # FAISS warns about fewer training vectors per centroid
 
 
 @dataclass(frozen=True)
 class FaissSettings:
     """A ``factory`` string of FAISS, and the ``metric``: inner product, or cosine of vectors of any length.
 
-    Beyond FAISS's own syntax, ``IVF`` without a number gets as many lists as suit the collection, about
-    4 sqrt(N). Factories that begin with B keep one bit per component, its sign.
+    Beyond FAISS's own syntax, ``IVF`` without a number has a number of lists by the size of the collection,
+    about 4 sqrt(N). Factories that begin with B keep one bit per component, its sign.
 
         Flat                      all vectors in float32, scanned
         HNSW32                    the same in a graph; HNSW32_SQfp16 in half the memory
         IVF,SQ8                   inverted lists of vectors in bytes
         OPQ32,IVF,PQ32            inverted lists of vectors in 32 bytes each
         BFlat BHNSW32 BIVF        sign bits: scanned, in a graph, in inverted lists
+
+    >>> FaissSettings("BHNSW32", metric="cosine").is_binary
+    True
     """
 
     factory: str = "HNSW32"
@@ -40,15 +43,15 @@ class FaissSettings:
         return self.metric == "cosine"
 
     def validate(self, width: int) -> None:
-        """Raise UsageError where FAISS has no such index of vectors this wide."""
+        """Raise UsageError where FAISS has no such index for vectors of this ``width``."""
         if self.metric not in get_args(Metric):
             raise UsageError(f"FAISS metric is {self.metric!r}: {' or '.join(get_args(Metric))} is needed")
         self.create(width, 0)
 
     def create(self, width: int, vectors: int) -> Any:
-        """An empty FAISS index for so many ``vectors``; UsageError where FAISS has none."""
+        """An empty FAISS index for this number of ``vectors``; UsageError where FAISS has none."""
         faiss = load_faiss()
-        lists = max(1, min(round(4 * math.sqrt(vectors)), vectors // _POINTS_EACH))
+        lists = max(1, min(round(4 * math.sqrt(vectors)), vectors // _VECTORS_PER_LIST))
         factory = _IVF_OF_ANY_SIZE.sub(f"IVF{lists}", self.factory)
         try:
             if self.is_binary:
@@ -70,13 +73,13 @@ class FaissSettings:
 
 
 def load_faiss() -> Any:
-    """The faiss module: loaded when it is needed, and of no type, as its stubs lack half of its names."""
+    """The faiss module: loaded on first use, and untyped, as its stubs lack half of its names."""
     import faiss
 
     return faiss
 
 
 def reason(error: Exception) -> str:
-    """What FAISS says, without where in its sources it says so."""
-    said = re.sub(r"^Error in .* at \S+:\d+: (Error: )?", "", str(error), flags=re.DOTALL)
-    return said or type(error).__name__
+    """FAISS's message, without the place in its sources."""
+    message = re.sub(r"^Error in .* at \S+:\d+: (Error: )?", "", str(error), flags=re.DOTALL)
+    return message or type(error).__name__
