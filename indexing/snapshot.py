@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flatcoat.errors import FlatcoatError
-from flatcoat.indexing.plaid.operating_points import Step
+from flatcoat.indexing.plaid.operating_points import OperatingPoint
 
 from .segments import CodedSegment, Segment
 from .vectors import Vectors
@@ -32,7 +32,7 @@ class Snapshot:
     generation: int = 0
     codec: "Codec | None" = None
     faiss: Path | None = None
-    calibration: tuple[Step, ...] = ()
+    calibration: tuple[OperatingPoint, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)

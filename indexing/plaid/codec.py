@@ -1,9 +1,9 @@
 """The codec of PLAID: a token vector as its nearest centroid and its residual, 1, 2 or 4 bits per dimension.
 
 Unlike PLAID's quantile buckets (Santhanam et al. 2022), each residual has a scale of its own, chosen by least
-squares, and what is left is coded with its Lloyd-Max levels (Lloyd 1982); the norm of the vector is kept
-beside it. vector = norm x (centroid + scale x level of each code), all in bytes, so that search multiplies
-bytes.
+squares, and its scaled components are coded with Lloyd-Max levels (Lloyd 1982); the norm of the vector is
+stored as well. vector = norm x (centroid + scale x level of each code), all in bytes, so that search
+multiplies bytes.
 
 Axes: N texts, T tokens, D width, P width padded to whole bytes of codes, B bytes of codes, K centroids.
 """
@@ -24,35 +24,47 @@ from flatcoat.indexing.vectors import CodedTokens, TokenVectors
 
 from .codec_kernels import decode, encode
 from .int8_matmul import Columns, as_rows, nearest
-from .kernels import inverted_lists
-from .kmeans import POINTS_EACH, kmeans
+from .kernels import InvertedLists, inverted_lists
+from .kmeans import POINTS_PER_MEAN, kmeans
 
 BITS = (1, 2, 4)
 MOST_CENTROIDS = 1 << 16
-"""A token names its centroid in two bytes."""
+"""The code of a centroid has two bytes."""
 
-_TOKENS_AT_ONCE = 8_192
-_FITTED_ON = 1 << 16  # tokens of the sample
-_SMALLEST = 1e-6
-_SCALES = 4.0  # natural logarithm of the largest over the smallest scale
+_TOKENS_PER_TASK = 8_192
+_FITTED_ON = 1 << 16  # tokens of the sample that levels and norms are fitted to
+_SMALLEST = 1e-6  # components, residuals and norms: smaller ones count as this
+_SCALES = 4.0  # natural logarithm of the ratio of the largest and the smallest scale
 _LARGEST, _LARGEST_LOGARITHM = 65_504.0, 40.0  # of float16, and of scales that float32 can multiply
-_NORMS = 0.1  # how far logarithms of norms go from 0 at least
+_NORMS = 0.1  # the least extent of ``norm_range`` on either side of 0
 
 
 def centroid_count(tokens: int) -> int:
-    """The customary number for a collection, 2^floor(log2(16 sqrt(tokens))), but four tokens each."""
+    """The customary number for a collection, 2^floor(log2(16 sqrt(tokens))), at most one per four tokens.
+
+    >>> centroid_count(816_000)
+    8192
+    """
     customary = 1 << int(np.log2(16 * max(tokens, 1) ** 0.5))
     return max(1, min(customary, tokens // 4, MOST_CENTROIDS))
 
 
 def sample_size(tokens: int, centroids: int | None = None) -> int:
-    """How many of a collection's tokens its codec is best trained on."""
-    return min(tokens, max((centroids or centroid_count(tokens)) * POINTS_EACH, _FITTED_ON))
+    """Number of a collection's tokens to train its codec on."""
+    return min(tokens, max((centroids or centroid_count(tokens)) * POINTS_PER_MEAN, _FITTED_ON))
 
 
 @dataclass(frozen=True)
 class Codec:
-    """What turns token vectors into bytes and back, shared by all segments that it coded.
+    """Codes token vectors in bytes and decodes them; all segments that it coded share it.
+
+    >>> vectors = TokenVectors.from_list([np.eye(16, dtype=np.float32)])
+    >>> codec = Codec.train(vectors.values_TD, tokens=16, bits=4)
+    >>> coded = codec.encode(vectors)
+    >>> coded.residuals_TB.shape  # 16 components of 4 bits: 8 bytes per token
+    (16, 8)
+    >>> np.allclose(codec.decode(coded).values_TD, vectors.values_TD, atol=0.1)
+    True
 
     ``centroids_KP`` int8, in units of ``step``; ``levels`` int8 [2^bits], in units of a residual's scale;
     ``unit`` is the scale of a residual whose mean square is 1; ``largest_scale`` and ``norm_range`` are
@@ -71,7 +83,7 @@ class Codec:
     norm_range: tuple[float, float] = (-_NORMS, _NORMS)
 
     def __post_init__(self) -> None:
-        """Raise StorageError where the parts do not fit together or a number is none that training gives."""
+        """Raise StorageError where parts do not fit together or numbers are out of the range of training."""
         if not all(isinstance(number, int) and number > 0 for number in (self.width, self.tokens)):
             raise damaged("the codec", f"its width is {self.width!r}, for {self.tokens!r} tokens")
         require_array("centroids", self.centroids_KP, dtype=np.int8, shape=(None, -(-self.width // 8) * 8))
@@ -122,7 +134,7 @@ class Codec:
         return len(self.levels).bit_length() - 1
 
     @property
-    def _bytes_each(self) -> int:
+    def _bytes_per_token(self) -> int:
         return self.centroids_KP.shape[1] * self.bits // 8
 
     @cached_property
@@ -139,27 +151,27 @@ class Codec:
         """Raise StorageError unless ``coded`` is of this codec's types, shapes and bounds."""
         require_array("codes", coded.codes_T, dtype=np.uint16, shape=(None,))
         tokens = len(coded.codes_T)
-        require_array("residuals", coded.residuals_TB, dtype=np.uint8, shape=(tokens, self._bytes_each))
+        require_array("residuals", coded.residuals_TB, dtype=np.uint8, shape=(tokens, self._bytes_per_token))
         require_array("scales", coded.scales_T2, dtype=np.uint8, shape=(tokens, 2))
         require_array("offsets", coded.offsets, dtype=np.int64, shape=(None,))
         require_offsets("offsets", coded.offsets, end=tokens)
         require_below("codes", coded.codes_T, bound=len(self.centroids_KP))
 
-    def inverted_lists(self, codes_T: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The passages that have a token at each centroid, and where each list ends: ``inverted_lists``."""
+    def inverted_lists(self, codes_T: np.ndarray, offsets: np.ndarray) -> InvertedLists:
+        """The passages that have a token at each centroid: see ``kernels.inverted_lists``."""
         return inverted_lists(codes_T, offsets, centroids=len(self.centroids_KP))
 
     def decode(self, coded: CodedTokens) -> TokenVectors:
-        """What the bytes keep of the vectors (float32); StorageError where another codec wrote them."""
+        """The vectors (float32) up to the loss of coding; StorageError for codes of another codec."""
         self.require(coded)
         values_TD = np.empty((len(coded.codes_T), self.width), np.float32)
         centroids = self.centroids_KP, np.float32(self.step)
 
-        def decode_some(here: slice) -> None:
+        def decode_chunk(here: slice) -> None:
             parts = coded.codes_T[here], coded.residuals_TB[here], coded.scales_T2[here]
             decode(*parts, *centroids, self.levels, self.scales, values_TD[here])
 
-        spread(decode_some, pieces(len(values_TD), _TOKENS_AT_ONCE))
+        spread(decode_chunk, pieces(len(values_TD), _TOKENS_PER_TASK))
         return TokenVectors(values_TD, coded.offsets)
 
     def save(self, path: Path) -> None:
@@ -170,7 +182,7 @@ class Codec:
 
     @staticmethod
     def load(path: Path) -> "Codec":
-        """Read what ``save`` wrote; StorageError where the file is missing, cut or no codec."""
+        """Read what ``save`` wrote; StorageError where the file is missing, truncated or no codec."""
         try:
             values = _read_npz(path)
             low, high = values.pop("norm_range").tolist()
@@ -200,22 +212,22 @@ class Codec:
         """The coded vectors, and their norms [T] before these became bytes."""
         tokens = len(vectors.values_TD)
         codes_T, scales_T2 = np.empty(tokens, np.uint16), np.empty((tokens, 2), np.uint8)
-        residuals_TB = np.empty((tokens, self._bytes_each), np.uint8)
+        residuals_TB = np.empty((tokens, self._bytes_per_token), np.uint8)
         norms_T = np.empty(tokens, np.float32)
         levels = self.levels, self._thresholds, np.float32(self.unit), np.log(self.scales)
 
-        def encode_some(here: slice) -> None:
+        def encode_chunk(here: slice) -> None:
             values_TD = vectors.values_TD[here].astype(np.float32)
             self._nearest(values_TD, codes_T[here])
             centroids = codes_T[here], self.centroids_KP, np.float32(self.step)
             encode(values_TD, *centroids, *levels, residuals_TB[here], scales_T2[here], norms_T[here])
 
-        spread(encode_some, pieces(tokens, _TOKENS_AT_ONCE))
+        spread(encode_chunk, pieces(tokens, _TOKENS_PER_TASK))
         return CodedTokens(codes_T, residuals_TB, scales_T2, vectors.offsets.astype(np.int64)), norms_T
 
     def _with_levels(self, sample_TD: np.ndarray) -> "Codec":
         codes_T = np.empty(len(sample_TD), np.uint16)
-        here = pieces(len(sample_TD), _TOKENS_AT_ONCE)
+        here = pieces(len(sample_TD), _TOKENS_PER_TASK)
         spread(lambda some: self._nearest(sample_TD[some], codes_T[some]), here)
         residuals_TD = sample_TD - self.centroids_KP[codes_T, : self.width] * np.float32(self.step)
         scales_T1 = np.sqrt((residuals_TD**2).mean(axis=1, keepdims=True))
@@ -245,7 +257,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
 
 
 def lloyd_max(values: np.ndarray, count: int) -> np.ndarray:
-    """The ``count`` levels (rising) that lose least squares of ``values``, of a normal if these are few."""
+    """The ``count`` levels (rising) of least squared error for ``values``, for a normal if these are few."""
     if len(values) < 64 * count:
         values = np.array([NormalDist().inv_cdf((i + 0.5) / 4_096) for i in range(4_096)])
     values = np.sort(values[:: max(1, len(values) >> 20)].astype(np.float64))
@@ -260,9 +272,9 @@ def lloyd_max(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _bytes(values_TD: np.ndarray, step: float) -> np.ndarray:
-    """Vectors as int8 [T, P] in units of ``step``; what is larger than 127 of them is cut off."""
+    """Vectors as int8 [T, P] in units of ``step``, clipped to 127 of them."""
     tokens, width = values_TD.shape
     bytes_TP = np.zeros((tokens, -(-width // 8) * 8), np.int8)
-    for here in pieces(tokens, _TOKENS_AT_ONCE):
+    for here in pieces(tokens, _TOKENS_PER_TASK):
         bytes_TP[here, :width] = np.clip(np.round(values_TD[here].astype(np.float32) / step), -127, 127)
     return bytes_TP

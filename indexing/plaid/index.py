@@ -1,11 +1,12 @@
 """PLAID: late-interaction search over coded token vectors (Santhanam et al. 2022), in bytes throughout.
 
-1. Every centroid is scored with every query token.
-2. Candidates: the passages best by centroid interaction, their tokens taken for their centroids. Large
-   collections look only among those that inverted lists rank first, by WARP's imputed scores (2025).
-3. Candidates are scored by their residuals, straight from the codes.
+1. Score every centroid with every query token.
+2. Select candidates by centroid interaction: MaxSim with every passage token replaced by its centroid. In
+   large collections this is limited to the passages that inverted lists rank first, by WARP's imputed scores
+   (Scheerer et al. 2025).
+3. Score the candidates by their residuals, straight from the codes.
 
-Axes: N passages, T their tokens, Q tokens of a query, G panels of C = 32 of them, K centroids, B bytes of
+Axes: N passages, T passage tokens, Q query tokens, G panels of C = 32 of them, K centroids, B bytes of
 codes per token, P width padded to whole bytes of codes.
 """
 
@@ -15,7 +16,7 @@ from typing import Generic, NamedTuple
 
 import numpy as np
 
-from flatcoat.errors import ConflictError, UsageError
+from flatcoat.errors import ConflictError
 from flatcoat.indexing.segments import LISTS_FROM_TOKENS, MOST_PASSAGES, CodedSegment
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.threads import cores, pieces
@@ -30,48 +31,55 @@ from flatcoat.indexing.vectors import (
     Vectors,
     require_count,
     require_finite,
+    require_ids,
     require_queries,
 )
 
 from .codec import Codec, sample_size
 from .kernels import interact, inverted_lists, list_scores, residual_scores
 from .operating_points import CALIBRATED_K, THOROUGH, Work, cheapest
-from .parts import Part, Spread, best, in_turn, parts_of, score_each
+from .parts import Part, Spread, best_passages, in_turn, parts_of, score_each
 from .query import QueryScorer, ScoredQuery
 from .sampling import content_keys
 
 N_PROBE = 16
-"""Centroids of each query token whose lists are read."""
+"""Centroids per query token whose inverted lists are read."""
 
-_CANDIDATES = 160
-_CANDIDATES_EACH = 5
-"""Passages scored by their residuals: the first number, and the second for each result."""
+_CANDIDATES, _CANDIDATES_PER_RESULT = 160, 5
+"""Passages scored by their residuals: the first number, and the second per result."""
 
 _SCANNED_TOKENS = 1 << 21
-"""Tokens that centroid interaction goes through about as fast as their lists would be read."""
+"""Tokens up to which centroid interaction takes no longer than reading inverted lists."""
 
 _LISTED = 32
-"""Passages taken from the lists for each candidate."""
+"""Passages taken from the inverted lists per candidate."""
 
-_TOKENS_EACH = 8
-"""Of a query, whose lists one core adds up: sums depend on it in their last bits, so not on the cores."""
+_TOKENS_PER_TASK = 8
+"""Query tokens whose lists one task sums up: fixed, as the last bits of the sums depend on it."""
 
-_SCORED_AT_LEAST, _MET_AT_LEAST = 16, 2_048
-"""Passages, by residuals and by centroids, that take longer than handing them to another core."""
+_MIN_RESIDUAL_CHUNK, _MIN_CENTROID_CHUNK = 16, 2_048
+"""Passages per task at least: scoring fewer takes less time than handing them to another core."""
 
 
 class Settings(NamedTuple):
-    """How thoroughly to search."""
+    """Search effort: inverted lists read per query token, and passages scored by their residuals."""
 
     n_probe: int
     n_candidates: int
 
 
 class PlaidIndex(Generic[Id]):
-    """Finds nearly what exact search finds, in a fraction of its time and memory."""
+    """Finds nearly what exact search finds, in a fraction of its time and memory.
+
+    >>> vectors = TokenVectors.from_list([np.eye(8, dtype=np.float32)[i : i + 2] for i in range(4)])
+    >>> index = PlaidIndex.from_vectors(["a", "b", "c", "d"], vectors)
+    >>> (hits,) = index.search(TokenVectors.from_list([vectors[2]]), k=1)
+    >>> hits.ids
+    ['c']
+    """
 
     def __init__(self, snapshot: Snapshot, ids: Sequence[Id] | None) -> None:
-        """``ids`` names the rows (None: rows are their own names)."""
+        """``ids`` are the names of the rows (None: hits name the rows themselves)."""
         if snapshot.codec is None:
             raise ConflictError("this snapshot has no codec: compact the index with engine plaid first")
         self._codec = snapshot.codec
@@ -87,16 +95,15 @@ class PlaidIndex(Generic[Id]):
 
     @staticmethod
     def from_snapshot(snapshot: Snapshot) -> "PlaidIndex[int]":
-        """An index over a store whose segments are coded; its hits name passage rows."""
+        """An index of a store with coded segments; its hits name passage rows."""
         return PlaidIndex[int](snapshot, None)
 
     @staticmethod
     def from_vectors(
         ids: Sequence[str], vectors: TokenVectors, *, bits: int = 4, centroids: int | None = None
     ) -> "PlaidIndex[str]":
-        """Code token vectors in memory: ``ids[i]`` names matrix ``i``. UsageError where there are none."""
-        if len(ids) != len(vectors):
-            raise UsageError(f"{len(ids)} ids came for {len(vectors)} vectors: one each is needed")
+        """An index in memory: ``ids[i]`` names token matrix ``i``. UsageError where there are no tokens."""
+        require_ids(ids, vectors)
         tokens = len(vectors.values_TD)
         size = sample_size(tokens, centroids)
         sample = np.argsort(content_keys([vectors.values_TD], vectors.offsets), kind="stable")[:size]
@@ -113,23 +120,23 @@ class PlaidIndex(Generic[Id]):
 
     @property
     def bytes(self) -> int:
-        """Bytes of everything that search reads: segments, lists and codec."""
+        """Bytes that searches read: segments, inverted lists and codec."""
         arrays = [array for part in self._parts for array in (*part.coded, *(part.lists or ()))]
         return sum(array.nbytes for array in arrays) + self._codec.centroids_KP.nbytes
 
     @property
     def reads_lists(self) -> bool:
-        """Whether the collection is so large that inverted lists choose what is looked at."""
+        """Whether inverted lists preselect passages, as in large collections."""
         return self._tokens(self._parts) > _SCANNED_TOKENS and any(part.lists for part in self._parts)
 
     def __len__(self) -> int:
         return len(self._snapshot)
 
-    def some_tokens(self, place: int, count: int, *, random: np.random.Generator) -> np.ndarray:
-        """``count`` decoded tokens [count, D] drawn from the passage at ``place``; none where it has none."""
-        part = next(part for part in self._parts if place <= part.at[-1])
+    def sample_tokens(self, position: int, count: int, *, random: np.random.Generator) -> np.ndarray:
+        """``count`` random decoded tokens [count, D] of the passage at ``position``; none of an empty one."""
+        part = next(part for part in self._parts if position <= part.positions[-1])
         codes_T, residuals_TB, scales_T2, offsets = part.coded
-        first, last = offsets[part.passages[place - part.at[0]] :][:2]
+        first, last = offsets[part.passages[position - part.positions[0]] :][:2]
         drawn = random.integers(first, last, count) if last > first else np.zeros(0, np.int64)
         parts = codes_T[drawn], residuals_TB[drawn], scales_T2[drawn]
         return self._codec.decode(CodedTokens(*parts, np.array([0, len(drawn)]))).values_TD
@@ -144,24 +151,24 @@ class PlaidIndex(Generic[Id]):
         n_probe: int | None = None,
         n_candidates: int | None = None,
     ) -> list[Hits[Id]]:
-        """The best ``k`` passages of each query, best first; of equals, the one added first.
+        """The ``k`` best passages per query, best first; equal scores by order of adding.
 
-        ``allowed`` (int64 rows; None: all) is applied before scoring. ``n_candidates`` passages are scored by
-        their residuals, ``n_probe`` lists read for each query token where the collection is large; or the
-        fastest of both are taken that found ``recall`` of the best ten when the index was calibrated. A
-        passage or query without tokens never meets. Raises as ``require_queries`` does, and UsageError
-        where ``recall`` is out of reach.
+        ``allowed`` (int64 rows; None: all) is a filter before scoring. ``n_candidates`` passages are scored
+        by their residuals; in large collections ``n_probe`` inverted lists are read per query token.
+        ``recall`` sets both to the cheapest operating point that reached this recall@10 in the calibration.
+        Passages without tokens are never found, queries without tokens find nothing. Raises as
+        ``require_queries`` does, and UsageError where ``recall`` is out of reach.
         """
         require_queries(queries, k, shape=Shape("token", self.width))
         assert isinstance(queries, TokenVectors)
         settings = self._settings(k, recall, n_probe, n_candidates)
         parts = self._eligible(allowed)
-        # Many queries: each on one core. Few: each on all.
-        one_each = len(queries) >= 2 * cores()
+        # Many queries: one core per query. Few: all cores per query.
+        is_many = len(queries) >= 2 * cores()
         find = partial(
-            self._find, k=k, parts=parts, settings=settings, spread=in_turn if one_each else on_all_cores
+            self._find, k=k, parts=parts, settings=settings, spread=in_turn if is_many else on_all_cores
         )
-        return (on_all_cores if one_each else in_turn)(find, queries)
+        return (on_all_cores if is_many else in_turn)(find, queries)
 
     def _settings(
         self, k: int, recall: float | None, n_probe: int | None, n_candidates: int | None
@@ -169,38 +176,39 @@ class PlaidIndex(Generic[Id]):
         for name, value in (("n_probe", n_probe), ("n_candidates", n_candidates)):
             if value is not None:
                 require_count(name, value)
-        probes, candidates = N_PROBE, _CANDIDATES + _CANDIDATES_EACH * k
+        probes, candidates = N_PROBE, _CANDIDATES + _CANDIDATES_PER_RESULT * k
         if recall is not None:
             candidates = len(self)
             if len(self) > THOROUGH:
-                step = cheapest(self._snapshot.calibration, recall)
-                probes, candidates = step.n_probe, step.n_candidates * max(1, k // CALIBRATED_K)
+                point = cheapest(self._snapshot.calibration, recall)
+                probes, candidates = point.n_probe, point.n_candidates * max(1, k // CALIBRATED_K)
         return Settings(n_probe or probes, max(n_candidates or candidates, k))
 
     def _eligible(self, allowed: np.ndarray | None) -> list[Part]:
-        """The parts with those of their passages that may be found."""
+        """The parts, restricted to allowed passages that have a token."""
         if allowed is None and self._all_have_tokens:
             return self._parts
         keep_N = self._sizes_N > 0
         if allowed is not None:
             keep_N &= np.isin(self._snapshot.rows, allowed)
-        return [part.only(np.flatnonzero(keep_N[part.at])) for part in self._parts if keep_N[part.at].any()]
+        found = [part.only(np.flatnonzero(keep_N[part.positions])) for part in self._parts]
+        return [part for part in found if len(part.positions)]
 
     def work(self, query_QD: np.ndarray, *, n_probe: int, n_candidates: int) -> Work:
-        """What a search as thorough reads for one query: counted, so the same on any machine."""
+        """The work of a search of this effort for one query: counted, so equal on any machine."""
         parts, settings = self._eligible(None), Settings(n_probe, n_candidates)
         if not parts or not len(query_QD):
             return Work(0, 0, 0)
         with self._scorer.scored(query_QD, on_all_cores) as query:
-            listed, met = 0, self._met(query, parts, settings, on_all_cores)
+            entries, preselected = 0, self._preselected(query, parts, settings, on_all_cores)
             if self.reads_lists:
-                found, _ = query.nearest(n_probe, len(self._codec.centroids_KP))
+                probed = query.nearest(n_probe, len(self._codec.centroids_KP)).centroids
                 ends = [part.lists.offsets.astype(np.int64) for part in parts if part.lists]
-                listed = sum(int((each[found + 1] - each[found]).sum()) for each in ends)
-            scored = self._candidates(query, met, settings, on_all_cores)
+                entries = sum(int((of_part[probed + 1] - of_part[probed]).sum()) for of_part in ends)
+            candidates = self._candidates(query, preselected, settings, on_all_cores)
             panels = len(query.scores_GKC)
-        looked_at = 0 if scored is met else self._tokens(met)
-        return Work(listed, looked_at * panels, self._tokens(scored) * panels)
+        interacted = 0 if candidates is preselected else self._tokens(preselected)
+        return Work(entries, interacted * panels, self._tokens(candidates) * panels)
 
     def _find(
         self, query_QD: np.ndarray, k: int, parts: list[Part], settings: Settings, spread: Spread
@@ -208,11 +216,11 @@ class PlaidIndex(Generic[Id]):
         if not parts or not len(query_QD):
             return Hits([], np.zeros(0, np.float32))
         with self._scorer.scored(query_QD, spread) as query:
-            parts = self._met(query, parts, settings, spread)
+            parts = self._preselected(query, parts, settings, spread)
             parts = self._candidates(query, parts, settings, spread)
             score = partial(_score, query=query, levels=self._levels, scales=self._codec.scales)
             scores_N = np.concatenate(
-                score_each(parts, np.float32, kernel=score, spread=spread, at_least=_SCORED_AT_LEAST)
+                score_each(parts, np.float32, kernel=score, spread=spread, min_chunk=_MIN_RESIDUAL_CHUNK)
             )
         require_finite(scores_N)
         rows_N = np.concatenate([part.rows for part in parts])
@@ -220,8 +228,10 @@ class PlaidIndex(Generic[Id]):
         rows = rows_N[order].tolist()
         return Hits(rows if self._ids is None else [self._ids[row] for row in rows], scores_N[order])
 
-    def _met(self, query: ScoredQuery, parts: list[Part], settings: Settings, spread: Spread) -> list[Part]:
-        """The passages that are worth scoring by their centroids: of a large collection, some."""
+    def _preselected(
+        self, query: ScoredQuery, parts: list[Part], settings: Settings, spread: Spread
+    ) -> list[Part]:
+        """The passages to score by their centroids: of large collections, the best by inverted lists."""
         if self._tokens(parts) <= _SCANNED_TOKENS:
             return parts
         listed = [part for part in parts if part.lists]
@@ -231,34 +241,38 @@ class PlaidIndex(Generic[Id]):
     def _candidates(
         self, query: ScoredQuery, parts: list[Part], settings: Settings, spread: Spread
     ) -> list[Part]:
-        """The passages that are worth scoring by their residuals."""
-        if sum(len(part.at) for part in parts) <= settings.n_candidates:
+        """The passages to score by their residuals: the best by their centroids."""
+        if sum(len(part.positions) for part in parts) <= settings.n_candidates:
             return parts
         totals = score_each(
-            parts, np.int32, kernel=partial(_interact, query=query), spread=spread, at_least=_MET_AT_LEAST
+            parts,
+            np.int32,
+            kernel=partial(_interact, query=query),
+            spread=spread,
+            min_chunk=_MIN_CENTROID_CHUNK,
         )
-        return best(parts, totals, count=settings.n_candidates)
+        return best_passages(parts, totals, count=settings.n_candidates)
 
     def _tokens(self, parts: list[Part]) -> int:
-        return sum(int(self._sizes_N[part.at].sum()) for part in parts)
+        return sum(int(self._sizes_N[part.positions].sum()) for part in parts)
 
     def _from_lists(
         self, parts: list[Part], query: ScoredQuery, settings: Settings, spread: Spread
     ) -> list[Part]:
         """The passages that the inverted lists of the nearest centroids rank first."""
-        found, values = query.nearest(settings.n_probe, len(self._codec.centroids_KP))
-        shares = list(pieces(query.tokens, _TOKENS_EACH))
+        nearest = query.nearest(settings.n_probe, len(self._codec.centroids_KP))
+        shares = list(pieces(query.tokens, _TOKENS_PER_TASK))
 
         def totals(work: tuple[Part, slice]) -> np.ndarray:
-            part, some = work
+            part, share = work
             totals_N = np.zeros(len(part.coded.offsets) - 1, np.float32)
             assert part.lists is not None
-            list_scores(part.lists, found[some], values[some], totals_N)
+            list_scores(part.lists, nearest.centroids[share], nearest.scores[share], totals_N)
             return totals_N[part.passages]
 
-        each = spread(totals, [(part, share) for part in parts for share in shares])
-        summed = [np.sum(each[i : i + len(shares)], axis=0) for i in range(0, len(each), len(shares))]
-        return best(parts, summed, count=_LISTED * settings.n_candidates)
+        partial_sums = spread(totals, [(part, share) for part in parts for share in shares])
+        summed = [np.sum(partial_sums[here], axis=0) for here in pieces(len(partial_sums), len(shares))]
+        return best_passages(parts, summed, count=_LISTED * settings.n_candidates)
 
 
 def _interact(part: Part, scores: np.ndarray, query: ScoredQuery) -> None:
@@ -272,11 +286,11 @@ def _score(
 
 
 def _level_table(codec: Codec) -> np.ndarray:
-    """For each byte of codes the levels + 128 it stands for, side by side in one number."""
-    each = 8 // codec.bits
-    codes = np.arange(256)[:, None] >> (codec.bits * np.arange(each)) & (len(codec.levels) - 1)
+    """The levels + 128 of each possible byte of codes, side by side in one number."""
+    codes_per_byte = 8 // codec.bits
+    codes = np.arange(256)[:, None] >> (codec.bits * np.arange(codes_per_byte)) & (len(codec.levels) - 1)
     levels = (codec.levels.astype(np.int16)[codes] + 128).astype(np.uint8)
-    return levels.view(f"uint{8 * each}")[:, 0]
+    return levels.view(f"uint{8 * codes_per_byte}")[:, 0]
 
 
 def _coded_segment(codec: Codec, vectors: TokenVectors, here: slice) -> CodedSegment:

@@ -3,7 +3,7 @@
 A query stands in panels of 32 tokens, the columns of byte products; its last panel is filled up with zeros,
 which score 0 with everything: as many for every passage, they change no order.
 
-Axes: N passages of a segment, T their tokens, Q tokens of a query, G panels of C = 32 of them, K centroids, D
+Axes: N passages of a segment, T passage tokens, Q query tokens, G panels of C = 32 of them, K centroids, D
 width, P width padded to whole bytes of codes, B bytes of codes per token, R = 8 rows of a tile.
 """
 
@@ -40,6 +40,16 @@ class TileScales(NamedTuple):
     units: np.ndarray
     lows: np.ndarray
     steps: np.ndarray
+
+
+class InvertedLists(NamedTuple):
+    """The list of centroid ``k`` is ``passages[offsets[k]:offsets[k + 1]]``.
+
+    ``passages`` (uint16) are positions in a segment, ``offsets`` uint32 [K + 1].
+    """
+
+    passages: np.ndarray
+    offsets: np.ndarray
 
 
 @njit(**_FAST)
@@ -137,7 +147,7 @@ def list_scores(lists, found, values, totals_N):
     What is in no probed list counts as the last (WARP's imputation, Scheerer et al. 2025).
     """
     tokens, probes = found.shape
-    # One more than the last token that a passage was met by: its first list, the best, is what counts.
+    # One more than the last query token with the passage in a list: only its first list, the best, counts.
     seen_N = np.zeros(len(totals_N), np.int32)
     for q in range(tokens):
         for p in range(probes):
@@ -191,16 +201,6 @@ def residual_scores(coded, passages, scores_GKC, columns, level_table, scales, o
                         score = norm * (scores[c] + scale * (float32(products[c]) * units[c]))
                         best[c] = score if score > best[c] else best[c]
         out_N[n] = best_GC.sum()
-
-
-class InvertedLists(NamedTuple):
-    """The list of centroid ``k`` is ``passages[offsets[k]:offsets[k + 1]]``.
-
-    ``passages`` (uint16) are positions in a segment, ``offsets`` uint32 [K + 1].
-    """
-
-    passages: np.ndarray
-    offsets: np.ndarray
 
 
 def inverted_lists(codes_T: np.ndarray, offsets: np.ndarray, *, centroids: int) -> InvertedLists:

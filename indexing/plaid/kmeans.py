@@ -1,4 +1,4 @@
-"""k-means by Lloyd's iterations, every product one of bytes.
+"""k-means by Lloyd's iterations, with products of bytes.
 
 Axes: T points (token vectors), D width, K centroids.
 """
@@ -10,11 +10,11 @@ from flatcoat.indexing.threads import cores, pieces, spread
 
 from .int8_matmul import OPTIONS, Columns, nearest
 
-POINTS_EACH = 24
-"""Points that train one mean: more cost time and move the means of real token vectors hardly at all."""
+POINTS_PER_MEAN = 24
+"""Points to train on: more take time and hardly move the means of real token vectors."""
 
 _ITERATIONS = 6
-_ROWS_AT_ONCE = 8_192
+_ROWS_PER_TASK = 8_192
 
 
 def kmeans(rows_TD: np.ndarray, count: int, *, means: int, seed: int = 0) -> np.ndarray:
@@ -47,16 +47,16 @@ def assign(rows_TD: np.ndarray, count: int, *, means_KD: np.ndarray) -> np.ndarr
 
     def assign_some(here: slice) -> None:
         # Whole tiles of rows: the last piece keeps the padding.
-        rows = rows_TD[here.start : here.start + _ROWS_AT_ONCE]
+        rows = rows_TD[here.start : here.start + _ROWS_PER_TASK]
         nearest(rows, here.stop - here.start, columns.panels, columns.starts, found_T[here])
 
-    spread(assign_some, pieces(count, _ROWS_AT_ONCE))
+    spread(assign_some, pieces(count, _ROWS_PER_TASK))
     return found_T
 
 
 def _sums(rows_TD: np.ndarray, found_T: np.ndarray, means: int) -> np.ndarray:
     sums_KD = np.zeros((means, rows_TD.shape[1]), np.float32)
-    # Each core adds up some of the means: none writes where another does.
+    # A task per range of means: no two write to the same place.
     spread(
         lambda some: _add(rows_TD, found_T, sums_KD, some.start, some.stop),
         pieces(means, -(-means // cores())),

@@ -1,6 +1,6 @@
-"""Passages on their way through a search, segment by segment.
+"""The passages that take part in a search, segment by segment.
 
-Axes: N passages, T their tokens, B bytes of codes per token.
+Axes: N passages, T passage tokens, B bytes of codes per token.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,11 +20,11 @@ from .kernels import InvertedLists
 
 Arrays = TypeVar("Arrays", "CodedArrays", InvertedLists)
 Spread = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
-"""``threads.spread``, or ``in_turn`` where the caller is one of many."""
+"""``threads.spread``, or ``in_turn`` where other threads search for other queries."""
 
 
 class CodedArrays(NamedTuple):
-    """The arrays of ``CodedTokens``, as kernels take them."""
+    """The arrays of ``CodedTokens`` as arguments of kernels."""
 
     codes_T: np.ndarray
     residuals_TB: np.ndarray
@@ -33,21 +33,26 @@ class CodedArrays(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some passages of a segment: their positions in it, their places ``at`` in the snapshot, their rows."""
+    """Some passages of a segment: ``passages`` are their numbers in it, ``positions`` those in the snapshot.
+
+    ``rows`` are their rows of the store.
+    """
 
     coded: CodedArrays
     lists: InvertedLists | None
     passages: np.ndarray
-    at: np.ndarray
+    positions: np.ndarray
     rows: np.ndarray
 
-    def only(self, places: np.ndarray | slice) -> "Part":
-        """The part with the passages at ``places`` of it alone."""
-        return self._replace(passages=self.passages[places], at=self.at[places], rows=self.rows[places])
+    def only(self, chosen: np.ndarray | slice) -> "Part":
+        """The part restricted to some of its passages, by their indices in it."""
+        return self._replace(
+            passages=self.passages[chosen], positions=self.positions[chosen], rows=self.rows[chosen]
+        )
 
 
 def in_turn(function: Callable[[Any], Any], work: Iterable[Any]) -> list[Any]:
-    """``threads.spread`` on this core alone."""
+    """``threads.spread`` on one core."""
     return [function(piece) for piece in work]
 
 
@@ -57,11 +62,11 @@ def score_each(
     *,
     kernel: Callable[[Part, np.ndarray], None],
     spread: Spread,
-    at_least: int,
+    min_chunk: int,
 ) -> list[np.ndarray]:
-    """A score for each passage of each part, on every core in pieces of a size, ``at_least`` so large."""
-    scores = [np.empty(len(part.at), dtype) for part in parts]
-    step = max(at_least, -(-sum(map(len, scores)) // (4 * cores())))
+    """The scores of all passages, part by part, in parallel chunks of ``min_chunk`` passages or more."""
+    scores = [np.empty(len(part.positions), dtype) for part in parts]
+    step = max(min_chunk, -(-sum(map(len, scores)) // (4 * cores())))
     work = [
         (part.only(here), out[here])
         for part, out in zip(parts, scores, strict=True)
@@ -71,23 +76,23 @@ def score_each(
     return scores
 
 
-def best(parts: list[Part], scores: Sequence[np.ndarray], *, count: int) -> list[Part]:
-    """The ``count`` passages with the highest scores, in their parts, and the equals of the last of them.
+def best_passages(parts: list[Part], scores: Sequence[np.ndarray], *, count: int) -> list[Part]:
+    """The ``count`` passages with the highest scores, by part, and all ties of the last of them.
 
-    Where this doubles them only those equals are taken that were added first.
+    Where ties more than double the number, the passages added first are taken instead.
     """
-    together = np.concatenate(scores)
-    if len(together) <= count:
+    scores_N = np.concatenate(scores)
+    if len(scores_N) <= count:
         return parts
-    chosen = reaching(together, count)
+    chosen = reaching(scores_N, count)
     if len(chosen) > 2 * count:
-        chosen = np.sort(top_k(together, np.concatenate([part.rows for part in parts]), k=count))
-    ends = np.cumsum([len(part.at) for part in parts])
-    found = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+        chosen = np.sort(top_k(scores_N, np.concatenate([part.rows for part in parts]), k=count))
+    ends = np.cumsum([len(part.positions) for part in parts])
+    by_part = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
     return [
-        part.only(places - (end - len(part.at)))
-        for part, places, end in zip(parts, found, ends, strict=True)
-        if len(places)
+        part.only(indices - (end - len(part.positions)))
+        for part, indices, end in zip(parts, by_part, ends, strict=True)
+        if len(indices)
     ]
 
 
@@ -110,7 +115,7 @@ def parts_of(snapshot: Snapshot, codec: Codec) -> Iterator[Part]:
 def require_valid(segment: CodedSegment, codec: Codec) -> None:
     """Raise StorageError unless kernels, which check no bounds, can read this segment.
 
-    Types and shapes take no time, bounds one pass over codes and lists: 1 ms for a million of tokens.
+    Bounds take one pass over codes and lists: 1 ms per million tokens.
     """
     codec.require(segment.tokens)
     lists, ends = segment.lists, segment.list_offsets
@@ -125,7 +130,7 @@ def require_valid(segment: CodedSegment, codec: Codec) -> None:
 
 
 def _plain(arrays: Arrays) -> Arrays:
-    """Read-only arrays of numpy's own class: kernels are compiled once, for mapped and for other ones."""
+    """Read-only arrays of class ndarray: kernels compile once for memory-mapped and other arrays."""
     return type(arrays)(*(_read_only(np.asarray(array)) for array in arrays))
 
 

@@ -1,8 +1,8 @@
-"""A sample of token vectors that only the vectors decide, not the order in which they were added.
+"""A sample of token vectors that depends on the vectors alone, not on the order of adding.
 
-Each token gets a key out of the bytes of its passage's vectors and its place among them; those with the
-lowest keys are the sample, in the order of their keys (bottom-k sampling, Cohen and Kaplan 2007). Equal
-passages share their keys, so that of a token that many passages have no more is taken than its share.
+The key of a token is a hash of the bytes of its passage's vectors and of its index among them; the tokens
+with the lowest keys are the sample, in the order of their keys (bottom-k sampling, Cohen and Kaplan 2007).
+Equal passages share their keys, so that tokens of repeated passages get no more than their share.
 
 Axes: N passages, T tokens, D width.
 """
@@ -15,7 +15,7 @@ from flatcoat.indexing.threads import pieces
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _AT_ONCE = 4_096  # tokens whose bytes stay in the cache
-_SPARE = 1.25  # times the sample that is kept while more tokens come
+_SPARE = 1.25  # size of the buffer over the size of the sample
 
 
 def content_keys(parts: Sequence[np.ndarray], offsets: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def content_keys(parts: Sequence[np.ndarray], offsets: np.ndarray) -> np.ndarray
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Each number as one that looks random (splitmix64's last steps, Steele et al. 2014)."""
+    """A hash of each number: the last steps of splitmix64 (Steele et al. 2014)."""
     numbers = numbers * _GOLDEN
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -45,31 +45,31 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
 
 
 class Sample:
-    """The ``count`` token vectors (float16) with the lowest keys of all that come."""
+    """The ``count`` token vectors (float16) with the lowest keys of all tokens added."""
 
     def __init__(self, count: int, width: int) -> None:
-        self._count, self._held = count, 0
+        self._count, self._size = count, 0
         self._keys = np.empty(int(count * _SPARE) + 1, np.uint64)
         self._values = np.empty((len(self._keys), width), np.float16)
         self._highest = np.iinfo(np.uint64).max
 
     def add(self, keys_T: np.ndarray, vectors: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Look at more tokens; ``vectors`` gives those at some places of them [T, D]."""
+        """Add tokens by their keys; ``vectors`` returns the vectors [T, D] at some indices of them."""
         places = np.flatnonzero(keys_T <= self._highest)
         while len(places):
-            some, places = np.split(places, [len(self._keys) - self._held])
-            here = slice(self._held, self._held + len(some))
+            some, places = np.split(places, [len(self._keys) - self._size])
+            here = slice(self._size, self._size + len(some))
             self._keys[here], self._values[here] = keys_T[some], vectors(some)
-            self._held = here.stop
-            if self._held == len(self._keys):
+            self._size = here.stop
+            if self._size == len(self._keys):
                 self._cut()
                 places = places[keys_T[places] <= self._highest]
 
     def vectors(self) -> np.ndarray:
         """The sample [T, D], by rising keys."""
-        return self._values[np.argsort(self._keys[: self._held], kind="stable")[: self._count]]
+        return self._values[np.argsort(self._keys[: self._size], kind="stable")[: self._count]]
 
     def _cut(self) -> None:
         kept = np.argpartition(self._keys, self._count - 1)[: self._count]
         self._keys[: self._count], self._values[: self._count] = self._keys[kept], self._values[kept]
-        self._held, self._highest = self._count, self._keys[: self._count].max()
+        self._size, self._highest = self._count, self._keys[: self._count].max()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flatcoat.indexing.array_checks import damaged
-from flatcoat.indexing.plaid.operating_points import Step
+from flatcoat.indexing.plaid.operating_points import OperatingPoint
 from flatcoat.indexing.segments import Segment, require_file
 from flatcoat.indexing.snapshot import Snapshot
 
@@ -65,9 +65,9 @@ class Snapshots:
         return self._codec[1]
 
 
-def _steps(values: Any) -> tuple[Step, ...]:
+def _steps(values: Any) -> tuple[OperatingPoint, ...]:
     try:
-        steps = tuple(Step(*step) for step in values or ())
+        steps = tuple(OperatingPoint(*step) for step in values or ())
     except TypeError:
         steps = None
     if steps is None or not all(isinstance(value, int | float) for step in steps for value in step):

@@ -13,14 +13,14 @@ from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.plaid import calibration
 from flatcoat.indexing.plaid import index as plaid
 from flatcoat.indexing.plaid.index import PlaidIndex
-from flatcoat.indexing.plaid.operating_points import Step, Work, cheapest
+from flatcoat.indexing.plaid.operating_points import OperatingPoint, Work, cheapest
 from flatcoat.indexing.segments import take
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.schema import write_meta
 from flatcoat.indexing.store.store import Store
 from flatcoat.indexing.vectors import TokenVectors
 
-STEPS = (Step(4, 16, 0.7, 1.0), Step(4, 64, 0.9, 2.0), Step(16, 64, 0.95, 1.5))
+STEPS = (OperatingPoint(4, 16, 0.7, 1.0), OperatingPoint(4, 64, 0.9, 2.0), OperatingPoint(16, 64, 0.95, 1.5))
 
 
 def test_the_fastest_of_those_that_find_enough() -> None:
@@ -72,7 +72,7 @@ def store_rows(index) -> dict[int, int]:
     return {row: place for place, row in enumerate(sorted(index._snapshot.rows.tolist()))}
 
 
-def calibrated(path: Path, order: np.ndarray) -> tuple[tuple[Step, ...], bytes]:
+def calibrated(path: Path, order: np.ndarray) -> tuple[tuple[OperatingPoint, ...], bytes]:
     """The steps of an index of the same texts added in this order, and its codec."""
     texts = take(vectors(900), order)
     assert isinstance(texts, TokenVectors)
@@ -116,8 +116,8 @@ def test_work_is_what_a_search_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     query = texts.values_TD[:40]  # more than one panel of 32
     index = PlaidIndex.from_vectors(names, texts)
     assert index.work(query, n_probe=4, n_candidates=400) == Work(0, 0, 2 * tokens)
-    listed, met, scored = index.work(query, n_probe=4, n_candidates=30)
-    assert (listed, met) == (0, 2 * tokens)
+    entries, interacted, scored = index.work(query, n_probe=4, n_candidates=30)
+    assert (entries, interacted) == (0, 2 * tokens)
     assert 0 < scored < 2 * tokens / 3
     monkeypatch.setattr(plaid, "_SCANNED_TOKENS", 0)
     monkeypatch.setattr(plaid, "LISTS_FROM_TOKENS", 0)
@@ -127,11 +127,11 @@ def test_work_is_what_a_search_reads(monkeypatch: pytest.MonkeyPatch) -> None:
         by_lists.work(query, n_probe=2, n_candidates=30),
         by_lists.work(query, n_probe=8, n_candidates=30),
     )
-    assert 0 < few.listed < more.listed
-    assert 0 < few.met < 2 * tokens
+    assert 0 < few.list_entries < more.list_entries
+    assert 0 < few.centroid_tokens < 2 * tokens
     assert few.nanoseconds < more.nanoseconds
     every = by_lists.work(query, n_probe=len(by_lists._codec.centroids_KP), n_candidates=30)
-    assert every.listed == sum(len(part.lists[0]) for part in by_lists._parts if part.lists) * 40
+    assert every.list_entries == sum(len(part.lists.passages) for part in by_lists._parts if part.lists) * 40
     assert by_lists.work(query[:0], n_probe=4, n_candidates=30) == Work(0, 0, 0)
 
 
@@ -173,4 +173,4 @@ def test_milliseconds_of_older_indexes_still_compare_their_steps(tmp_path: Path)
         with connection:
             write_meta(connection, "calibration", [[4, 32, 0.5, 0.31], [4, 128, 0.9, 0.5]])
         connection.close()
-        assert cheapest(store.snapshot().calibration, 0.6) == Step(4, 128, 0.9, 0.5)
+        assert cheapest(store.snapshot().calibration, 0.6) == OperatingPoint(4, 128, 0.9, 0.5)
