@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from flatcoat.atomic_files import atomic_write_text
+
 Stage = Literal["encode", "build", "search"]
 
 OnProgress: TypeAlias = Callable[[int, int], None]
@@ -71,9 +73,7 @@ class Meter:
 
     def save(self, file: Path) -> None:
         """Write the seconds to a file, for the run that resumes this one."""
-        unfinished = file.with_name(f"{file.name}.new")
-        unfinished.write_text(json.dumps(self._seconds), encoding="utf-8")
-        unfinished.replace(file)
+        atomic_write_text(file, json.dumps(self._seconds))
 
     def resume(self, file: Path) -> None:
         """Add the seconds that an earlier run saved; a missing file adds none."""

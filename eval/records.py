@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from flatcoat.atomic_files import atomic_write_text
 from flatcoat.errors import DataError, NotFoundError
 
 from .trec_files import read_per_query
@@ -58,9 +59,7 @@ class Record:
         """Write ``record.json``: its rename commits the measurement."""
         values = asdict(self)
         del values["folder"]
-        unfinished = self.folder / f"{RECORD}.new"
-        unfinished.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        unfinished.replace(self.folder / RECORD)
+        atomic_write_text(self.folder / RECORD, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
     def per_query(self) -> dict[str, dict[str, float]]:
         """Query id -> measure -> value; DataError where the file is missing or malformed."""

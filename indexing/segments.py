@@ -17,10 +17,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from flatcoat.atomic_files import sync_folder
 from flatcoat.errors import FlatcoatError
 
 from .array_checks import damaged, require_array, require_offsets
-from .array_files import ArrayFile, WrittenFile, open_array, sync_folder, write_array
+from .array_files import ArrayFile, WrittenFile, open_array, write_array
 from .vectors import CodedTokens, TokenVectors, Vectors
 
 MOST_PASSAGES = 1 << 16

@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flatcoat.atomic_files import atomic_write
 from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, SHIPPED_NAME
 from flatcoat.retrieval.encoders.trusted_modules import require_data_only
 from flatcoat.retrieval.training.callbacks import processes
@@ -108,8 +109,6 @@ def start_from_scratch(shape: Scratch, texts: Iterable[str], folder: Path, seed:
         "eos_token_id": sep,
     }
     torch.manual_seed(seed)
-    # Renamed when it is whole: a run that is cut off here makes it anew.
-    unfinished = folder.with_name(f".{folder.name}")
-    ModernBert(ModernBertConfig(**arguments)).save_pretrained(unfinished)
-    tokenizer.save_pretrained(str(unfinished))
-    unfinished.rename(folder)
+    with atomic_write(folder) as unfinished:
+        ModernBert(ModernBertConfig(**arguments)).save_pretrained(unfinished)
+        tokenizer.save_pretrained(str(unfinished))

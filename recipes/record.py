@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from flatcoat import __version__
+from flatcoat.atomic_files import atomic_write_text
 from flatcoat.errors import FlatcoatError
 from flatcoat.retrieval.data.examples import PLACE
 
@@ -60,9 +61,7 @@ class RunStart:
         (folder / "recipe.yaml").write_text(
             yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True), encoding="utf-8"
         )
-        unfinished = folder / f".{_START}"
-        unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        unfinished.rename(folder / _START)
+        atomic_write_text(folder / _START, json.dumps(asdict(self), indent=1) + "\n")
 
     def check(self, folder: Path) -> None:
         """FlatcoatError where the run that was started in a folder had another recipe or other data."""
@@ -107,7 +106,7 @@ class RunRecord:
         if self.losses:
             draw_curves(self.losses, self.learning_rates, self.dev, recipe.name, folder / "curves.png")
         (folder / "README.md").write_text(model_card(recipe, values), encoding="utf-8")
-        (folder / _RECORD).write_text(json.dumps(values) + "\n")
+        atomic_write_text(folder / _RECORD, json.dumps(values) + "\n")
 
 
 def is_finished(folder: Path) -> bool:

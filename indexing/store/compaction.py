@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flatcoat.indexing.array_files import seal, sync_folder
+from flatcoat.atomic_files import sync_folder
+from flatcoat.indexing.array_files import seal
 from flatcoat.indexing.segments import MOST_PASSAGES, Stored, release
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.vectors import TokenVectors

@@ -24,9 +24,9 @@ from uuid import uuid4
 
 import numpy as np
 
+from flatcoat.atomic_files import UNFINISHED, atomic_write, sync_folder
 from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.array_checks import damaged
-from flatcoat.indexing.array_files import sync_folder
 
 from .terms import TOKENIZER
 
@@ -34,7 +34,7 @@ FORMAT = 4
 DATABASE = "index.sqlite"
 SEGMENTS = "segments"
 LOCK = "writer.lock"
-_UNFINISHED = "index.sqlite.new"
+_UNFINISHED = DATABASE + UNFINISHED
 _BESIDE = ("-wal", "-shm", "-journal")
 
 # AUTOINCREMENT: a passage row or segment number is never used twice, so that what an old snapshot found
@@ -133,9 +133,11 @@ def create(path: Path, contract: dict[str, Any], engine: dict[str, Any]) -> None
     (path / SEGMENTS).mkdir(parents=True, exist_ok=True)
     for name in (_UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)):
         (path / name).unlink(missing_ok=True)
-    unfinished = path / _UNFINISHED
     try:
-        with closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
+        with (
+            atomic_write(path / DATABASE) as unfinished,
+            closing(sqlite3.connect(unfinished, isolation_level=None)) as connection,
+        ):
             connection.execute("PRAGMA synchronous = EXTRA")
             connection.executescript(TABLES)
             values = {"format": FORMAT, "contract": contract, "engine": engine, "generation": 0}
@@ -145,8 +147,6 @@ def create(path: Path, contract: dict[str, Any], engine: dict[str, Any]) -> None
             connection.execute("PRAGMA journal_mode = WAL")
     except (TypeError, ValueError) as error:
         raise FlatcoatError(f"the contract of {path} cannot be written as JSON: {error}") from error
-    unfinished.replace(path / DATABASE)
-    sync_folder(path)
     with suppress(PermissionError):  # It may be closed to reading.
         sync_folder(path.absolute().parent)
 

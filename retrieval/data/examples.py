@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flatcoat.atomic_files import atomic_write
 from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.documents import normalized
 
@@ -185,15 +186,11 @@ def write_examples(found: Iterable[Example], path: Path) -> None:
 
     A name that ends in .parquet gets Parquet, any other JSONL. The file appears when it is whole.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")
     write = _write_parquet if path.suffix == ".parquet" else _write_jsonl
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with atomic_write(path) as unfinished:
         rows = ({name: getattr(example, name) for name in _WRITTEN} for example in found)
         write(rows, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> None:
