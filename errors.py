@@ -9,6 +9,8 @@ FlatcoatError
     StorageError       the index on disk is damaged or cannot be written         (500)
 """
 
+_LONGEST = 500  # characters of a message that is quoted
+
 
 class FlatcoatError(Exception):
     """Base of every error that flatcoat raises on purpose; its message is one line for a person.
@@ -46,3 +48,15 @@ class MissingExtraError(FlatcoatError):
 
 class StorageError(FlatcoatError):
     """The index on disk is damaged, or the disk failed: restore a backup, index again, make room."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for a message of one line; its type where it has none.
+
+    >>> first_line(OSError("\\n no route to host\\nTraceback ..."))
+    'no route to host'
+    >>> first_line(KeyError())
+    'KeyError'
+    """
+    lines = (" ".join(line.split()) for line in str(error).splitlines())
+    return next((line[:_LONGEST] for line in lines if line), type(error).__name__)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from flatcoat.errors import DataError, NotFoundError
+from flatcoat.errors import DataError
+from flatcoat.hub import download_model
 
 from .config import ModernBertConfig
 
@@ -92,14 +93,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
 def _folder(name_or_path: str | Path) -> Path:
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(str(name_or_path), allow_patterns=["*.json", "*.safetensors"]))
-    except (OSError, HFValidationError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise NotFoundError(f"{name_or_path} is neither a folder nor a model on the hub: {reason}") from None
+    return download_model(str(name_or_path), ["*.json", "*.safetensors"])
 
 
 def under_head(state: dict[str, Tensor]) -> dict[str, Tensor]:

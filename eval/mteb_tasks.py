@@ -4,11 +4,11 @@ A task of several subsets (languages, mostly) is one data set a subset, named ``
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatcoat.errors import FlatcoatError
+from flatcoat.hub import dataset_errors, hub_error, offline_unless_reachable
 from flatcoat.indexing.documents import Document
 
 from .datasets import LAYOUT, RetrievalDataset, match_queries, notice_oddities, survey
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 _BATCH = 1_000  # documents read from the cache together
-_PATIENCE = 5  # seconds that the hub has to answer
 
 
 class HubTask(NamedTuple):
@@ -131,39 +130,10 @@ def _load(task: HubTask) -> "AbsTaskRetrieval":
     subsets = None if task.subset == "default" else [task.subset]
     loaded: Any = mteb.get_task(task.task, hf_subsets=subsets, eval_splits=[task.split])
     try:
-        with _offline_without_hub():
+        with offline_unless_reachable():
             loaded.load_data()
             loaded.convert_v1_dataset_format_to_v2(num_proc=None)
-    except Exception as error:  # mteb's loaders raise whatever theirs raise
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
-        raise FlatcoatError(
-            f"{task.name} cannot be loaded: {reason}. Load it once where there is a network and copy that "
-            f"HF_HOME to {constants.HF_HOME}, or name a folder instead: {LAYOUT}"
-        ) from error
+    except (*dataset_errors(), KeyError) as error:
+        by_hand = f"load it once where there is a network and copy that HF_HOME to {constants.HF_HOME}"
+        raise hub_error(task.name, error, by_hand=f"{by_hand}, or name a folder instead: {LAYOUT}") from error
     return loaded
-
-
-@contextmanager
-def _offline_without_hub() -> Iterator[None]:
-    """Spare the minutes in which clients retry a hub that does not answer: the cache serves at once."""
-    from datasets import config
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
-    if not _hub_answers():
-        constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
-
-
-def _hub_answers() -> bool:
-    import httpx
-    from huggingface_hub import constants, get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
-    except (httpx.HTTPError, OSError):
-        return False
-    return True

@@ -222,14 +222,17 @@ def failures(tree: Path, index: Path, tmp_path: Path, model: Path) -> list[tuple
     return [
         (
             ["index", tree, "--index", tmp_path / "n", "--model", "nobody/no-such-model"],
-            "neither a folder nor",
+            "cannot be read from the Hugging Face hub",
         ),
         (["index", tmp_path / "nothing", "--index", tmp_path / "n", "--model", model], "nothing to index"),
         (["index", tree, "--index", tree, "--model", model], "holds something else"),
         (["search", "x", "--index", tree], "is not an index"),
         (["info", "--index", tree], "is not an index"),
         (["remove", "x", "--index", tree], "is not an index"),
-        (["search", "x", "--index", index, "--model", "nobody/no-such-model"], "neither a folder nor"),
+        (
+            ["search", "x", "--index", index, "--model", "nobody/no-such-model"],
+            "cannot be read from the Hugging Face hub",
+        ),
         (
             ["index", tree, "--index", tmp_path / "n", "--model", model, "--passage-tokens", 99_999],
             "passage_tokens 99999",
@@ -255,7 +258,9 @@ def test_an_unknown_model_is_one_line_and_exits_with_1(tree: Path, tmp_path: Pat
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: model 'nobody/no-such-model' is neither a folder nor reachable")
+    assert done.stderr.startswith(
+        "error: model 'nobody/no-such-model' cannot be read from the Hugging Face hub"
+    )
     assert not (tmp_path / "i").exists()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatcoat.errors import DataError, NotFoundError, UsageError
+from flatcoat.hub import load_dataset
 
 from .tasks import GlueTask, UnknownLabel
 
@@ -84,13 +85,7 @@ def load_folder(task: GlueTask, folder: Path) -> GlueData:
 
 def load_hub(task: GlueTask) -> GlueData:
     """Load a task from the hub, at a fixed revision; NotFoundError where it cannot be loaded."""
-    from datasets import load_dataset
-
-    try:
-        splits: Any = load_dataset(HUB, task.hub, revision=REVISION)
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise NotFoundError(f"{HUB} cannot be loaded, give a folder of its files: {reason}") from error
+    splits = load_dataset(HUB, task.hub, label=HUB, by_hand="give the folder of its files", revision=REVISION)
 
     def examples(split: str) -> list[Example]:
         return [_example(task, record, f"{split} row {row}") for row, record in enumerate(splits[split])]

@@ -17,7 +17,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import FlatcoatError, first_line
 from flatcoat.indexing.documents import normalized
 
 from .charset import marked
@@ -112,8 +112,8 @@ def parquet_rows(path: Path, nested: Collection[str]) -> Iterator[Found]:
                     yield BadRow(place, found) if isinstance(found, str) else Row(place, found, size)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         if not number:
-            raise FlatcoatError(f"{printable(str(path))} cannot be read: {in_one_line(error)}") from error
-        yield Break(f"row {number + 1}", in_one_line(error))
+            raise FlatcoatError(f"{printable(str(path))} cannot be read: {first_line(error)}") from error
+        yield Break(f"row {number + 1}", first_line(error))
 
 
 def _rows_at_once(file: "ParquetFile") -> int:
@@ -134,12 +134,7 @@ def _rows_of(batch: "RecordBatch") -> Iterator[dict[str, Any] | str]:
         try:
             yield batch.slice(row, 1).to_pylist()[0]
         except (ValueError, OverflowError) as error:
-            yield in_one_line(error)
-
-
-def in_one_line(error: Exception) -> str:
-    """What an error says, or what it is."""
-    return " ".join(str(error).split())[:500] or type(error).__name__
+            yield first_line(error)
 
 
 class _Lines(Iterator[str]):
@@ -204,8 +199,8 @@ def _with_file(
             yield from read(lines)
     except (OSError, EOFError, zlib.error) as error:
         if lines is None or not lines.number:
-            raise FlatcoatError(f"{printable(str(path))} cannot be read: {in_one_line(error)}") from error
-        yield Break(f"line {lines.number + 1}", in_one_line(error))
+            raise FlatcoatError(f"{printable(str(path))} cannot be read: {first_line(error)}") from error
+        yield Break(f"line {lines.number + 1}", first_line(error))
 
 
 def _opened(path: Path) -> GzipFile | BufferedReader:

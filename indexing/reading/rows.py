@@ -9,11 +9,12 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Any, NamedTuple
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import FlatcoatError, first_line
+from flatcoat.hub import dataset_error, dataset_errors, load_dataset
 from flatcoat.indexing.documents import Document, checked, normalized
 
 from .gitignore import OnSkip, log_skip, printable
-from .row_files import BadRow, Break, Found, Row, csv_rows, in_one_line, json_rows, parquet_rows, tsv_rows
+from .row_files import BadRow, Break, Found, Row, csv_rows, json_rows, parquet_rows, tsv_rows
 from .seen_ids import SeenIds
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".tsv", ".parquet")
@@ -162,22 +163,17 @@ def read_dataset(name: str, columns: Columns = USUAL, *, on_skip: OnSkip = log_s
 
 
 def _dataset_rows(source: str, name: str, config: str, split: str) -> Iterator[Found]:
-    import datasets
-    from datasets.exceptions import DatasetsError
-
+    label = f"{source} (configuration {config or 'default'}, split {split})"
+    by_hand = f"copy its files to a folder and give {source.partition(':')[0]}:FOLDER"
+    rows = load_dataset(name, config or None, label=label, by_hand=by_hand, split=split, streaming=True)
     number = 0
     try:
-        rows = datasets.load_dataset(name, config or None, split=split, streaming=True)
         for number, values in enumerate(rows, start=1):
             yield Row(f"row {number}", values)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        if number:
-            yield Break(f"row {number + 1}", in_one_line(error))
-            return
-        raise FlatcoatError(
-            f"{source} cannot be read, which is {name}, configuration"
-            f" {config or 'default'}, split {split}: {in_one_line(error)}"
-        ) from error
+    except dataset_errors() as error:
+        if not number:
+            raise dataset_error(name, error, label=label, by_hand=by_hand) from error
+        yield Break(f"row {number + 1}", first_line(error))
 
 
 def _documents(rows: Iterable[Found], source: str, columns: Columns, on_skip: OnSkip) -> Iterator[Document]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatcoat.errors import FlatcoatError
+from flatcoat.hub import load_dataset
 
 from .examples import Row, listed
 from .source import Source
@@ -94,24 +95,15 @@ def _only_split(source: Source, copy: Path, folder: Path, subset: str) -> "Datas
 
 
 def _load(source: Source, copy: Path, folder: Path, subset: str | None, split: str | None) -> Any:
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    placed = copy.is_dir()
-    datasets.disable_progress_bars()
-    try:
-        return datasets.load_dataset(
-            str(copy) if placed else str(source.hub),
-            subset,
-            split=split,
-            revision=None if placed else source.revision,
-            # The library's own cache does not see that a file was changed or added by hand.
-            cache_dir=str(folder / "copies") if placed else None,
-            streaming=source.streaming and split is not None,
-        )
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise FlatcoatError(
-            f"data set {source.hub} (subset {subset or 'default'}, split {split or 'any'}) cannot be read: "
-            f"{reason.strip()} To place it by hand, copy its files to {copy}"
-        ) from error
+    is_placed = copy.is_dir()
+    return load_dataset(
+        str(copy) if is_placed else str(source.hub),
+        subset,
+        label=f"data set {source.hub} (subset {subset or 'default'}, split {split or 'any'})",
+        by_hand=f"copy its files to {copy}",
+        split=split,
+        revision=source.revision,
+        # The library's own cache does not see that a file was changed or added by hand.
+        cache_dir=folder / "copies" if is_placed else None,
+        streaming=source.streaming and split is not None,
+    )

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch, budget_batches
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError, FlatcoatError, first_line
+from flatcoat.hub import model_error
 from flatcoat.indexing.documents import normalized
 from flatcoat.indexing.vectors import Vectors
 
@@ -317,10 +318,6 @@ def loading(name: str | Path) -> Iterator[None]:
 
 def loading_error(name: str | Path, error: Exception) -> FlatcoatError:
     """The one-line form of what a library raised while loading a model."""
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if Path(name).exists():
-        return FlatcoatError(f"the model in {name} cannot be loaded: {reason}")
-    return FlatcoatError(
-        f"model {name!r} is neither a folder nor reachable on the Hugging Face hub "
-        f"(download it there and pass its folder): {reason}"
-    )
+        return DataError(f"the model in {name} cannot be loaded: {first_line(error)}")
+    return model_error(name, error)

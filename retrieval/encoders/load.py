@@ -1,14 +1,12 @@
 """Which encoder a name stands for."""
 
 import logging
-import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from flatcoat.errors import FlatcoatError
+from flatcoat.hub import hub_is_reachable
 
 from .checkpoint_files import Find, in_cache, in_folder, read_json
 
@@ -36,7 +34,7 @@ def load_encoder(
     """
     name = str(name_or_path or SHIPPED_NAME)
     path = SHIPPED_MODEL if name == SHIPPED_NAME else name
-    if not Path(path).is_dir() and not hub_resolves():
+    if not Path(path).is_dir() and not hub_is_reachable():
         options.setdefault("local_files_only", True)
     if precision == "int8":
         options.setdefault("device", "cpu")
@@ -107,22 +105,6 @@ def fast_here(precision: "Precision") -> "Precision | None":
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return precision if precision in fast_precisions(device) else None
-
-
-def hub_resolves() -> bool:
-    """False where the hub's name does not resolve: then only the local cache is asked.
-
-    huggingface_hub retries each file for half a minute before it gives up. Behind a proxy names need not
-    resolve here, so that one is trusted.
-    """
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True
-    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname
-    try:
-        socket.getaddrinfo(host, 443)
-    except OSError:
-        return False
-    return True
 
 
 def is_late_interaction(name_or_path: str | Path, local_files_only: bool = False) -> bool:

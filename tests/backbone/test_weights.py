@@ -354,5 +354,5 @@ def test_weights_must_be_there(theirs: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "not a/valid//name", "missing-folder"])
 def test_unknown_names(name: str) -> None:
-    with pytest.raises(FlatcoatError, match="is neither a folder nor a model on the hub"):
+    with pytest.raises(FlatcoatError, match="cannot be read from the Hugging Face hub"):
         ModernBert.from_pretrained(name)

@@ -149,7 +149,7 @@ def test_folders_come_between_and_everything_once(place, write_beir):
 def test_a_data_set_is_loaded_when_its_turn_comes(place, write_beir):
     found = load_tasks([str(write_beir()), "NFCorpus"])
     assert next(found).name == "pets"
-    with pytest.raises(FlatcoatError, match="NFCorpus cannot be loaded"):
+    with pytest.raises(FlatcoatError, match="NFCorpus cannot be read from the Hugging Face hub"):
         next(found)
 
 

@@ -120,7 +120,7 @@ def test_a_checkpoint_may_be_the_start(
 
 def test_a_base_that_is_not_there(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     for kind in ("colbert", "dense"):
-        with pytest.raises(FlatcoatError, match="neither a folder nor reachable"):
+        with pytest.raises(FlatcoatError, match="cannot be read from the Hugging Face hub"):
             run(recipe(kind=kind, scratch=None, base="nobody/no-such-model"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -200,7 +200,7 @@ def test_what_cannot_be_created_or_opened(filled: Retriever, encoder: Encoder, t
     for tokens in (15, 121):
         with pytest.raises(FlatcoatError, match=f"passage_tokens {tokens}: from 16 to 120"):
             Retriever.create(tmp_path / "new", encoder, tokens)
-    with pytest.raises(FlatcoatError, match="neither a folder nor reachable"):
+    with pytest.raises(FlatcoatError, match="cannot be read from the Hugging Face hub"):
         Retriever.create(tmp_path / "new", "nobody/no-such-model")
     assert not (tmp_path / "new").exists()
 

@@ -423,7 +423,7 @@ BAD_RERANKERS: list[Any] = [3, True, ["x"], b"x", "", Nothing()]
         ({"mode": "both"}, "mode is 'both': vectors, bm25, hybrid are possible"),
         ({"where": ["part"]}, "has no operator"),
         ({"where": "part"}, "has no operator"),
-        ({"rerank": "nobody/no-such-model"}, "neither a folder nor reachable"),
+        ({"rerank": "nobody/no-such-model"}, "cannot be read from the Hugging Face hub"),
         *(
             ({"query": query}, f"the query is {type(query).__name__} .*: a str is wanted")
             for query in BAD_QUERIES

@@ -92,7 +92,7 @@ def test_an_output_of_other_rows_is_left_alone(cross_encoder: Path, mined: Path,
 
 
 def test_what_is_no_teacher(bert_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FlatcoatError, match="neither a folder nor reachable"):
+    with pytest.raises(FlatcoatError, match="cannot be read from the Hugging Face hub"):
         load_cross_encoder("nobody/no-such-teacher")
     CrossEncoder(str(bert_folder), num_labels=3, device="cpu").save(str(tmp_path / "three"))
     with pytest.raises(FlatcoatError, match="gives 3 scores a pair: one that gives one is needed"):

@@ -130,7 +130,7 @@ def test_files_tell_the_two_kinds_apart(
 @pytest.mark.parametrize("load", [ColbertEncoder.load, load_encoder])
 def test_missing_models(load: Callable[[object], object], tmp_path: Path) -> None:
     for name in ("nobody/no-such-model", "no such name!", tmp_path / "nowhere"):
-        with pytest.raises(FlatcoatError, match="is neither a folder nor reachable"):
+        with pytest.raises(FlatcoatError, match="cannot be read from the Hugging Face hub"):
             load(name)
     with pytest.raises(FlatcoatError, match="cannot be loaded"):
         load(tmp_path)

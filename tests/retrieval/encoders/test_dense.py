@@ -118,5 +118,5 @@ def test_the_contract_says_what_made_the_vectors(make_dense: MakeFolder) -> None
 
 def test_missing_models(tmp_path: Path) -> None:
     for name in ("nobody/no-such-model", tmp_path / "nowhere"):
-        with pytest.raises(FlatcoatError, match="is neither a folder nor reachable"):
+        with pytest.raises(FlatcoatError, match="cannot be read from the Hugging Face hub"):
             DenseEncoder.load(name)
