@@ -19,7 +19,7 @@ from flatcoat.retrieval.encoders.contract import Precision
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flatcoat.indexing.reading.rows import Columns
+    from flatcoat.indexing.reading.columns import Columns
     from flatcoat.indexing.store.store import Stats
 
     from .ingest import Added
@@ -248,7 +248,7 @@ def _open_or_create(
 
 
 def _columns(text: str) -> "Columns":
-    from flatcoat.indexing.reading.rows import Columns
+    from flatcoat.indexing.reading.columns import Columns
 
     named: dict[str, str] = {}
     for pair in text.split(","):

@@ -28,7 +28,7 @@ from .results import Mode, Result
 from .search import Fusion, Question, Searcher
 
 if TYPE_CHECKING:
-    from flatcoat.indexing.reading.rows import Columns
+    from flatcoat.indexing.reading.columns import Columns
     from flatcoat.indexing.store.writer import Writer
     from flatcoat.retrieval.encoders.encoder import Encoder
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.documents import Document
+from flatcoat.indexing.reading.columns import USUAL
 from flatcoat.indexing.reading.gitignore import UNREADABLE, File, file_state, list_files
 from flatcoat.indexing.reading.readers import read_documents, read_file
-from flatcoat.indexing.reading.rows import USUAL, is_rows, rows_file
+from flatcoat.indexing.reading.rows import is_rows, rows_file
 from flatcoat.indexing.reading.seen_ids import SeenIds
 from flatcoat.indexing.store.sources import FileState, Reading, Root, Source, as_root, place
 

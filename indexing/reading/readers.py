@@ -10,10 +10,11 @@ from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.documents import Document
 
 from .charset import decode, require_encoding
+from .columns import USUAL, Columns
 from .extracted import Extracted, Unreadable, cleaned
 from .gitignore import MAX_BYTES, UNREADABLE, File, OnSkip, list_files, log_skip, printable
 from .languages import PROSE, language_of
-from .rows import USUAL, Columns, is_rows, read_dataset, read_rows
+from .rows import is_rows, read_dataset, read_rows
 
 STDIN = "-"
 DATASETS = "datasets:"

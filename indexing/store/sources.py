@@ -19,8 +19,9 @@ from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.documents import normalized
 from flatcoat.indexing.reading.charset import require_encoding
+from flatcoat.indexing.reading.columns import Columns
 from flatcoat.indexing.reading.gitignore import patterns_spec, printable
-from flatcoat.indexing.reading.rows import Columns, is_rows
+from flatcoat.indexing.reading.rows import is_rows
 
 from .schema import read_meta, row_checksum
 from .user_secret import user_secret

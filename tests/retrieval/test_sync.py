@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatcoat import Document, FlatcoatError, Retriever
-from flatcoat.indexing.reading.rows import Columns
+from flatcoat.indexing.reading.columns import Columns
 from flatcoat.indexing.store.user_secret import user_secret
 from flatcoat.indexing.vectors import Vectors
 from flatcoat.retrieval import ingest, sync

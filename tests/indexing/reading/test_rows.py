@@ -19,11 +19,10 @@ from hypothesis import strategies as st
 
 from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Document, normalized
-from flatcoat.indexing.reading import row_files
+from flatcoat.indexing.reading import lines as line_reading
+from flatcoat.indexing.reading.columns import USUAL, Columns
 from flatcoat.indexing.reading.readers import read_documents
 from flatcoat.indexing.reading.rows import (
-    USUAL,
-    Columns,
     IncompleteRows,
     is_rows,
     read_dataset,
@@ -153,7 +152,7 @@ def test_whole_numbers_are_ids_however_they_are_written(tmp_path: Path) -> None:
 
 
 def test_a_row_without_end_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_files, "LONGEST_ROW", 3_000_000)
+    monkeypatch.setattr(line_reading, "LONGEST_ROW", 3_000_000)
     lines = ['{"id": "a", "text": "x"}', json.dumps({"id": "b", "text": "b" * 3_000_000}), "c" * 9_000_000]
     lines += [json.dumps({"id": "d", "text": "d" * 2_900_000}), '{"id": "e", "text": "e"}']
     for name, data in (("rows.jsonl", lines), ("rows.jsonl.gz", lines)):
