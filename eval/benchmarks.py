@@ -13,8 +13,9 @@ from statistics import fmean
 from typing import TypeAlias
 
 from flatcoat.errors import NotFoundError
+from flatcoat.indexing.reading.beir import LAYOUT, BeirFolder
 
-from .datasets import LAYOUT, RetrievalDataset, choose_split, load_beir
+from .datasets import RetrievalDataset, load_beir
 
 Load: TypeAlias = Callable[[], RetrievalDataset]
 
@@ -138,7 +139,7 @@ def load_tasks(names: Sequence[str], split: str | None = None) -> Iterator[Retri
     for name in names:
         folder = Path(name)
         if name not in BENCHMARKS and folder.is_dir():
-            chosen = choose_split(folder, split)
+            chosen = BeirFolder(folder).choose_split(split)
             loads: dict[object, Load] = {folder.resolve(): partial(load_beir, folder, chosen)}
         elif "/" in name:
             raise NotFoundError(f"{name} is not a folder: {LAYOUT}")

@@ -1,17 +1,18 @@
 """mteb's retrieval tasks as data sets, at the revisions that mteb pins.
 
-A task of several subsets (languages, mostly) is one data set a subset, named ``TASK:SUBSET``.
+A task of several subsets (languages, mostly) is one data set per subset, named ``TASK:SUBSET``.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError, NotFoundError, UsageError
 from flatcoat.hub import dataset_errors, hub_error, offline_unless_reachable
 from flatcoat.indexing.documents import Document
+from flatcoat.indexing.reading.beir import LAYOUT
 
-from .datasets import LAYOUT, RetrievalDataset, match_queries, notice_oddities, survey
+from .datasets import RetrievalDataset, survey
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,8 +54,8 @@ class HubCorpus:
 def find_hub_tasks(name: str, split: str | None) -> list[HubTask]:
     """The data sets of a task, of one subset of it (``TASK:SUBSET``), or of the tasks that it sums up.
 
-    Without ``split``, "test" or the only one. Raises KeyError for a task that mteb does not know, and
-    FlatcoatError for a split or subset that a task lacks and for what is not retrieval of text.
+    ``split`` is by default the only one, or "test". Raises KeyError for a task that mteb does not know,
+    NotFoundError for a split or subset that a task lacks, and UsageError for other tasks than text retrieval.
     """
     import mteb
     from mteb.abstasks.aggregated_task import AbsTaskAggregate
@@ -65,19 +66,20 @@ def find_hub_tasks(name: str, split: str | None) -> list[HubTask]:
         return [found for part in task.tasks for found in find_hub_tasks(part.metadata.name, split)]
     if task.metadata.type != "Retrieval" or task.metadata.modalities != ["text"]:
         kind = f"{task.metadata.type} of {' and '.join(task.metadata.modalities)}"
-        raise FlatcoatError(f"{task_name} is {kind}: only Retrieval of text is measured here")
+        raise UsageError(f"{task_name} is {kind}: only Retrieval of text is measured here")
     subsets = list(task.hf_subsets)
     if subset and subset not in subsets:
-        raise FlatcoatError(f"{task_name} has no subset {subset!r}: choose one of {', '.join(subsets)}")
+        raise NotFoundError(f"{task_name} has no subset {subset!r}: choose one of {', '.join(subsets)}")
     chosen = _choose_split(task_name, split, list(task.metadata.eval_splits))
     return [HubTask(task_name, part, chosen) for part in ([subset] if subset else subsets)]
 
 
-def load_hub_task(task: HubTask, benchmark: str, drop_own_ids: bool) -> RetrievalDataset:
+def load_hub_task(task: HubTask, benchmark: str, *, drop_own_ids: bool) -> RetrievalDataset:
     """Load one data set from the hub or its cache; its texts stay on disk.
 
-    ``drop_own_ids`` keeps a query's own id from its results even where mteb does not. Raises FlatcoatError
-    where the data cannot be had, or hold nothing to measure.
+    ``drop_own_ids`` keeps a query's own id from its results even where mteb does not. Raises NotFoundError
+    where the data cannot be loaded, DataError where no query is judged, UsageError for queries of special
+    kinds.
     """
     loaded = _load(task)
     data: Any = loaded.dataset[task.subset][task.split]
@@ -85,15 +87,25 @@ def load_hub_task(task: HubTask, benchmark: str, drop_own_ids: bool) -> Retrieva
     documents = HubCorpus(data["corpus"])
     texts = {str(row["id"]): row["text"] or "" for row in data["queries"]}
     judged = {query: dict(grades) for query, grades in data["relevant_docs"].items() if grades}
-    queries, qrels = match_queries(texts, judged, f"{task.name}: no query is judged in {task.split!r}")
-    found = survey(documents, queries, qrels)
-    notices = notice_oddities(found, queries, qrels, "the corpus")
+    queries = {query: text for query, text in texts.items() if query in judged}
+    if not queries:
+        raise DataError(f"{task.name}: no query is judged in {task.split!r}, so there is nothing to measure")
+    qrels = {query: grades for query, grades in judged.items() if query in queries}
+    found = survey(documents, queries, qrels=qrels)
+    notices = found.notices(f"{found.missing:,} judgements name documents that are not in the corpus")
     if len(judged) > len(qrels):
         notices.append(f"{len(judged) - len(qrels):,} judged queries have no text: left out")
     dropped = frozenset(queries) if drop_own_ids or loaded.ignore_identical_ids else frozenset()
-    dataset = RetrievalDataset(task.name, task.split, documents, queries, qrels, notices)
-    return replace(
-        dataset, revision=loaded.metadata.dataset["revision"], benchmark=benchmark, self_hits=dropped
+    return RetrievalDataset(
+        name=task.name,
+        split=task.split,
+        documents=documents,
+        queries=queries,
+        qrels=qrels,
+        notices=notices,
+        revision=loaded.metadata.dataset["revision"],
+        benchmark=benchmark,
+        self_hits=dropped,
     )
 
 
@@ -108,7 +120,7 @@ def _choose_split(task: str, split: str | None, known: list[str]) -> str:
     if split is None:
         split = known[0] if len(known) == 1 else "test"
     if split not in known:
-        raise FlatcoatError(f"{task} has no split {split!r}: choose one of {', '.join(known)}")
+        raise NotFoundError(f"{task} has no split {split!r}: choose one of {', '.join(known)}")
     return split
 
 
@@ -116,7 +128,7 @@ def _refuse_special(task: HubTask, data: Any) -> None:
     """mteb words and restricts these in ways of its own: measured as plain queries they would score lower."""
     plain = all(isinstance(text, str | None) for text in data["queries"]["text"])
     if not plain or "instruction" in data["queries"].column_names or data["top_ranked"]:
-        raise FlatcoatError(
+        raise UsageError(
             f"{task.name} asks in conversations, with instructions or about candidates of its own: "
             "only plain queries of a whole corpus are measured here"
         )

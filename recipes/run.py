@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from flatcoat.backbone.environment import fast_precisions
 from flatcoat.errors import FlatcoatError
 from flatcoat.eval.datasets import load_beir
+from flatcoat.indexing.reading.beir import BeirFolder
 from flatcoat.retrieval.data.dataset import load_source
 from flatcoat.retrieval.training.callbacks import processes
 from flatcoat.retrieval.training.losses import LossSettings
@@ -94,7 +95,7 @@ def read_sources(recipe: Recipe, folder: Path) -> "dict[str, Dataset]":
 
 
 def _load_dev(folder: Path) -> "RetrievalDataset":
-    return load_beir(folder, "dev" if (folder / "qrels" / "dev.tsv").is_file() else None)
+    return load_beir(folder, "dev" if "dev" in BeirFolder(folder).splits() else None)
 
 
 def _distinct(paths: Sequence[Path], datasets: "Sequence[RetrievalDataset]") -> "list[RetrievalDataset]":

@@ -58,7 +58,7 @@ USERS: dict[str, Callable[[Path], object]] = {
     "rows": lambda folder: list(read_dataset("nobody/nothing")),
     "training": lambda folder: load_source(Source(hub="nobody/nothing"), folder, folder / "arrow"),
     "glue": lambda folder: load_hub(TASKS["rte"]),
-    "mteb": lambda folder: load_hub_task(HubTask("NFCorpus", "default", "test"), "", False),
+    "mteb": lambda folder: load_hub_task(HubTask("NFCorpus", "default", "test"), "", drop_own_ids=False),
 }
 
 

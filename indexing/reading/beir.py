@@ -92,16 +92,16 @@ class BeirFolder:
 
     @property
     def corpus_file(self) -> Path:
-        """The file of the documents; NotFoundError where there is none."""
+        """The file of the documents, there or not."""
         return self._file(_CORPUS)
 
     @property
     def queries_file(self) -> Path:
-        """The file of the queries; NotFoundError where there is none."""
+        """The file of the queries, there or not."""
         return self._file(_QUERIES)
 
     def qrels_file(self, split: str) -> Path:
-        """The file of a split's judgements; NotFoundError where there is none."""
+        """The file of a split's judgements, there or not."""
         return self._file([f"{_QRELS}/{split}{suffix}" for suffix in _SUFFIXES])
 
     def splits(self) -> list[str]:
@@ -140,15 +140,22 @@ class BeirFolder:
         judged = {judgement.query for judgement in judgements}
         queries = {query: text for query, text in texts.items() if query in judged}
         if not queries:
-            raise DataError(f"{self.path}: no query is judged in {name!r}, so there is nothing to measure")
+            counted = f"{len(texts):,} in {self.queries_file.name}"
+            raise DataError(f"{self.path}: no query is judged in {name!r}, of {counted}")
         known = [judgement for judgement in judgements if judgement.query in queries]
         return Split(name, queries, known, len(judged) - len(queries), len(texts) - len(queries))
 
+    def unknown_queries(self, number: int) -> str:
+        """The notice about ``number`` judged queries without a text."""
+        return f"{number:,} judged queries are not in {self.queries_file.name}: left out"
+
+    def unknown_documents(self, number: int) -> str:
+        """The notice about ``number`` judgements of unknown documents, without what becomes of them."""
+        return f"{number:,} judgements name documents that are not in {self.corpus_file.name}"
+
     def _file(self, names: tuple[str, ...] | list[str]) -> Path:
-        path = next((self.path / name for name in names if _is(self.path / name, S_ISREG)), None)
-        if path is None:
-            raise NotFoundError(f"{self.path / names[0]} is missing: {LAYOUT}")
-        return path
+        paths = [self.path / name for name in names]
+        return next((path for path in paths if _is(path, S_ISREG)), paths[0])
 
 
 def is_beir(folder: Path) -> bool:
@@ -177,7 +184,13 @@ def _is(path: Path, kind: Callable[[int], bool]) -> bool:
         return False
 
 
+def _require_file(path: Path) -> None:
+    if not _is(path, S_ISREG):
+        raise NotFoundError(f"{path} is missing: {LAYOUT}")
+
+
 def _documents(path: Path, among: Container[str] | None, is_checked: bool) -> Iterator[Document]:
+    _require_file(path)
     seen = None if is_checked else SeenIds()
     for row in require_rows(path, json_rows(path, allow_nan=True)):
         try:
@@ -192,6 +205,7 @@ def _documents(path: Path, among: Container[str] | None, is_checked: bool) -> It
 
 
 def _judgements(path: Path) -> Iterator[Judgement]:
+    _require_file(path)
     grades: dict[tuple[str, str], int] = {}
     for position, record in enumerate(require_rows(path, tsv_records(path))):
         cells = [normalized(cell.strip()) for cell in record.cells]

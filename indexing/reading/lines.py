@@ -17,7 +17,7 @@ from .row import BadRow, Break, unreadable_file
 LONGEST_ROW = 100_000_000
 """Characters. Longer rows, such as a file without line ends, are left out."""
 
-PIECE = 1 << 20
+PIECE = 1 << 18
 """Bytes read at once."""
 
 NOT_BLANK = re.compile(r"\S")

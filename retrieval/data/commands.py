@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flatcoat.retrieval.commands import AsJson
+from flatcoat.console import AsJson
 
 from .examples import write_examples
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from .negatives import Collection, Searcher
+    from .files import Collection
+    from .negatives import Searcher
 
 app = typer.Typer()
 
@@ -68,7 +69,8 @@ def mine(
     """Mine hard negatives for the queries in DATA."""
     from flatcoat.console import progress_bar
 
-    from .negatives import Collection, MiningCounts, MiningSettings
+    from .files import Collection
+    from .negatives import MiningCounts, MiningSettings
     from .negatives import mine as mined
 
     began = time.monotonic()
@@ -77,9 +79,9 @@ def mine(
     counts = MiningCounts()
     with progress_bar() as progress:
         task = progress.add_task(f"reading {data}", total=None)
-        collection = Collection.read(data, split, query, document).sampled(max_queries)
+        collection = Collection.read(data, split, query=query, document=document).sampled(max_queries)
         searcher = _searcher(collection, model, progress, task)
-        rows = mined(collection, searcher, settings, counts)
+        rows = mined(collection, searcher, settings=settings, counts=counts)
         pairs = sum(map(len, collection.positives.values()))
         progress.update(task, description="mining", total=pairs, completed=0)
         write_examples(progress.track(rows, total=pairs, task_id=task), output)
@@ -149,7 +151,6 @@ def _searcher(
     progress.update(task, description="encoding the corpus", total=len(documents))
     return CorpusSearcher(
         load_encoder(model),
-        list(documents),
-        list(documents.values()),
-        lambda done: progress.update(task, completed=done),
+        documents,
+        on_progress=lambda done: progress.update(task, completed=done),
     )

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.documents import normalized
+from flatcoat.indexing.reading.row import Row
 
-from .examples import PLACE, Columns, Example, Row, examples
-from .files import Pair, beir_pairs, jsonl_rows, parquet_rows
+from .examples import PLACE, Columns, Example, examples
+from .files import Pair, beir_pairs, file_rows
 from .hub import hub_rows
 from .source import Source
 
@@ -58,9 +59,9 @@ def _paired(pairs: Iterable[Pair]) -> Iterator[Example]:
 
 def _rows(source: Source, root: Path, folder: Path) -> Iterator[Row]:
     if source.jsonl is not None:
-        return jsonl_rows(root / source.jsonl)
+        return file_rows(root / source.jsonl, "jsonl")
     if source.parquet is not None:
-        return parquet_rows(root / source.parquet)
+        return file_rows(root / source.parquet, "parquet")
     return hub_rows(source, root, folder)
 
 

@@ -1,28 +1,23 @@
 """Training examples, and how they are read from rows of any origin: checked, cut to one shape, counted."""
 
-import ast
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatcoat.atomic_files import atomic_write
-from flatcoat.errors import FlatcoatError
-from flatcoat.indexing.documents import normalized
+from flatcoat.indexing.reading.row import Row
 
 logger = logging.getLogger(__name__)
 
 PLACE = "place"
 """The column of data sets that says where each row was read."""
 
-_SHOWN_CHARACTERS = 120
 _WRITTEN_AT_ONCE = 1_000
 _WRITTEN = ("query", "document", "negatives")
-_LARGEST_SCORE = 3.4e38
-"""Beyond it a float32, which scores are kept as, is infinite."""
 
 
 @dataclass(frozen=True)
@@ -51,61 +46,6 @@ class Columns(NamedTuple):
     document: str = "document"
     negatives: str | tuple[str, ...] = ()
     scores: str | None = None
-
-
-class Row(NamedTuple):
-    """A row and the place it came from, such as ``file:line``."""
-
-    place: str
-    values: dict[str, Any]
-
-    def value(self, column: str) -> Any:
-        """What a column holds; FlatcoatError where there is no such column."""
-        if column not in self.values:
-            raise FlatcoatError(
-                f"{self.place}: no column {column!r}; columns there: {', '.join(self.values)}"
-            )
-        return self.values[column]
-
-    def text(self, column: str) -> str:
-        """The normalised text of a column, "" where it is null; FlatcoatError where it is missing or none."""
-        value = self.value(column)
-        if not isinstance(value, str | None):
-            raise self.refused(column, "must be text")
-        return normalized(value or "")
-
-    def texts(self, column: str) -> list[str]:
-        """The texts of a column of lists; FlatcoatError where it is missing or holds something else."""
-        value = self.value(column)
-        if not isinstance(value, list) or not all(isinstance(text, str | None) for text in value):
-            raise self.refused(column, "must be a list of texts")
-        return [normalized(text or "") for text in value]
-
-    def numbers(self, column: str) -> list[float]:
-        """The finite numbers of a column of lists, also where the list is written as a text."""
-        try:
-            numbers = [float(number) for number in listed(self.value(column))]
-        except OverflowError:
-            numbers = [float("inf")]
-        except (TypeError, ValueError, SyntaxError, RecursionError, MemoryError):
-            raise self.refused(column, "must be a list of numbers") from None
-        if not all(abs(number) <= _LARGEST_SCORE for number in numbers):
-            raise self.refused(column, "must be a list of finite numbers")
-        return numbers
-
-    def refused(self, column: str, wanted: str) -> FlatcoatError:
-        """An error that shows the row."""
-        return FlatcoatError(
-            f"{self.place}: {column!r} {wanted}: {shortened(json.dumps(self.values, default=str))}"
-        )
-
-
-def listed(value: Any) -> Sequence[Any]:
-    """A list, also one written as a text, as some distillation sets keep theirs; ValueError for others."""
-    found = ast.literal_eval(value) if isinstance(value, str) else value
-    if not isinstance(found, Sequence):
-        raise ValueError(f"{found!r} is no list")
-    return found
 
 
 class _Oddities:
@@ -208,9 +148,3 @@ def _write_parquet(rows: Iterable[dict[str, Any]], path: Path) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         while batch := list(islice(waiting, _WRITTEN_AT_ONCE)):
             writer.write_table(pa.Table.from_pylist(batch, schema))
-
-
-def shortened(row: str | bytes) -> str:
-    """The start of a row, for an error that shows it."""
-    text = row if isinstance(row, str) else row.decode(errors="replace")
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

@@ -1,106 +1,140 @@
-"""Training examples from files: BEIR folders, JSONL and Parquet, streamed and checked row by row."""
+"""Training pairs and rows from files: BEIR folders, JSONL and Parquet, streamed and checked row by row."""
 
-import json
 import logging
-import math
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from flatcoat.errors import FlatcoatError
-from flatcoat.indexing.documents import normalized
-
-from .examples import Row, shortened
+from flatcoat.errors import NotFoundError
+from flatcoat.indexing.documents import Document, Passage
+from flatcoat.indexing.reading.beir import BeirFolder, Judgement
+from flatcoat.indexing.reading.jsonl import json_rows
+from flatcoat.indexing.reading.parquet import parquet_rows
+from flatcoat.indexing.reading.row import Row, require_rows
 
 logger = logging.getLogger(__name__)
-
-_QRELS_HEADER = b"query-id\tcorpus-id\tscore"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A query and a document that answers it; ``place`` is where they were joined, such as ``file:line``."""
+    """A query and a document that answers it; ``place`` is where they were joined, such as ``file:line``.
+
+    >>> Pair("why is the sky blue?", "Air scatters blue light.", "qrels/train.tsv:2")
+    Pair(query='why is the sky blue?', document='Air scatters blue light.', place='qrels/train.tsv:2')
+    """
 
     query: str
     document: str
     place: str = field(default="", compare=False)
 
 
-class _Positive(NamedTuple):
-    place: str
-    query_id: str
-    corpus_id: str
+class Collection(NamedTuple):
+    """Texts by id, and for each query the ids of the documents that answer it.
+
+    >>> collection = Collection({"sky": "Air scatters."}, {"q1": "why?", "q2": "how?"}, {"q1": ["sky"]})
+    >>> collection.sampled(1).positives
+    {'q1': ['sky']}
+    """
+
+    documents: dict[str, str]
+    queries: dict[str, str]
+    positives: dict[str, list[str]]
+
+    @staticmethod
+    def read(
+        path: Path, split: str = "train", *, query: str = "query", document: str = "document"
+    ) -> "Collection":
+        """A split of a BEIR folder, or two columns of a file of pairs, whose documents are the corpus.
+
+        Raises as ``beir_pairs`` and ``file_pairs`` do, and leaves out the same pairs.
+        """
+        if path.is_dir():
+            return _beir_collection(path, split)
+        collection = Collection({}, {}, {})
+        for pair in file_pairs(path, query, document=document):
+            # Texts are their own ids: a query that stands in two pairs has both answers.
+            collection.documents[pair.document] = pair.document
+            collection.queries[pair.query] = pair.query
+            collection.positives.setdefault(pair.query, []).append(pair.document)
+        return collection
+
+    def sampled(self, queries: int | None, seed: int = 42) -> "Collection":
+        """The collection with at most ``queries`` of its queries (None: all), drawn with ``seed``."""
+        if queries is None or queries >= len(self.positives):
+            return self
+        drawn = random.Random(seed).sample(list(self.positives), queries)
+        return self._replace(positives={id: self.positives[id] for id in drawn})
 
 
 def beir_pairs(folder: Path, split: str) -> Iterator[Pair]:
-    """The positive pairs (score > 0) of a split of a BEIR folder, in the order of its qrels.
+    """The relevant pairs (score > 0) of a split of a BEIR folder, in the order of its qrels.
 
-    Title and text of a document are joined by a space. The call reads the folder and keeps the texts
-    with a positive judgement, not the corpus. Pairs with an empty side are skipped, their number logged.
-    Raises FlatcoatError for a missing file or split, a malformed row and an id that is not in the folder.
-    Source: https://github.com/beir-cellar/beir/wiki/Load-your-custom-dataset
+    Title and text of a document are joined by a space. The call reads the folder and keeps the texts of
+    relevant documents, not the corpus. Pairs with an unknown or empty side are left out, their numbers
+    logged. Raises as ``BeirFolder`` does.
     """
-    positives = list(_positives(_existing(folder / "qrels" / f"{split}.tsv")))
-    queries_path, corpus_path = _existing(folder / "queries.jsonl"), _existing(folder / "corpus.jsonl")
-    queries = _texts(queries_path, {positive.query_id for positive in positives})
-    documents = _texts(corpus_path, {positive.corpus_id for positive in positives})
-
-    def joined() -> Iterator[Pair]:
-        for place, query_id, corpus_id in positives:
-            if query_id not in queries:
-                raise FlatcoatError(f"{place}: query {query_id!r} is not in {queries_path}")
-            if corpus_id not in documents:
-                raise FlatcoatError(f"{place}: document {corpus_id!r} is not in {corpus_path}")
-            yield Pair(queries[query_id], documents[corpus_id], place)
-
-    return _without_empty(joined(), folder)
+    beir = BeirFolder(folder)
+    queries, positives = _positives(beir, split)
+    ids = {positive.document for positive in positives}
+    documents = {document.id: _text(document) for document in beir.documents(ids)}
+    known = _known(beir, positives, documents)
+    pairs = (Pair(queries[place.query], documents[place.document], place.place) for place in known)
+    return _without_empty(pairs, folder)
 
 
-def beir_collection(folder: Path, split: str) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
-    """All documents and the judged queries of a split, by id, and the ids of the positives of each query.
+def file_pairs(path: Path, query: str = "query", *, document: str = "document") -> Iterator[Pair]:
+    """The pairs in two columns of a file (``file_rows``); those with an empty side are left out and counted.
 
-    Titles and errors as above; a query without a text, or judged to have no positive with one, is left out.
+    Raises NotFoundError for a missing file or column, DataError for a row that cannot be read.
     """
-    documents, texts = _texts(_existing(folder / "corpus.jsonl")), _texts(_existing(folder / "queries.jsonl"))
+    rows = file_rows(path)
+    return _without_empty((Pair(row.text(query), row.text(document), row.place) for row in rows), path)
+
+
+def file_rows(path: Path, kind: Literal["jsonl", "parquet"] | None = None) -> Iterator[Row]:
+    """The rows of a JSONL or Parquet file, by default told by its suffix; the first bad one is an error.
+
+    Raises NotFoundError for a missing file, DataError for a row or file that cannot be read.
+    """
+    if not path.is_file():
+        names = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
+        raise NotFoundError(f"no file {path}; {path.parent} holds {', '.join(names) or 'nothing'}")
+    is_parquet = (kind or path.suffix.removeprefix(".")) == "parquet"
+    return require_rows(path, parquet_rows(path) if is_parquet else json_rows(path, allow_nan=True))
+
+
+def _beir_collection(folder: Path, split: str) -> Collection:
+    beir = BeirFolder(folder)
+    queries, judgements = _positives(beir, split)
+    documents = {document.id: _text(document) for document in beir.documents()}
     positives: dict[str, list[str]] = {}
-    for place, query_id, corpus_id in _positives(_existing(folder / "qrels" / f"{split}.tsv")):
-        if query_id not in texts or corpus_id not in documents:
-            missing = query_id if query_id not in texts else corpus_id
-            raise FlatcoatError(f"{place}: {missing!r} is not in {folder}")
-        if texts[query_id].strip() and documents[corpus_id].strip():
-            positives.setdefault(query_id, []).append(corpus_id)
-    return documents, {query: texts[query] for query in positives}, positives
+    for positive in _known(beir, judgements, documents):
+        if queries[positive.query].strip() and documents[positive.document].strip():
+            positives.setdefault(positive.query, []).append(positive.document)
+    return Collection(documents, {query: queries[query] for query in positives}, positives)
 
 
-def jsonl_pairs(path: Path, query: str, document: str) -> Iterator[Pair]:
-    """The pairs in two columns of a JSONL file; those with an empty side are skipped, their number logged.
-
-    Raises FlatcoatError for a missing file or column and for a malformed row.
-    """
-    rows = _jsonl_rows(_existing(path))
-    return _without_empty((Pair(row.text(query), row.text(document)) for row in rows), path)
-
-
-def jsonl_rows(path: Path) -> Iterator[Row]:
-    """The rows of a JSONL file; FlatcoatError for a missing file and for a malformed row."""
-    return _jsonl_rows(_existing(path))
+def _positives(beir: BeirFolder, split: str) -> tuple[dict[str, str], list[Judgement]]:
+    """The queries of a split and its judgements of relevant documents."""
+    found = beir.read_split(split)
+    if found.unknown:
+        logger.warning("%s: %s", beir.path, beir.unknown_queries(found.unknown))
+    return found.queries, [judgement for judgement in found.judgements if judgement.grade > 0]
 
 
-def parquet_rows(path: Path) -> Iterator[Row]:
-    """The rows of a Parquet file; FlatcoatError where it is missing or no Parquet."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        for batch in pq.ParquetFile(_existing(path)).iter_batches(batch_size=1_000):
-            for values in batch.to_pylist():
-                number += 1
-                yield Row(f"{path}, row {number}", values)
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise FlatcoatError(f"{path} is no Parquet file, or ends after row {number}: {reason}") from error
+def _known(
+    beir: BeirFolder, positives: Iterable[Judgement], documents: dict[str, str]
+) -> Iterator[Judgement]:
+    unknown = 0
+    for positive in positives:
+        if positive.document in documents:
+            yield positive
+        else:
+            unknown += 1
+    if unknown:
+        logger.warning("%s: %s: left out", beir.path, beir.unknown_documents(unknown))
 
 
 def _without_empty(pairs: Iterable[Pair], source: Path) -> Iterator[Pair]:
@@ -114,56 +148,5 @@ def _without_empty(pairs: Iterable[Pair], source: Path) -> Iterator[Pair]:
         logger.warning("%s: skipped %d pairs with an empty query or document", source, skipped)
 
 
-def _texts(path: Path, wanted: set[str] | None = None) -> dict[str, str]:
-    """Id to text, headed by the title where there is one, of the wanted (or all) rows of a BEIR file."""
-    texts = {}
-    for row in _jsonl_rows(path):
-        if (identifier := row.text("_id")) and (wanted is None or identifier in wanted):
-            title, text = row.text("title") if "title" in row.values else "", row.text("text")
-            texts[identifier] = f"{title} {text}" if title else text
-    return texts
-
-
-def _positives(path: Path) -> Iterator[_Positive]:
-    lines = _lines(path)
-    place, header = next(lines, (f"{path}:1", b""))
-    if header != _QRELS_HEADER:
-        wanted = _QRELS_HEADER.decode().expandtabs(1)
-        raise FlatcoatError(f"{place}: the header must be {wanted}, tabs between: {shortened(header)}")
-    for place, raw in lines:
-        try:
-            query_id, corpus_id, score = normalized(raw.decode()).split("\t")
-            positive = float(score) > 0
-            if not math.isfinite(float(score)):
-                raise ValueError(f"{score} is no grade")
-        except ValueError as error:
-            raise FlatcoatError(f"{place}: not a row of qrels ({error}): {shortened(raw)}") from error
-        if positive:
-            yield _Positive(place, query_id, corpus_id)
-
-
-def _jsonl_rows(path: Path) -> Iterator[Row]:
-    for place, raw in _lines(path):
-        try:
-            values = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise FlatcoatError(f"{place}: not JSON ({error}): {shortened(raw)}") from error
-        if not isinstance(values, dict):
-            raise FlatcoatError(f"{place}: not a JSON object: {shortened(raw)}")
-        yield Row(place, values)
-
-
-def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The lines that are not blank, each with its place, ``file:line``."""
-    # Bytes: text mode would fail at a bad character without the number of its line.
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if raw.strip():
-                yield f"{path}:{number}", raw.rstrip(b"\r\n")
-
-
-def _existing(path: Path) -> Path:
-    if path.is_file():
-        return path
-    there = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
-    raise FlatcoatError(f"no file {path}; {path.parent} holds {', '.join(there) or 'nothing'}")
+def _text(document: Document) -> str:
+    return Passage(document.id, document.text, document.title).searchable

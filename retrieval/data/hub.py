@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from flatcoat.errors import FlatcoatError
 from flatcoat.hub import load_dataset
+from flatcoat.indexing.reading.row import Row, as_list
 
-from .examples import Row, listed
 from .source import Source
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class _Texts:
         """The rows here of the id or ids in a column of a row there."""
         value = row.value(column)
         try:
-            return [self._row_of[str(id)] for id in (listed(value) if _is_list(value) else [value])]
+            return [self._row_of[str(id)] for id in (as_list(value) if _is_list(value) else [value])]
         except KeyError as error:
             raise row.refused(column, f"names {error}, which has no text") from None
         except (TypeError, ValueError, SyntaxError, RecursionError, MemoryError):

@@ -5,28 +5,27 @@ by default at most 95% of it, as in NV-Retriever (Moreira et al. 2024, arXiv 240
 encodes whole documents once, in memory. Axes: N documents, T tokens, D width.
 """
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.store.engines import AUTO
 from flatcoat.indexing.vectors import Hits, TokenVectors, Vectors
 
 from .examples import Example, plain
-from .files import beir_collection, jsonl_pairs
+from .files import Collection
 
 if TYPE_CHECKING:
     from flatcoat.indexing.vectors import VectorIndex
     from flatcoat.retrieval.encoders.encoder import Encoder
 
 _QUERIES_AT_ONCE = 256
+_DOCUMENTS_AT_ONCE = 1_000
 
 
 class Searcher(Protocol):
@@ -35,39 +34,6 @@ class Searcher(Protocol):
     def search(self, queries: Sequence[str], k: int) -> Iterable[Hits[str]]:
         """The best ``k`` documents of each query, best first."""
         ...
-
-
-class Collection(NamedTuple):
-    """Texts by id, and for each query the ids of the documents that answer it."""
-
-    documents: dict[str, str]
-    queries: dict[str, str]
-    positives: dict[str, list[str]]
-
-    @staticmethod
-    def read(path: Path, split: str, query: str, document: str) -> "Collection":
-        """A split of a BEIR folder, or two columns of a JSONL file of pairs, whose documents are the corpus.
-
-        Raises FlatcoatError as the readers of both do.
-        """
-        if path.is_dir():
-            return Collection(*beir_collection(path, split))
-        documents: dict[str, str] = {}
-        queries: dict[str, str] = {}
-        positives: dict[str, list[str]] = {}
-        for pair in jsonl_pairs(path, query, document):
-            # Texts are their own ids: what is asked twice has both answers.
-            documents[pair.document] = pair.document
-            queries[pair.query] = pair.query
-            positives.setdefault(pair.query, []).append(pair.document)
-        return Collection(documents, queries, positives)
-
-    def sampled(self, queries: int | None, seed: int = 42) -> "Collection":
-        """With so many of the queries, drawn with ``seed``, over all the documents; None is all of them."""
-        if queries is None or queries >= len(self.positives):
-            return self
-        drawn = random.Random(seed).sample(list(self.positives), queries)
-        return self._replace(positives={id: self.positives[id] for id in drawn})
 
 
 @dataclass(frozen=True)
@@ -102,7 +68,7 @@ class MiningCounts:
 
 
 def mine(
-    collection: Collection, searcher: Searcher, settings: MiningSettings, counts: MiningCounts
+    collection: Collection, searcher: Searcher, *, settings: MiningSettings, counts: MiningCounts
 ) -> Iterator[Example]:
     """A row for every positive of every query, with exactly ``settings.count`` negatives, the hardest first.
 
@@ -182,30 +148,27 @@ def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
     return iter(lambda: list(islice(waiting, _QUERIES_AT_ONCE)), [])
 
 
-_DOCUMENTS_AT_ONCE = 1_000
-
-
 class CorpusSearcher:
     """Exact search while that is as fast, beyond that PLAID for token vectors and FAISS for dense ones."""
 
     def __init__(
         self,
         encoder: "Encoder",
-        ids: Sequence[str],
-        texts: Sequence[str],
+        documents: Mapping[str, str],
+        *,
         on_progress: Callable[[int], None] = lambda done: None,
     ) -> None:
-        """Encode ``texts``, each as far as the encoder reads; ``on_progress`` is told how many are done.
+        """Encode texts by id, each as far as the encoder reads; ``on_progress`` gets the number encoded.
 
-        Raises FlatcoatError at the first vectors that are not finite, here and in a search.
+        Raises DataError at the first vectors that are not finite, here and in a search.
         """
-        chunks = []
+        chunks, texts = [], list(documents.values())
         for start in range(0, len(texts), _DOCUMENTS_AT_ONCE):
             vectors = _halved(encoder.encode_documents(texts[start : start + _DOCUMENTS_AT_ONCE]))
             chunks.append(_finite(vectors, encoder.name))
             on_progress(min(start + _DOCUMENTS_AT_ONCE, len(texts)))
         self._encoder = encoder
-        self._index = _index(ids, _joined(chunks))
+        self._index = _index(list(documents), _joined(chunks))
 
     def search(self, queries: Sequence[str], k: int) -> list[Hits[str]]:
         """The best ``k`` documents of each query, best first."""
@@ -215,7 +178,7 @@ class CorpusSearcher:
 def _finite(vectors: Vectors, model: str) -> Vectors:
     values = vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
     if not np.isfinite(values).all():
-        raise FlatcoatError(f"{model} gives vectors that are not finite numbers: its weights are damaged")
+        raise DataError(f"{model} gives vectors that are not finite numbers: its weights are damaged")
     return vectors
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from flatcoat.backbone.packing import budget_batches
 from flatcoat.errors import FlatcoatError
+from flatcoat.indexing.reading.row import Row
 
-from .examples import Row
-from .files import jsonl_rows, parquet_rows
+from .files import file_rows
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -36,7 +36,7 @@ def score_file(
     scored now. Raises FlatcoatError for rows without those columns, for an output of other rows, and for a
     teacher whose scores are not finite.
     """
-    rows = parquet_rows(path) if path.suffix == ".parquet" else jsonl_rows(path)
+    rows = file_rows(path)
     done = _resume(output, rows)
     scored = 0
     # Half a surrogate pair, which UTF-8 lacks, as it is written in JSON.

@@ -16,7 +16,8 @@ from flatcoat import FlatcoatError
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.vectors import Hits
 from flatcoat.retrieval.data.commands import app
-from flatcoat.retrieval.data.negatives import Collection, CorpusSearcher, MiningCounts, MiningSettings, mine
+from flatcoat.retrieval.data.files import Collection
+from flatcoat.retrieval.data.negatives import CorpusSearcher, MiningCounts, MiningSettings, mine
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
 from flatcoat.retrieval.encoders.dense import DenseEncoder
 from flatcoat.retrieval.encoders.load import load_encoder
@@ -45,7 +46,7 @@ def mined(
     scores: dict[str, float], positives: list[str], settings: MiningSettings, **texts: str
 ) -> tuple[list[tuple[str, ...]], MiningCounts]:
     counts = MiningCounts()
-    rows = mine(collection(scores, positives, **texts), Ranking(scores), settings, counts)
+    rows = mine(collection(scores, positives, **texts), Ranking(scores), settings=settings, counts=counts)
     return [tuple(text.removeprefix("text ") for text in row.negatives) for row in rows], counts
 
 
@@ -131,7 +132,7 @@ def test_a_corpus_is_searched_exactly_while_it_is_small(
         else ColbertEncoder.load(make_colbert(), device="cpu")
     )
     ids, told = [str(number) for number in range(len(texts))], []
-    searcher = CorpusSearcher(encoder, ids, texts, told.append)
+    searcher = CorpusSearcher(encoder, dict(zip(ids, texts, strict=True)), on_progress=told.append)
     expected = ExactIndex.from_vectors(ids, encoder.encode_documents(texts)).search(
         encoder.encode_queries(texts[3:6]), 4
     )
@@ -172,7 +173,7 @@ def test_the_command_mines_a_beir_folder_and_what_it_wrote(beir: Path) -> None:
 
 
 def test_a_sample_of_queries_keeps_the_corpus(beir: Path) -> None:
-    whole = Collection.read(beir, "train", "query", "document")
+    whole = Collection.read(beir)
     few = whole.sampled(2)
     assert len(few.positives) == 2
     assert few.documents == whole.documents
@@ -180,12 +181,12 @@ def test_a_sample_of_queries_keeps_the_corpus(beir: Path) -> None:
 
 
 def test_what_cannot_be_mined(beir: Path) -> None:
-    with pytest.raises(FlatcoatError, match=r"no file .*dev\.tsv; .* holds train\.tsv"):
-        Collection.read(beir, "dev", "query", "document")
+    with pytest.raises(FlatcoatError, match="has no split 'dev': choose one of train"):
+        Collection.read(beir, "dev")
     with (beir / "qrels" / "train.tsv").open("a") as file:
-        file.write("qcat\tnothing\t1\n")
-    with pytest.raises(FlatcoatError, match=r"train\.tsv:8: 'nothing' is not in"):
-        Collection.read(beir, "train", "query", "document")
+        file.write("qcat\tnothing\n")
+    with pytest.raises(FlatcoatError, match=r"train\.tsv:8 has 2 columns"):
+        Collection.read(beir)
     bad = ["mine", str(beir), "--output", str(beir / "x.jsonl"), "--ranks", "9-1"]
     assert "FIRST-LAST is wanted" in CliRunner().invoke(app, bad).output
 
@@ -200,5 +201,7 @@ def test_mining_with_a_model_of_nan_weights_ends_at_its_first_vectors(
     told: list[int] = []
     texts = [f"text {number}" for number in range(1_500)]
     with pytest.raises(FlatcoatError, match="damaged gives vectors that are not finite numbers"):
-        CorpusSearcher(load_encoder(folder, device="cpu"), texts, texts, told.append)
+        CorpusSearcher(
+            load_encoder(folder, device="cpu"), {text: text for text in texts}, on_progress=told.append
+        )
     assert told == []
