@@ -84,7 +84,7 @@ def read_sources(recipe: Recipe, folder: Path) -> "dict[str, Dataset]":
     """The training data of every source, by its name, sampled as the recipe says and kept in ``folder``."""
     sources = {}
     for name, source in recipe.sources.items():
-        rows = load_source(source, recipe.data_root, folder, recipe.training.seed, places=True)
+        rows = load_source(source, recipe.data_root, folder=folder, seed=recipe.training.seed, places=True)
         if len(rows) < recipe.training.batch_size:
             raise FlatcoatError(
                 f"{name} has {len(rows)} pairs, fewer than one batch of {recipe.training.batch_size}"

@@ -56,7 +56,7 @@ USERS: dict[str, Callable[[Path], object]] = {
     "weights": lambda folder: read_checkpoint("nobody/nothing"),
     "encoder": lambda folder: load_encoder("nobody/nothing"),
     "rows": lambda folder: list(read_dataset("nobody/nothing")),
-    "training": lambda folder: load_source(Source(hub="nobody/nothing"), folder, folder / "arrow"),
+    "training": lambda folder: load_source(Source(hub="nobody/nothing"), folder, folder=folder / "arrow"),
     "glue": lambda folder: load_hub(TASKS["rte"]),
     "mteb": lambda folder: load_hub_task(HubTask("NFCorpus", "default", "test"), "", drop_own_ids=False),
 }

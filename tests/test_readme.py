@@ -42,7 +42,7 @@ def test_the_start_command_indexes_and_finds(tmp_path: Path) -> None:
 
 
 COMMANDS = ["index", "search", "info", "remove", "compact", "verify", "eval", "compare", "glue"]
-COMMANDS += ["train", "mine", "score", "push"]
+COMMANDS += ["train", "mine", "mine-docstrings", "score", "push"]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "bench encode", "bench search", "bench train"])

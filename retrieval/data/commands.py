@@ -1,7 +1,8 @@
-"""``flatcoat mine`` and ``flatcoat score``: hard negatives and teacher scores, for a recipe to train on."""
+"""``flatcoat mine``, ``mine-docstrings`` and ``score``: negatives, pairs and scores to train on."""
 
 import json
 import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 
 from flatcoat.console import AsJson
 
-from .examples import write_examples
+from .examples import Example, write_examples
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+Output = Annotated[
+    Path, typer.Option(dir_okay=False, help="File of training rows to write: .jsonl or .parquet.")
+]
+
 _BM25 = "bm25"
 
 
@@ -28,12 +33,12 @@ def mine(
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA", exists=True, help="BEIR folder, or .jsonl file of query-document pairs."
+            metavar="DATA",
+            exists=True,
+            help="BEIR folder, or .jsonl or .parquet file of query-document pairs.",
         ),
     ],
-    output: Annotated[
-        Path, typer.Option(dir_okay=False, help="File of training rows to write: .jsonl or .parquet.")
-    ],
+    output: Output,
     model: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +67,7 @@ def mine(
         int | None, typer.Option(min=1, help="Size of a random sample of the queries. Default: all.")
     ] = None,
     columns: Annotated[
-        str, typer.Option(metavar="QUERY,DOCUMENT", help="Columns of the .jsonl of pairs.")
+        str, typer.Option(metavar="QUERY,DOCUMENT", help="Columns of the file of pairs.")
     ] = "query,document",
     as_json: AsJson = False,
 ) -> None:
@@ -85,14 +90,47 @@ def mine(
         pairs = sum(map(len, collection.positives.values()))
         progress.update(task, description="mining", total=pairs, completed=0)
         write_examples(progress.track(rows, total=pairs, task_id=task), output)
-    found = asdict(counts) | {"seconds": round(time.monotonic() - began, 1)}
+    seconds = round(time.monotonic() - began, 1)
     if as_json:
-        typer.echo(json.dumps({"output": str(output)} | found, indent=2))
+        typer.echo(json.dumps({"output": str(output)} | asdict(counts) | {"seconds": seconds}, indent=2))
         return
-    typer.echo(f"{output}: {counts.rows:,} of {pairs:,} rows in {found['seconds']} s")
-    for name, count in found.items():
-        if count and name not in ("rows", "seconds"):
+    typer.echo(f"{output}: {counts.rows:,} of {pairs:,} rows in {seconds} s")
+    for name, count in asdict(counts).items():
+        if count and name != "rows":
             typer.echo(f"  {name.replace('_', ' ')}: {count:,}")
+
+
+@app.command()
+def mine_docstrings(
+    packages: Annotated[
+        list[str],
+        typer.Argument(metavar="PACKAGE...", help='Installed packages; "python" is the standard library.'),
+    ],
+    output: Output,
+    max_pairs: Annotated[int | None, typer.Option(min=1, help="Largest number of pairs.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Mine pairs of a docstring's first sentence and its function or class from installed packages."""
+    from flatcoat.console import progress_bar
+    from flatcoat.indexing.documents import normalized
+
+    from .docstrings import docstring_pairs
+
+    began = time.monotonic()
+    counts: Counter[str] = Counter()
+    with progress_bar() as progress:
+        task = progress.add_task("mining docstrings", total=max_pairs)
+        pairs = docstring_pairs(packages, max_pairs=max_pairs, counts=counts)
+        rows = (Example(normalized(pair.query), normalized(pair.document)) for pair in pairs)
+        write_examples(progress.track(rows, total=max_pairs, task_id=task), output, has_negatives=False)
+    seconds = round(time.monotonic() - began, 1)
+    if as_json:
+        found = {"output": str(output), "pairs": counts.total(), "packages": counts, "seconds": seconds}
+        typer.echo(json.dumps(found, indent=2))
+        return
+    typer.echo(f"{output}: {counts.total():,} pairs in {seconds} s")
+    for package, count in counts.items():
+        typer.echo(f"  {package}: {count:,}")
 
 
 @app.command()
@@ -122,8 +160,10 @@ def score(
         scored = score_file(
             file,
             output,
-            model,
-            lambda done: progress.update(task, completed=done, description=f"scored {done:,} rows"),
+            teacher=model,
+            on_progress=lambda done: progress.update(
+                task, completed=done, description=f"scored {done:,} rows"
+            ),
         )
     typer.echo(f"{output}: {scored:,} rows scored by {teacher}")
 
@@ -142,7 +182,7 @@ def _searcher(
     if model == _BM25:
         from flatcoat.indexing.bm25 import Bm25
 
-        progress.update(task, description="indexing the words")
+        progress.update(task, description="indexing words for BM25")
         return Bm25(documents.items())
     from flatcoat.retrieval.encoders.load import load_encoder
 

@@ -1,4 +1,4 @@
-"""Where training data come from: a recipe's source as a memory-mapped data set of one shape.
+"""Training data: a recipe's source as a memory-mapped data set of one shape.
 
 query, document (the positive), [negative_1 ... negative_n], [scores: n + 1 floats of a teacher]
 """
@@ -11,11 +11,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError
 from flatcoat.indexing.documents import normalized
 from flatcoat.indexing.reading.row import Row
 
-from .examples import PLACE, Columns, Example, examples
+from .examples import PLACE, Example, ExampleColumns, examples
 from .files import Pair, beir_pairs, file_rows
 from .hub import hub_rows
 from .source import Source
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 _BATCH = 1_000
 
 
-def load_source(source: Source, root: Path, folder: Path, seed: int = 42, places: bool = False) -> "Dataset":
+def load_source(
+    source: Source, root: Path, *, folder: Path, seed: int = 42, places: bool = False
+) -> "Dataset":
     """Read a source into an Arrow file in ``folder`` and open it memory-mapped, its rows drawn with ``seed``.
 
     Relative paths start at ``root``; so does a copy of a hub data set, which is preferred to the hub. Columns
-    as above; with ``places`` one more says where each row was read, as ``file:line``. Raises FlatcoatError
-    for data that are missing, malformed (the row is shown) or empty.
+    as above; with ``places`` one more has the place of each row, as ``file:line``. Raises NotFoundError for
+    missing data or columns, DataError for malformed rows (shown in the message) and for empty data.
     """
     found = _examples(source, root, folder)
     if source.streaming:
@@ -48,8 +50,8 @@ def _examples(source: Source, root: Path, folder: Path) -> Iterator[Example]:
         from .docstrings import docstring_pairs
 
         return _paired(docstring_pairs(source.docstrings))
-    columns = Columns(source.query, source.document, source.negatives, source.scores)
-    return examples(_rows(source, root, folder), columns, source.ways, source.label)
+    columns = ExampleColumns(source.query, source.document, source.negatives, source.scores)
+    return examples(_rows(source, root, folder), columns, ways=source.ways, source=source.label)
 
 
 def _paired(pairs: Iterable[Pair]) -> Iterator[Example]:
@@ -62,17 +64,17 @@ def _rows(source: Source, root: Path, folder: Path) -> Iterator[Row]:
         return file_rows(root / source.jsonl, "jsonl")
     if source.parquet is not None:
         return file_rows(root / source.parquet, "parquet")
-    return hub_rows(source, root, folder)
+    return hub_rows(source, root, folder=folder)
 
 
 def _written(found: Iterator[Example], source: Source, folder: Path, places: bool) -> "Dataset":
-    """All examples in an Arrow file, opened; memory holds a batch of them."""
+    """All examples in an Arrow file, opened; memory holds one batch of them."""
     from datasets import Dataset, Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
     first = next(found, None)
     if first is None:
-        raise FlatcoatError(f"{source.label} has no pair of a query and a document to train on")
+        raise DataError(f"{source.label} has no pair of a query and a document to train on")
     names = ["query", "document", *(f"negative_{number + 1}" for number in range(len(first.negatives)))]
     features = Features({name: Value("string") for name in names})
     if first.scores:
@@ -99,7 +101,7 @@ def _batches(found: Iterator[Example]) -> Iterator[list[Example]]:
 
 
 def _sampled(dataset: "Dataset", source: Source, generator: random.Random) -> list[int]:
-    """The rows that are kept, in the order in which they are."""
+    """The numbers of the rows to keep, in their new order."""
     rows = list(range(len(dataset)))
     limit = None if source.streaming else source.max_pairs
     if source.per_document is None and limit is None:

@@ -1,27 +1,24 @@
 """Code search pairs mined from installed Python source: a docstring's first sentence and its function.
 
-    python -m flatcoat.retrieval.data.docstrings python torch --output pairs.jsonl
-
 In 70% of the pairs the docstring is removed from the function, so that a model learns to read code.
 In the rest it stays, because real code is searched with its docstrings in it.
 """
 
-import argparse
 import ast
 import importlib.metadata
-import json
 import logging
 import re
 import sysconfig
 import tokenize
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import ConflictError, NotFoundError
 
 from .files import Pair
 
@@ -71,24 +68,39 @@ _NO_QUERY = re.compile(
 )
 
 
-def docstring_pairs(packages: Sequence[str], *, max_pairs: int | None = None) -> Iterator[Pair]:
+def docstring_pairs(
+    packages: Sequence[str], *, max_pairs: int | None = None, counts: Counter[str] | None = None
+) -> Iterator[Pair]:
     """Pairs of a docstring's first sentence and the source it describes, package by package.
 
     A package is "python", the standard library of this interpreter, or the name of an installed
     distribution. Functions come whole, classes as their signature and the ``def`` lines of their methods.
-    The order is the same every time; a query or a body that was seen before is left out, and of all
-    that was mined only hashes stay in memory.
-    Raises FlatcoatError, at the call, for a package that is not installed or whose metadata
-    names no licence or one that is not permissive.
+    The order is the same every time. A query or body is mined once; memory holds only hashes of them.
+    ``counts``, where given, is kept up to date: the number of pairs per package.
+
+    Raises at the call: NotFoundError for a package that is not installed, ConflictError for one whose
+    metadata name no licence or one that is not permissive.
+
+    >>> pair = next(docstring_pairs(["python"]))
+    >>> len(pair.query.split()) >= 3 and "def " in pair.document
+    True
     """
     files = [(package, source_files(package)) for package in packages]
     seen: set[bytes] = set()
-    pairs = (pair for package, paths in files for pair in _mined(package, paths, seen))
-    return islice(pairs, max_pairs)
+    counts = Counter() if counts is None else counts
+    counts.update(dict.fromkeys(packages, 0))
+
+    def mined() -> Iterator[Pair]:
+        for package, paths in files:
+            for pair in _mined(package, paths, seen):
+                counts[package] += 1
+                yield pair
+
+    return islice(mined(), max_pairs)
 
 
 def source_files(package: str) -> list[Path]:
-    """The Python files of a package, sorted, without tests and vendored code; FlatcoatError as above."""
+    """The Python files of a package, sorted, without tests and vendored code; raises as above."""
     if package == "python":
         root, skipped = Path(sysconfig.get_path("stdlib")), _STDLIB_SKIPPED
         files = {path.relative_to(root): path for path in root.rglob("*.py")}
@@ -96,7 +108,7 @@ def source_files(package: str) -> list[Path]:
         try:
             distribution = importlib.metadata.distribution(package)
         except importlib.metadata.PackageNotFoundError as error:
-            raise FlatcoatError(
+            raise NotFoundError(
                 f"no installed package {package!r}: pip install it, or leave it out"
             ) from error
         _check_licence(package, distribution)
@@ -116,7 +128,7 @@ def _check_licence(package: str, distribution: importlib.metadata.Distribution) 
     names = [name.strip("() ") for claim in claims for name in re.split(r"\s(?:AND|OR)\s", claim)]
     if not names or not all(map(_PERMISSIVE.fullmatch, names)):
         found = "; ".join(claims) or "none in its metadata"
-        raise FlatcoatError(f"{package}: licence not known to be permissive, found: {found}: leave it out")
+        raise ConflictError(f"{package}: licence not known to be permissive, found: {found}: leave it out")
 
 
 def _mined(package: str, files: Sequence[Path], seen: set[bytes]) -> Iterator[Pair]:
@@ -208,26 +220,3 @@ def first_sentence(docstring: str) -> str | None:
 
 def _hash(text: str) -> bytes:
     return blake2b(text.encode(errors="replace"), digest_size=8).digest()
-
-
-def main() -> None:
-    """Writes the pairs of the packages named on the command line as JSONL and prints their numbers."""
-    parser = argparse.ArgumentParser(prog="python -m flatcoat.retrieval.data.docstrings", description=__doc__)
-    parser.add_argument("packages", nargs="+", metavar="PACKAGE", help='"python" or an installed package')
-    parser.add_argument("--output", type=Path, required=True, metavar="JSONL")
-    arguments = parser.parse_args()
-    seen: set[bytes] = set()
-    try:
-        files = [(package, source_files(package)) for package in arguments.packages]
-    except FlatcoatError as error:
-        parser.error(str(error))
-    with arguments.output.open("w", encoding="utf-8") as output:
-        for package, paths in files:
-            pairs = list(_mined(package, paths, seen))
-            rows = ({"query": pair.query, "document": pair.document} for pair in pairs)
-            output.writelines(json.dumps(row) + "\n" for row in rows)
-            print(f"{package}\t{len(pairs)} pairs", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
-"""Training examples, and how they are read from rows of any origin: checked, cut to one shape, counted."""
+"""Training examples from rows: checked, cut to one shape, and counted where they are left out."""
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,10 +14,9 @@ from flatcoat.indexing.reading.row import Row
 logger = logging.getLogger(__name__)
 
 PLACE = "place"
-"""The column of data sets that says where each row was read."""
+"""The column of data sets with the place of each row, such as ``file:line``."""
 
-_WRITTEN_AT_ONCE = 1_000
-_WRITTEN = ("query", "document", "negatives")
+_ROWS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,11 @@ class Example:
     place: str = field(default="", compare=False)
 
 
-class Columns(NamedTuple):
-    """Where a row keeps the parts of an example.
+class ExampleColumns(NamedTuple):
+    """The names of an example's columns.
 
     ``document`` may hold a list of documents that a teacher scored: the best scored is the positive then.
-    ``negatives`` names a column of lists, or columns of a text each.
+    ``negatives`` names a column of lists, or several columns of one text each.
     """
 
     query: str = "query"
@@ -49,7 +48,7 @@ class Columns(NamedTuple):
 
 
 class _Oddities:
-    """What is odd about rows: how many, and where the first stands."""
+    """Oddities of rows: the number of each, and the place of the first."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
@@ -64,12 +63,19 @@ class _Oddities:
             logger.warning("%s: %s, first at %s", source, oddity.format(number), first)
 
 
-def examples(rows: Iterable[Row], columns: Columns, ways: int | None, source: str) -> Iterator[Example]:
+def examples(
+    rows: Iterable[Row], columns: ExampleColumns, *, ways: int | None = None, source: str
+) -> Iterator[Example]:
     """The examples in rows, all with ``ways`` documents (the positive and its negatives).
 
-    None stands for as many as the first has. What a row has beyond that is left out; a row with fewer, or
-    with an empty query or document, is skipped. A negative that is empty, or says what its row's document
-    says, does not count. The log has the numbers of all this under the name ``source``.
+    ``ways`` is by default the number of the first row's documents. Further documents of a row are left out;
+    a row with fewer, or with an empty query or document, is skipped. A negative that is empty, or repeats its
+    row's document, does not count. The numbers of all this are logged under the name ``source``.
+
+    >>> row = Row("line 1", {"query": "why?", "document": "so", "wrong": ["no", "So", "never"]})
+    >>> for example in examples([row], ExampleColumns(negatives="wrong"), source="pairs"):
+    ...     print(example.query, example.document, example.negatives)
+    why? so ('no', 'never')
     """
     odd = _Oddities()
     for row in rows:
@@ -96,11 +102,11 @@ def examples(rows: Iterable[Row], columns: Columns, ways: int | None, source: st
 
 
 def plain(text: str) -> str:
-    """What a text says, whatever its case and white space."""
+    """A text to compare with others: case and white space make no difference."""
     return " ".join(text.split()).casefold()
 
 
-def _read(row: Row, columns: Columns, ways: int | None) -> tuple[str, list[str], list[float]]:
+def _read(row: Row, columns: ExampleColumns, ways: int | None) -> tuple[str, list[str], list[float]]:
     """Query, documents (the positive first) and their scores, unfiltered."""
     scores = row.numbers(columns.scores) if columns.scores else []
     scored_list = isinstance(row.value(columns.document), list)
@@ -121,30 +127,28 @@ def _read(row: Row, columns: Columns, ways: int | None) -> tuple[str, list[str],
     return row.text(columns.query), documents, scores
 
 
-def write_examples(found: Iterable[Example], path: Path) -> None:
-    """Write examples without scores as rows "query", "document" and "negatives" (a list).
+def write_examples(found: Iterable[Example], path: Path, *, has_negatives: bool = True) -> None:
+    """Write examples without scores as rows "query", "document" and, with negatives, "negatives" (a list).
 
     A name that ends in .parquet gets Parquet, any other JSONL. The file appears when it is whole.
     """
-    write = _write_parquet if path.suffix == ".parquet" else _write_jsonl
+    columns = ["query", "document", *(["negatives"] if has_negatives else [])]
+    rows = ({name: getattr(example, name) for name in columns} for example in found)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as unfinished:
-        rows = ({name: getattr(example, name) for name in _WRITTEN} for example in found)
-        write(rows, unfinished)
+        if path.suffix == ".parquet":
+            _write_parquet(rows, unfinished, columns)
+        else:
+            with unfinished.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _write_parquet(rows: Iterable[dict[str, Any]], path: Path) -> None:
+def _write_parquet(rows: Iterator[dict[str, Any]], path: Path, columns: Sequence[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    texts = pa.list_(pa.string())
-    schema = pa.schema({"query": pa.string(), "document": pa.string(), "negatives": texts})
-    waiting = iter(rows)
+    types = {"query": pa.string(), "document": pa.string(), "negatives": pa.list_(pa.string())}
+    schema = pa.schema({name: types[name] for name in columns})
     with pq.ParquetWriter(path, schema) as writer:
-        while batch := list(islice(waiting, _WRITTEN_AT_ONCE)):
+        while batch := list(islice(rows, _ROWS_AT_ONCE)):
             writer.write_table(pa.Table.from_pylist(batch, schema))

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError
 from flatcoat.hub import load_dataset
 from flatcoat.indexing.reading.row import Row, as_list
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 _BATCH = 1_000
 
 
-def hub_rows(source: Source, root: Path, folder: Path) -> Iterator[Row]:
-    """The rows of a hub source, texts in the place of ids; a copy below ``root`` is unpacked in ``folder``.
+def hub_rows(source: Source, root: Path, *, folder: Path) -> Iterator[Row]:
+    """The rows of a hub source, ids replaced by their texts; a copy below ``root`` is unpacked in ``folder``.
 
-    Raises FlatcoatError where the data set cannot be read, with the folder below ``root`` that a copy is
-    looked for in, and where a row names an id without a text.
+    Raises NotFoundError where the data set cannot be read (the message names the place for a copy below
+    ``root``), and DataError where a row names an id without a text.
     """
     assert source.hub is not None
     copy = root / source.hub
@@ -48,12 +48,12 @@ def hub_rows(source: Source, root: Path, folder: Path) -> Iterator[Row]:
 
 
 class _Texts:
-    """The texts of a subset by their ids, memory-mapped; titles are put before them."""
+    """The texts of a subset by their ids, memory-mapped, each after its title."""
 
     def __init__(self, dataset: "Dataset") -> None:
         names = [name for name in dataset.column_names if name.endswith("id")]
         if len(names) != 1 or "text" not in dataset.column_names:
-            raise FlatcoatError(
+            raise DataError(
                 f"{dataset.config_name} of {dataset.builder_name} has the columns "
                 f"{', '.join(dataset.column_names)}: one that ends in id, and text, are wanted"
             )
@@ -62,7 +62,7 @@ class _Texts:
         self._row_of = {str(id): row for row, id in enumerate(dataset[names[0]][:])}
 
     def put(self, rows: Sequence[Row], column: str) -> None:
-        """Put texts in the place of the ids in a column."""
+        """Replace the ids in a column by their texts."""
         places = [self._places(row, column) for row in rows]
         found = self._dataset[list(chain.from_iterable(places))]
         titles = found["title"] if self._titled else [None] * len(found["text"])
@@ -74,7 +74,7 @@ class _Texts:
             row.values[column] = joined if _is_list(row.values[column]) else joined[0]
 
     def _places(self, row: Row, column: str) -> list[int]:
-        """The rows here of the id or ids in a column of a row there."""
+        """The rows of this subset whose ids a column of ``row`` holds."""
         value = row.value(column)
         try:
             return [self._row_of[str(id)] for id in (as_list(value) if _is_list(value) else [value])]
@@ -89,7 +89,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _only_split(source: Source, copy: Path, folder: Path, subset: str) -> "Dataset":
-    """A subset of texts, whose split is the only one, or that of the rows."""
+    """A subset of texts: its only split, or the one that the rows are from."""
     splits = _load(source, copy, folder, subset, None)
     return splits[source.split if source.split in splits else next(iter(splits))]
 

@@ -1,4 +1,4 @@
-"""Teacher scores: how well a cross-encoder finds that documents answer queries, for distillation."""
+"""Teacher scores for distillation: a cross-encoder's, of how well documents answer queries."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatcoat.backbone.packing import budget_batches
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import ConflictError, DataError
 from flatcoat.indexing.reading.row import Row
 
 from .files import file_rows
@@ -17,24 +17,25 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 _ROWS_AT_ONCE = 256
-"""Rows scored and written together: what a cut-off run loses at most."""
+"""Rows scored and written together: an interrupted run loses at most these."""
 
 _CHARACTERS = 65_536
-"""Of the queries and documents of one forward: about TOKEN_BUDGET tokens of English."""
+"""Characters of queries and documents per forward pass: about TOKEN_BUDGET tokens of English."""
 
 
 def score_file(
     path: Path,
     output: Path,
+    *,
     teacher: "CrossEncoder",
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> int:
     """Write the rows of a JSONL or Parquet file with "scores": of the document, then of each negative.
 
-    Rows hold "query", "document" and, where there are any, "negatives" (a list). ``output`` is JSONL; rows
-    that it holds already are kept, so that a run that was cut off goes on. Returns the number of rows
-    scored now. Raises FlatcoatError for rows without those columns, for an output of other rows, and for a
-    teacher whose scores are not finite.
+    Rows hold "query", "document" and optionally "negatives" (a list). ``output`` is JSONL; an interrupted run
+    continues after the rows that it holds. Returns the number of rows scored now. Raises NotFoundError for
+    rows without those columns, ConflictError for an output of other rows, and DataError for a teacher whose
+    scores are not finite.
     """
     rows = file_rows(path)
     done = _resume(output, rows)
@@ -70,7 +71,7 @@ def _require_finite(scores: Sequence[float], row: Row) -> None:
     for place, score in enumerate(scores):
         if not math.isfinite(score):
             document = f"negative {place}" if place else "document"
-            raise FlatcoatError(
+            raise DataError(
                 f"{row.place}: the teacher's score of the {document} is {score}: the model's weights are "
                 "damaged, or too large for its precision: name another --teacher"
             )
@@ -81,7 +82,7 @@ def _documents(row: Row) -> list[str]:
 
 
 def _resume(output: Path, rows: Iterator[Row]) -> int:
-    """Pass over the rows that ``output`` holds, and cut off a line that is not whole; how many it holds."""
+    """Pass over the rows that ``output`` holds, and cut off an incomplete last line; the number of rows."""
     if not output.exists():
         return 0
     done = whole = 0
@@ -91,7 +92,7 @@ def _resume(output: Path, rows: Iterator[Row]) -> int:
                 break
             row = next(rows, None)
             if row is None or _unscored(json.loads(line)) != _unscored(row.values):
-                raise FlatcoatError(
+                raise ConflictError(
                     f"{output}:{done + 1} is not the same row as in the input: name another --output"
                 )
             done, whole = done + 1, whole + len(line)
@@ -100,5 +101,5 @@ def _resume(output: Path, rows: Iterator[Row]) -> int:
 
 
 def _unscored(values: dict[str, Any]) -> str:
-    """A row without scores, as it is written: a NaN is equal to a NaN there."""
+    """A row without scores, as JSON, in which a NaN equals a NaN."""
     return json.dumps({name: value for name, value in values.items() if name != "scores"}, default=str)

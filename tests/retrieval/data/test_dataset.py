@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from flatcoat import FlatcoatError
 from flatcoat.indexing.reading.row import Row
 from flatcoat.retrieval.data.dataset import load_source
-from flatcoat.retrieval.data.examples import Columns, Example, examples, write_examples
+from flatcoat.retrieval.data.examples import Example, ExampleColumns, examples, write_examples
 from flatcoat.retrieval.data.source import Source
 
 MINED = [
@@ -27,7 +27,7 @@ MINED = [
 
 
 def load(source: dict[str, Any], tmp_path: Path, seed: int = 42) -> Dataset:
-    return load_source(Source(**source), tmp_path, tmp_path / "arrow", seed)
+    return load_source(Source(**source), tmp_path, folder=tmp_path / "arrow", seed=seed)
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -275,23 +275,23 @@ def test_examples_stream() -> None:
         yield Row("first", {"query": "a", "document": "b"})
         raise AssertionError("read ahead")
 
-    assert next(examples(rows(), Columns(), None, "test")) == Example("a", "b")
+    assert next(examples(rows(), ExampleColumns(), source="test")) == Example("a", "b")
 
 
 def test_the_place_of_every_row_is_kept_for_who_asks(tmp_path: Path, hub: Path) -> None:
     write_rows(tmp_path / "p.jsonl", [{"query": "", "document": "x"}, *MINED])
     source = Source(jsonl=Path("p.jsonl"))
-    placed = load_source(source, tmp_path, tmp_path / "arrow", places=True)
+    placed = load_source(source, tmp_path, folder=tmp_path / "arrow", places=True)
     assert placed["place"][:] == [f"{tmp_path}/p.jsonl:{line}" for line in (2, 3, 4, 5)]
-    assert placed.remove_columns("place")[:] == load_source(source, tmp_path, tmp_path / "arrow")[:]
-    drawn = load_source(Source(**TRIPLETS, max_pairs=3), hub, tmp_path / "arrow", places=True)
+    assert placed.remove_columns("place")[:] == load_source(source, tmp_path, folder=tmp_path / "arrow")[:]
+    drawn = load_source(Source(**TRIPLETS, max_pairs=3), hub, folder=tmp_path / "arrow", places=True)
     for row in drawn:
         assert row["place"] == f"org/triplets (triplet-hard, train), row {int(row['query'][1:]) + 1}"
 
 
 def test_the_place_of_a_pair_of_a_beir_folder_is_its_judgement(tmp_path: Path) -> None:
     write_beir(tmp_path / "pets", "q1\td1\t1\n")
-    (row,) = load_source(Source(beir=Path("pets")), tmp_path, tmp_path / "arrow", places=True)
+    (row,) = load_source(Source(beir=Path("pets")), tmp_path, folder=tmp_path / "arrow", places=True)
     assert row == {"query": "why?", "document": "so", "place": f"{tmp_path}/pets/qrels/train.tsv:2"}
 
 

@@ -3,15 +3,17 @@
 import ast
 import json
 import logging
-import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from flatcoat import FlatcoatError
+from flatcoat.errors import ConflictError
 from flatcoat.retrieval.data import docstrings
+from flatcoat.retrieval.data.commands import app
 from flatcoat.retrieval.data.docstrings import docstring_pairs, first_sentence
-from flatcoat.retrieval.data.files import Pair
+from flatcoat.retrieval.data.files import Pair, file_pairs, file_rows
 
 AREA = '''
 import functools
@@ -220,14 +222,23 @@ def test_the_standard_library_gives_code_that_parses() -> None:
     )
 
 
-def test_the_command_writes_jsonl_and_counts(
-    install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet"])
+def test_the_command_writes_pairs_and_counts(install, tmp_path: Path, name: str) -> None:
     install("one", {"one.py": numbered(1) + numbered(2)}, "License: MIT")
     install("two", {"two.py": numbered(1)}, "License: MIT")
-    output = tmp_path / "pairs.jsonl"
-    monkeypatch.setattr(sys, "argv", ["docstrings", "one", "two", "--output", str(output)])
-    docstrings.main()
-    assert capsys.readouterr().out == "one\t2 pairs\ntwo\t0 pairs\n"
-    rows = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [sorted(row) for row in rows] == [["document", "query"]] * 2
+    arguments = ["mine-docstrings", "one", "two", "--output", str(tmp_path / name)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[1:] == ["  one: 2", "  two: 0"]
+    assert [sorted(row.values) for row in file_rows(tmp_path / name)] == [["document", "query"]] * 2
+    queries = [pair.query for pair in file_pairs(tmp_path / name)]
+    assert queries == ["Compute number 1 of the many", "Compute number 2 of the many"]
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--max-pairs", "1"]).stdout)
+    assert (found["pairs"], found["packages"]) == (1, {"one": 1, "two": 0})
+
+
+def test_the_command_leaves_no_file_where_a_package_is_refused(install, tmp_path: Path) -> None:
+    install("one", {"one.py": numbered(1)}, "License: GPL")
+    done = CliRunner().invoke(app, ["mine-docstrings", "one", "--output", str(tmp_path / "pairs.jsonl")])
+    assert done.exit_code == 1 and isinstance(done.exception, ConflictError)
+    assert not (tmp_path / "pairs.jsonl").exists()

@@ -51,7 +51,7 @@ def test_scores_are_those_of_single_pairs(
     monkeypatch.setattr(teaching, "_CHARACTERS", 200)
     teacher, told = load_cross_encoder(str(cross_encoder)), []
     output = tmp_path / "scored.jsonl"
-    assert score_file(mined, output, teacher, told.append) == len(WORDS)
+    assert score_file(mined, output, teacher=teacher, on_progress=told.append) == len(WORDS)
     assert told == [4, 8, 11]
     for row, scored in zip(read(mined), read(output), strict=True):
         documents = [row["document"], *row["negatives"]]
@@ -70,16 +70,16 @@ def test_a_run_that_was_cut_off_goes_on(
         tmp_path / "whole.jsonl",
         tmp_path / "cut.jsonl",
     )
-    score_file(mined, whole, teacher)
+    score_file(mined, whole, teacher=teacher)
     text = whole.read_bytes()
     # in the middle of the fifth line
     at = sum(map(len, text.splitlines(keepends=True)[:4])) + 10
     cut.write_bytes(text[:at])
-    assert score_file(mined, cut, teacher) == len(WORDS) - 4
+    assert score_file(mined, cut, teacher=teacher) == len(WORDS) - 4
     assert [row["query"] for row in read(cut)] == [row["query"] for row in read(whole)]
     for one, other in zip(read(cut), read(whole), strict=True):
         assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
-    assert score_file(mined, cut, teacher) == 0
+    assert score_file(mined, cut, teacher=teacher) == 0
 
 
 def test_an_output_of_other_rows_is_left_alone(cross_encoder: Path, mined: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_an_output_of_other_rows_is_left_alone(cross_encoder: Path, mined: Path,
     output.write_text(json.dumps({"query": "other", "document": "rows", "scores": [1.0]}) + "\n")
     before = output.read_text()
     with pytest.raises(FlatcoatError, match=r"scored\.jsonl:1 is not the same row as in the input"):
-        score_file(mined, output, load_cross_encoder(str(cross_encoder)))
+        score_file(mined, output, teacher=load_cross_encoder(str(cross_encoder)))
     assert output.read_text() == before
 
 
@@ -105,7 +105,7 @@ def test_a_teacher_that_gives_no_finite_score_ends_at_its_first_row(
     teacher = load_cross_encoder(str(cross_encoder))
     teacher.model.classifier.bias.data.fill_(float("nan"))
     with pytest.raises(FlatcoatError, match=r"mined\.jsonl:1: the teacher's score of the document is nan"):
-        score_file(mined, tmp_path / "scored.jsonl", teacher)
+        score_file(mined, tmp_path / "scored.jsonl", teacher=teacher)
     assert (tmp_path / "scored.jsonl").read_text() == ""
 
 
@@ -113,8 +113,8 @@ def test_rows_are_written_as_they_are_however_odd(cross_encoder: Path, tmp_path:
     odd = {"query": "sky \ud83e", "document": "blue", "note": "\udda6 \\\ud83e", "weight": float("nan")}
     (tmp_path / "odd.jsonl").write_text(json.dumps(odd) + "\n" + json.dumps(odd | {"query": "air"}) + "\n")
     teacher, output = load_cross_encoder(str(cross_encoder)), tmp_path / "scored.jsonl"
-    assert score_file(tmp_path / "odd.jsonl", output, teacher) == 2
+    assert score_file(tmp_path / "odd.jsonl", output, teacher=teacher) == 2
     (first, _) = read(output)
     assert (first["query"], first["note"]) == (odd["query"], odd["note"])
     output.write_bytes(output.read_bytes()[:-3])
-    assert score_file(tmp_path / "odd.jsonl", output, teacher) == 1
+    assert score_file(tmp_path / "odd.jsonl", output, teacher=teacher) == 1
