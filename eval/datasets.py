@@ -15,7 +15,7 @@ Qrels: TypeAlias = dict[str, dict[str, int]]
 
 
 class Corpus(Protocol):
-    """Documents in a fixed order, read anew whenever they are iterated: memory need not hold them."""
+    """Documents in a fixed order, read anew in each iteration: memory need not hold them."""
 
     def __len__(self) -> int: ...
 
@@ -24,11 +24,16 @@ class Corpus(Protocol):
 
 @dataclass(frozen=True)
 class RetrievalDataset:
-    """One split of a data set: ``queries`` are those judged in it, id -> text.
+    """One split of a data set; ``queries`` holds the texts of the judged queries by id.
 
-    ``notices`` say, with counts, what was left out or looks wrong. ``revision`` names the exact data: the
-    hub's commit, or a hash of a folder's files. ``benchmark`` is the one it is part of, or empty.
-    ``self_hits`` are the queries whose own id must not be among their results.
+    ``notices`` count documents, queries and judgements that were left out or look wrong. ``revision`` names
+    the exact data: the hub's commit, or a hash of a folder's files. ``benchmark`` is the name of the data
+    set's benchmark, or empty. ``self_hits`` are the queries whose own id must not be among their results.
+
+    >>> corpus = [Document("sky", "Air scatters blue light.")]
+    >>> data = RetrievalDataset("tiny", "test", corpus, {"q1": "why blue?"}, {"q1": {"sky": 1}})
+    >>> len(data.documents), data.qrels["q1"]
+    (1, {'sky': 1})
     """
 
     name: str
@@ -43,7 +48,7 @@ class RetrievalDataset:
 
 
 class Survey(NamedTuple):
-    """What one pass over a corpus tells; all but ``own`` are numbers.
+    """The findings of one pass over a corpus: numbers, except ``own``.
 
     ``missing`` judgements are of documents that the corpus lacks, ``blank`` queries have an empty text,
     ``hopeless`` ones no relevant document. ``own`` are the ids under which a query stands in the corpus word
@@ -59,7 +64,7 @@ class Survey(NamedTuple):
     own: frozenset[str]
 
     def notices(self, about_missing: str) -> list[str]:
-        """What measures may suffer from, one sentence each; ``about_missing`` is that of ``missing``."""
+        """One sentence per finding that may lower measures; ``about_missing`` starts that of ``missing``."""
         return [
             *_count(self.empty, "documents have an empty text: kept"),
             *_count(self.blank, "queries have an empty text: kept"),
@@ -83,7 +88,7 @@ class BeirCorpus:
 
 
 def load_beir(path: Path, split: str | None = None) -> RetrievalDataset:
-    """Check a BEIR folder; ``split`` is by default the only one there, or "test".
+    """Check a BEIR folder; ``split`` is by default its only one, or "test".
 
     The corpus stays on disk: memory is bounded while it is checked, and holds none of it afterwards. A
     judgement of an unknown document stays and counts as never found; one of an unknown query is left out.

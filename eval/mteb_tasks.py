@@ -22,7 +22,11 @@ _BATCH = 1_000  # documents read from the cache together
 
 
 class HubTask(NamedTuple):
-    """One data set to load; ``subset`` is mteb's, "default" where a task has no others."""
+    """One data set to load; ``subset`` is mteb's, "default" where a task has only one.
+
+    >>> HubTask("CodeSearchNetCCRetrieval", "python", "test").name
+    'CodeSearchNetCCRetrieval:python'
+    """
 
     task: str
     subset: str
@@ -35,7 +39,7 @@ class HubTask(NamedTuple):
 
 @dataclass(frozen=True)
 class HubCorpus:
-    """Documents as the hub's cache holds them, in columns id, text and perhaps title, mapped from disk."""
+    """Documents of the hub's cache, mapped from disk: the columns id, text and, where there is one, title."""
 
     rows: "Dataset"
 
@@ -125,7 +129,7 @@ def _choose_split(task: str, split: str | None, known: list[str]) -> str:
 
 
 def _refuse_special(task: HubTask, data: Any) -> None:
-    """mteb words and restricts these in ways of its own: measured as plain queries they would score lower."""
+    """UsageError for queries of special kinds, which would score lower as plain queries than in mteb."""
     plain = all(isinstance(text, str | None) for text in data["queries"]["text"])
     if not plain or "instruction" in data["queries"].column_names or data["top_ranked"]:
         raise UsageError(

@@ -116,7 +116,7 @@ class Sync:
             if reason.startswith(UNREADABLE):
                 closed.append("" if path == "." else path)
 
-        listed = list_files(root, reading.include or (), reading.exclude or (), leave_out)
+        listed = list_files(root, reading.include or (), exclude=reading.exclude or (), on_skip=leave_out)
         files = {file.name: file for file in listed}
         self._adder.added.found += len(files)
         # What cannot be read at the moment is not gone.

@@ -1,17 +1,17 @@
-"""What a file's bytes hold once its format is taken away."""
+"""The text of a file without its format (HTML, PDF, notebook), or the reason why there is none."""
 
 from typing import NamedTuple
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError
 from flatcoat.indexing.documents import Heading, normalized
 
 
-class Unreadable(FlatcoatError):
-    """A file without text that could be had; the message is the reason, a few words."""
+class Unreadable(DataError):
+    """A file whose text could not be extracted; the message says why in a few words."""
 
 
 class Extracted(NamedTuple):
-    """A file's text with what its format says of it; an empty ``title`` or ``lang`` is that of its name."""
+    """A file's text, title, language and outline; without ``title`` or ``lang`` its name decides."""
 
     text: str
     title: str = ""
@@ -20,5 +20,5 @@ class Extracted(NamedTuple):
 
 
 def cleaned(text: str) -> str:
-    r"""``normalized`` with \n as its only line end, and without NUL, at which some databases end a text."""
+    r"""``normalized`` with \n as its only line end, and without NUL, where some databases end a text."""
     return normalized(text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd"))

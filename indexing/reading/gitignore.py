@@ -1,4 +1,4 @@
-"""The files of a folder: what .gitignore and its like leave, in an order that is always the same."""
+"""The files of a folder in a fixed order, without those that .gitignore and its like exclude."""
 
 import logging
 import os
@@ -11,33 +11,33 @@ from typing import NamedTuple, TypeAlias
 
 from pathspec import GitIgnoreSpec
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 OnSkip: TypeAlias = Callable[[str, str], None]
-"""Called with the path, printable, and the reason of everything that is left out."""
+"""Called with the printable path of everything that is left out, and the reason."""
 
 MAX_BYTES = 10_000_000
 MAX_DATA_BYTES = 100_000
-"""For formats that machines mostly write: vocabularies and fixtures would drown what people wrote."""
+"""The limit for formats that machines mostly write: vocabularies and fixtures would drown the texts."""
 
 UNREADABLE = "unreadable"
-"""Begins the reason where the system, and not the content, kept a file or folder from being read."""
+"""The start of a reason where the system, not the content, kept a file or folder from being read."""
 
-_MOST_STARS = 12  # the time that a pattern takes may double with each
+_MOST_STARS = 12  # the time to match a pattern may double with each
 
 _DATA = frozenset(".json .jsonl .csv .tsv .xml .svg .lock .po".split())  # noqa: SIM905
-_IGNORE_FILES = (".git/info/exclude", ".gitignore", ".ignore", ".flatcoatignore")  # the last says most
+_IGNORE_FILES = (".git/info/exclude", ".gitignore", ".ignore", ".flatcoatignore")  # the last decides
 _INDEX = "index.sqlite"
 _SPECIAL = ("Cc", "Cs", "Zl", "Zp")  # control characters, undecodable bytes, line and paragraph separators
 _FRESH_NS = 2_000_000_000  # FAT keeps time in steps of two seconds
 
 
 class File(NamedTuple):
-    """A file to read. Equal states mean that it was not written in between; "" may equal anything.
+    """A file to read.
 
-    ``name`` is its posix path relative to the folder, or its own name where it was named itself: printable,
-    with backslashes doubled and other escapes behind a single one, so that no two files share a name.
-    ``state`` is what ``file_state`` says.
+    ``name`` is its posix path relative to the folder, or its file name where the file was given itself:
+    printable, with backslashes doubled and other escapes behind a single one, so that no two files share a
+    name. ``state`` is its ``file_state``.
     """
 
     name: str
@@ -46,37 +46,45 @@ class File(NamedTuple):
 
 
 def log_skip(path: str, reason: str) -> None:
-    """The OnSkip of those who give none."""
+    """The default ``OnSkip``: logs a warning."""
     logging.getLogger(__name__).warning("skipped %s: %s", path, reason)
 
 
 def list_files(
     root: Path,
     include: Sequence[str] = (),
+    *,
     exclude: Sequence[str] = (),
     on_skip: OnSkip = log_skip,
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[File]:
-    """The files in ``root``, or ``root`` itself where it is one; none is opened.
+    """The files in ``root``, or ``root`` itself where it is a file; none is opened.
 
-    Left out are hidden names, links to folders or out of ``root``, indexes of ours, what is larger than
-    ``max_bytes`` (data files: than MAX_DATA_BYTES), what ignore files at any level exclude, what matches a
-    pattern of ``exclude``, and where there is an ``include``, what matches none of it. Patterns are written
-    as in .gitignore. What is left out goes to ``on_skip``, a folder once. FlatcoatError where a pattern is
-    malformed.
+    Left out are hidden names, links to folders or out of ``root``, flatcoat's indexes, files larger than
+    ``max_bytes`` (data files: MAX_DATA_BYTES), names that ignore files at any level exclude, names that match
+    a pattern of ``exclude``, and those that match none of ``include``, if given. Patterns are written as in
+    .gitignore. Each file or whole folder left out is reported to ``on_skip``. Raises UsageError for a
+    malformed pattern.
+
+    >>> import tempfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for name, text in {".gitignore": "*.log", "a.py": "x = 1", "b.log": "", "c.md": "# C"}.items():
+    ...     _ = (root / name).write_text(text)
+    >>> [file.name for file in list_files(root, on_skip=lambda path, reason: None)]
+    ['a.py', 'c.md']
     """
     chosen = _Chosen(patterns_spec(include) if include else None, patterns_spec(exclude))
     return _listed(root, chosen, on_skip, max_bytes)
 
 
 class _Chosen(NamedTuple):
-    """What the caller's patterns choose; no ``include`` means all."""
+    """The caller's patterns; no ``include`` means all files."""
 
     include: GitIgnoreSpec | None
     exclude: GitIgnoreSpec
 
     def reason(self, name: str) -> str:
-        """Why a file (or, with a slash at its end, a folder) is left out; "" where it is not."""
+        """Why a file (or a folder: its name ends with a slash) is left out; "" where it is not."""
         if self.exclude.check_file(name).include:
             return "excluded"
         if self.include and not name.endswith("/") and not self.include.check_file(name).include:
@@ -85,7 +93,7 @@ class _Chosen(NamedTuple):
 
 
 class _Rules(NamedTuple):
-    """One ignore file: what it is called, the folder (posix prefix) that it is in, its patterns."""
+    """One ignore file: its name, its folder as a posix prefix, its patterns."""
 
     source: str
     prefix: str
@@ -117,7 +125,7 @@ def _listed(root: Path, chosen: _Chosen, on_skip: OnSkip, max_bytes: int) -> Ite
 
 
 def _inside(folder: _Entry, chosen: _Chosen, root: str, on_skip: OnSkip) -> list[_Entry]:
-    """What is read of a folder, in order of name."""
+    """The entries of a folder that are not left out, in order of name."""
     try:
         with os.scandir(folder.path) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -199,10 +207,11 @@ def _file(entry: _Entry, chosen: _Chosen, max_bytes: int) -> File | str:
 
 
 def file_state(status: os.stat_result) -> str:
-    """Size, inode, times of change and of writing in ns; "" where the clock is too coarse to tell yet.
+    """A file's size, inode, change time and modification time (ns); "" while the clock is too coarse to tell.
 
-    As in git: a file that replaces one of equal size and time has another inode, one that was overwritten or
-    renamed another time of change.
+    Equal states mean that the file was not written in between, except "", which tells nothing. As in git: a
+    file that replaces one of equal size and time has another inode, and one that was overwritten or renamed
+    another change time.
     """
     if time.time_ns() - status.st_mtime_ns < _FRESH_NS:
         return ""
@@ -210,13 +219,13 @@ def file_state(status: os.stat_result) -> str:
 
 
 def patterns_spec(patterns: Sequence[str]) -> GitIgnoreSpec:
-    """What matches patterns as in .gitignore; FlatcoatError where one is malformed."""
+    """The matcher of patterns written as in .gitignore; UsageError where one is malformed."""
     try:
         return GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
-        raise FlatcoatError(f"{error}: write patterns as in .gitignore, such as docs/ or *.py") from error
+        raise UsageError(f"{error}: write patterns as in .gitignore, such as docs/ or *.py") from error
 
 
 def printable(name: str) -> str:
-    """``name`` with backslashes, control characters and undecodable bytes escaped: still one of its own."""
+    """``name`` with backslashes, control characters and undecodable bytes escaped, unambiguously."""
     return "".join(ascii(c)[1:-1] if c == "\\" or unicodedata.category(c) in _SPECIAL else c for c in name)

@@ -1,4 +1,4 @@
-"""The text of an HTML page, each line where it is in the source."""
+"""The text of an HTML page, line for line as in the source."""
 
 import re
 from collections import Counter
@@ -22,16 +22,20 @@ _LINE_END = re.compile(r"&#(?:0*1[03]|[xX]0*[aAdD])(?:;|(?![0-9a-fA-F]))|&NewLin
 
 
 def html_text(source: str) -> Extracted:
-    r"""What a reader sees of a page whose lines end in \n, and its title; h1 to h6 are its outline.
+    r"""The visible text of a page whose lines end in \n, and its title; h1 to h6 are its outline.
 
-    Scripts, styles, drawings and navigation are left out, if they are closed; so are tags and comments, and
-    some that are not count as text. The text has as many lines as the source. Unreadable where that is not
-    what HTML looks like.
+    Scripts, styles, drawings and navigation are left out where they are closed, and so are tags and comments;
+    some unclosed ones count as text. The text has as many lines as the source. Raises Unreadable for
+    malformed HTML.
+
+    >>> page = html_text("<title>Sky</title>\n<h1>Blue</h1>\n<p>Air <b>scatters</b> light.")
+    >>> page.title, page.text
+    ('Sky', '\nBlue\nAir scatters light.')
     """
     reader = _Reader()
     try:
         reader.read(_LINE_END.sub(" ", source))
-    except AssertionError as error:  # HTMLParser's way to say so
+    except AssertionError as error:  # raised by HTMLParser
         raise Unreadable(f"malformed HTML: {error}") from error
     lines: list[list[_Piece]] = [[] for _ in range(source.count("\n") + 1)]
     for piece in reader.pieces:
@@ -56,7 +60,7 @@ def _line(pieces: list[_Piece]) -> str:
 
 
 class _Open(NamedTuple):
-    """An element that is not closed yet, and the numbers of pieces and headings before it."""
+    """An element that is still open, and the numbers of pieces and headings before it."""
 
     tag: str
     pieces: int
@@ -64,7 +68,7 @@ class _Open(NamedTuple):
 
 
 class _Reader(HTMLParser):
-    """Collects text; an element that is dropped takes its text with it when it closes."""
+    """Collects text; when an element to drop closes, its text is removed."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -76,7 +80,7 @@ class _Reader(HTMLParser):
         self._heading_start = 0
 
     def read(self, source: str) -> None:
-        """Parse a whole page. Each tag or comment without an end costs a look at all that follows it."""
+        """Parse a whole page. Each tag or comment without an end costs one pass over the rest of the page."""
         self.feed(source)
         for _ in range(_MOST_UNCLOSED):
             if self.cdata_elem or not self.rawdata.startswith("<"):

@@ -1,4 +1,4 @@
-"""The language of a file, as its name tells it."""
+"""The language of a file, by the suffix of its name."""
 
 from pathlib import PurePosixPath
 
@@ -35,9 +35,13 @@ _LANGUAGES = {
 _LANGUAGE_OF = {suffix: language for language, suffixes in _LANGUAGES.items() for suffix in suffixes.split()}
 
 PROSE = frozenset(["html", "markdown", "restructuredtext", "tex", "text"])
-"""Languages that people are read in; the others are for machines too."""
+"""Languages of texts for people alone; the others are for machines too."""
 
 
 def language_of(name: str) -> str:
-    """The language of a file by its suffix; "text" where that says nothing."""
+    """The language of a file by its suffix, "text" for an unknown one.
+
+    >>> language_of("src/main.RS"), language_of("LICENSE")
+    ('rust', 'text')
+    """
     return _LANGUAGE_OF.get(PurePosixPath(name).suffix.lower(), "text")

@@ -1,4 +1,4 @@
-"""The text of a Jupyter notebook: what its cells say, not what they printed."""
+"""The text of a Jupyter notebook: the sources of its cells, not their outputs."""
 
 import json
 import re
@@ -17,8 +17,12 @@ _CELL_LEVEL = 7  # inside any heading
 def notebook_text(source: str) -> Extracted:
     """The cells' sources with a blank line between; cells and Markdown headings are the outline.
 
-    What programs write loosely is passed over, part by part: cells, sources and lines of odd types.
-    Unreadable where this is no notebook.
+    Cells, sources and lines of odd types, which some programs write, are passed over. Raises Unreadable where
+    this is no notebook.
+
+    >>> cells = [{"cell_type": "markdown", "source": ["# Sky"]}, {"cell_type": "code", "source": "x = 1"}]
+    >>> notebook_text(json.dumps({"cells": cells})).text
+    '# Sky\\n\\nx = 1'
     """
     try:
         notebook = json.loads(source)
@@ -41,7 +45,7 @@ def notebook_text(source: str) -> Extracted:
 
 
 def _cells(notebook: Any) -> list[Any]:
-    """All cells; those of nbformat 3 and before are in worksheets."""
+    """All cells; nbformat 3 and before keeps them in worksheets."""
     if not isinstance(notebook, dict):
         raise Unreadable(f"malformed notebook: a JSON object is needed, {type(notebook).__name__} came")
     worksheets = notebook.get("worksheets")
@@ -53,7 +57,7 @@ def _cells(notebook: Any) -> list[Any]:
 
 
 def _source(cell: dict[str, Any]) -> str:
-    """A text, or a list of lines with their ends; nbformat 3 calls that of code its input."""
+    """A cell's source: a text, or a list of lines with their ends; "input" for code in nbformat 3."""
     source = cell.get("source") or cell.get("input")
     lines = source if isinstance(source, list) else [source]
     text = cleaned("".join(line for line in lines if isinstance(line, str)))

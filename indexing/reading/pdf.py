@@ -11,13 +11,15 @@ from .extracted import Extracted, Unreadable, cleaned
 if TYPE_CHECKING:
     from pypdf import PdfReader
 
+logger = logging.getLogger(__name__)
+
 _MOST_TEXT = 10_000_000  # characters; a small file may hold one page a thousand times
 
 
 def pdf_text(data: bytes) -> Extracted:
-    """The texts of all pages that hold some; the pages are the outline.
+    """The texts of all pages with text; the pages are the outline.
 
-    Unreadable where the file is encrypted or broken, holds pictures alone, or pypdf is not installed.
+    Raises Unreadable where the file is encrypted or broken, has only pictures, or pypdf is not installed.
     """
     try:
         from pypdf import PdfReader
@@ -31,7 +33,8 @@ def pdf_text(data: bytes) -> Extracted:
         raise Unreadable("an encrypted PDF") from error
     except Unreadable:
         raise
-    except Exception as error:  # What pypdf meets in a broken file is of any kind.
+    except Exception as error:  # A broken file makes pypdf raise errors of any kind.
+        logger.debug("pypdf cannot read a PDF", exc_info=True)
         raise Unreadable(f"a broken PDF: {error or type(error).__name__}") from error
     outline, line = [], 1
     for number, text in enumerate(pages, start=1):

@@ -1,4 +1,4 @@
-"""Documents from what a path names: a folder, a file, rows, a data set, standard input."""
+"""Documents from a folder, a file, rows, a data set or standard input."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import NotFoundError, UsageError
 from flatcoat.indexing.documents import Document
 
 from .charset import decode, require_encoding
@@ -18,6 +18,10 @@ from .rows import is_rows, read_dataset, read_rows
 
 STDIN = "-"
 DATASETS = "datasets:"
+LONGEST_LINE = 20_000
+"""Characters. Longer lines of code and data were written by a machine, for one."""
+
+_CUT_OUT = "…"
 
 
 def read_documents(
@@ -30,37 +34,42 @@ def read_documents(
     max_bytes: int = MAX_BYTES,
     encoding: str | None = None,
 ) -> Iterator[Document]:
-    """Read what ``path`` names, one document at a time, in an order that is always the same.
+    """Read the documents of ``path`` one at a time, in a fixed order.
 
     A file of rows (``read_rows``), a BEIR folder or a data set ("datasets:NAME[:CONFIG[:SPLIT]]",
-    ``read_dataset``) gives its rows, their parts named by ``columns``. Any other folder gives the files that
-    ``list_files`` lists, by their paths in it; a single file one document, called by its name; "-" what
-    comes on standard input, called "stdin". Whatever is left out, files and rows, goes to ``on_skip`` with
-    the reason, which by default logs it. ``max_bytes`` limits texts, not files of rows. ``encoding`` is the
-    charset of text files and rows; by default it is told from their bytes. Raises FlatcoatError where
-    ``path`` is missing, a pattern malformed or an encoding unknown, and for rows as ``read_rows`` does.
+    ``read_dataset``) gives one document per row, whose parts ``columns`` names. Any other folder gives one
+    document per file of ``list_files``, with its path in the folder as id; a single file gives one document
+    with its name as id; "-" reads standard input, with the id "stdin". Files and rows that are left out are
+    reported to ``on_skip`` with the reason, and logged by default. ``max_bytes`` limits texts, not files of
+    rows. ``encoding`` is the charset of text files and rows; by default it is detected. Raises NotFoundError
+    where ``path`` is missing, UsageError for a malformed pattern or an unknown encoding, and for rows as
+    ``read_rows`` does.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "sky.md").write_text("The sky is blue.")
+    >>> [(document.id, document.text) for document in read_documents(folder)]
+    [('sky.md', 'The sky is blue.')]
     """
     name, path = str(path), Path(path)
     is_dataset = name.startswith(DATASETS)
     require_encoding(encoding)
     if not is_dataset and name != STDIN and not _exists(path):
-        raise FlatcoatError(f"{printable(name)} does not exist: give a folder, a file, - or datasets:NAME")
+        raise NotFoundError(f"{printable(name)} does not exist: give a folder, a file, - or datasets:NAME")
     if (include or exclude) and (is_dataset or name == STDIN or is_rows(path)):
-        raise FlatcoatError(
-            f"{printable(name)} is no folder of files: include and exclude choose among those"
-        )
+        raise UsageError(f"{printable(name)} is no folder of files: include and exclude choose among those")
     if name == STDIN:
         return _read_stdin(on_skip, max_bytes, encoding)
     if is_dataset:
         return read_dataset(name.removeprefix(DATASETS), columns, on_skip=on_skip)
     if is_rows(path):
         return read_rows(path, columns, on_skip=on_skip, encoding=encoding)
-    files = list_files(path, include, exclude, on_skip, max_bytes)
+    files = list_files(path, include, exclude=exclude, on_skip=on_skip, max_bytes=max_bytes)
     return _read_all(files, on_skip, max_bytes, encoding)
 
 
-def read_file(file: File, max_bytes: int = MAX_BYTES, encoding: str | None = None) -> Document | str:
-    """The document that a file holds, in the charset ``encoding`` if given, or why it is skipped."""
+def read_file(file: File, max_bytes: int = MAX_BYTES, *, encoding: str | None = None) -> Document | str:
+    """The document of a file, or why it is skipped; ``encoding`` is its charset, by default detected."""
     try:
         data = _read_bytes(file.path, max_bytes)
         return _document(file.name, data, encoding)
@@ -74,14 +83,14 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:  # a name too long, a folder closed
-        raise FlatcoatError(f"{printable(str(path)):.200} cannot be read: {error.strerror}") from error
+        raise NotFoundError(f"{printable(str(path)):.200} cannot be read: {error.strerror}") from error
 
 
 def _read_all(
     files: Iterator[File], on_skip: OnSkip, max_bytes: int, encoding: str | None
 ) -> Iterator[Document]:
     for file in files:
-        document = read_file(file, max_bytes, encoding)
+        document = read_file(file, max_bytes, encoding=encoding)
         if isinstance(document, str):
             on_skip(file.name, document)
         else:
@@ -115,21 +124,18 @@ def _limited(file: IO[bytes], max_bytes: int) -> bytes:
 
 
 def _document(name: str, data: bytes, encoding: str | None) -> Document:
-    text, title, lang, outline = extract(name, data, encoding)
+    text, title, lang, outline = extract(name, data, encoding=encoding)
     return Document(name, text, title or name, {"path": name, "lang": lang}, outline)
 
 
-LONGEST_LINE = 20_000
-"""Characters. Lines of code and data that are longer were written by a machine, for one."""
+def extract(name: str, data: bytes, *, encoding: str | None = None) -> Extracted:
+    """The text of a file called ``name``, and its language.
 
-_CUT_OUT = "…"
+    ``encoding`` is the charset of text; by default it is detected. Lines of code over LONGEST_LINE are cut
+    out. Raises Unreadable where there is no text, with the reason.
 
-
-def extract(name: str, data: bytes, encoding: str | None = None) -> Extracted:
-    """The text of a file called ``name``, and its language; Unreadable, and why, where there is none.
-
-    ``encoding`` is the charset of what is text; by default it is told from the bytes. Lines of code over
-    LONGEST_LINE are cut out.
+    >>> extract("a.py", b"x = 1")
+    Extracted(text='x = 1', title='', lang='python', outline=())
     """
     suffix, lang = PurePosixPath(name).suffix.lower(), language_of(name)
     if suffix == ".pdf" or data.startswith(b"%PDF-"):
@@ -153,9 +159,9 @@ def extract(name: str, data: bytes, encoding: str | None = None) -> Extracted:
 
 
 def _by_people(text: str) -> str:
-    """``text`` with a mark in place of each line that is too long, as deeply indented, for the parser's sake.
+    """``text`` with a mark, indented alike for the parser's sake, in place of each line that is too long.
 
-    Unreadable unless there are more other lines than those.
+    Unreadable where most lines are too long.
     """
     lines = text.split("\n")
     long = [number for number, line in enumerate(lines) if len(line.strip()) > LONGEST_LINE]

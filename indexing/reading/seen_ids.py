@@ -1,4 +1,4 @@
-"""The ids met so far, however many: a private SQLite file that SQLite keeps in memory while it is small."""
+"""The ids read so far in bounded memory: a temporary SQLite file, in memory while it is small."""
 
 import sqlite3
 
@@ -12,7 +12,7 @@ class SeenIds:
     """
 
     def __init__(self) -> None:
-        # An empty name is a temporary file of SQLite's, deleted with the connection.
+        # An empty name makes SQLite use a temporary file, deleted with the connection.
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._connection.execute("CREATE TABLE seen(id TEXT PRIMARY KEY) WITHOUT ROWID")
         self._connection.execute("BEGIN")

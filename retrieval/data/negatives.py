@@ -1,8 +1,8 @@
-"""Hard negatives: documents that a search ranks high for a query and that do not answer it.
+"""Hard negatives: documents that a search ranks high for a query but that do not answer it.
 
-What ranks high and is not judged may still answer. So a negative must score clearly less than the positive:
-by default at most 95% of it, as in NV-Retriever (Moreira et al. 2024, arXiv 2407.15831). ``CorpusSearcher``
-encodes whole documents once, in memory. Axes: N documents, T tokens, D width.
+A document that ranks high and is not judged may still answer. So a negative must score clearly less than the
+positive: by default at most 95% of it, as in NV-Retriever (Moreira et al. 2024, arXiv 2407.15831).
+``CorpusSearcher`` encodes whole documents once, in memory. Axes: N documents, T tokens, D width.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ _DOCUMENTS_AT_ONCE = 1_000
 
 
 class Searcher(Protocol):
-    """A corpus under whatever ranks it."""
+    """A corpus that can be searched."""
 
     def search(self, queries: Sequence[str], k: int) -> Iterable[Hits[str]]:
         """The best ``k`` documents of each query, best first."""
@@ -38,10 +38,10 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True)
 class MiningSettings:
-    """``count`` negatives a row, from the ranks ``first`` to ``last`` of documents not judged positive.
+    """``count`` negatives per row, from the ranks ``first`` to ``last`` of documents not judged positive.
 
     A negative scores at most the positive's score s less ``margin`` (in the units of the scores), and at most
-    s less the share ``relative_margin`` of \\|s\\|. None leaves a filter out.
+    s less the share ``relative_margin`` of the absolute value of s. None switches a filter off.
     """
 
     count: int = 5
@@ -53,7 +53,7 @@ class MiningSettings:
 
 @dataclass
 class MiningCounts:
-    """Rows written, and what was left out: rows, and candidates by the filter that caught them first."""
+    """Rows written, rows left out, and candidates left out, by the first filter that applied."""
 
     rows: int = 0
     rows_without_enough: int = 0
@@ -70,13 +70,22 @@ class MiningCounts:
 def mine(
     collection: Collection, searcher: Searcher, *, settings: MiningSettings, counts: MiningCounts
 ) -> Iterator[Example]:
-    """A row for every positive of every query, with exactly ``settings.count`` negatives, the hardest first.
+    """One row per query and positive, with exactly ``settings.count`` negatives, the hardest first.
 
-    Rows that find fewer are left out, and with a margin also those whose positive is not among what was
-    searched, since everything found then scores higher. ``counts`` is kept up to date.
+    Rows with fewer are left out, and with a margin also rows whose positive is not among the results, since
+    all results then score higher. ``counts`` is kept up to date.
+
+    >>> import numpy as np
+    >>> class Fixed:
+    ...     def search(self, queries, k):
+    ...         return [Hits(["sky", "sea", "tar"], np.array([1.0, 0.9, 0.1])) for _ in queries]
+    >>> collection = Collection({"sky": "blue", "sea": "bluish", "tar": "black"}, {"q": "?"}, {"q": ["sky"]})
+    >>> rows = mine(collection, Fixed(), settings=MiningSettings(count=1), counts=MiningCounts())
+    >>> next(rows).negatives
+    ('bluish',)
     """
     for ids in _batches(collection.positives):
-        # Room for the positives, which take none of the ranks.
+        # Ranks count documents that are not positive.
         depth = settings.last + max(len(collection.positives[id]) for id in ids)
         results = searcher.search([collection.queries[id] for id in ids], depth)
         for id, hits in zip(ids, results, strict=True):
@@ -96,7 +105,7 @@ def _candidates(
     settings: MiningSettings,
     counts: MiningCounts,
 ) -> dict[str, float]:
-    """The documents in the range of ranks that no positive is or says, one of each text."""
+    """The documents in the range of ranks that differ from every positive and from each other in text."""
     positives = set(collection.positives[query])
     answers = {plain(collection.documents[id]) for id in positives}
     seen: set[str] = set()
@@ -149,7 +158,7 @@ def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
 
 
 class CorpusSearcher:
-    """Exact search while that is as fast, beyond that PLAID for token vectors and FAISS for dense ones."""
+    """Exact search of small corpora; of larger ones PLAID for token vectors and FAISS for dense vectors."""
 
     def __init__(
         self,
@@ -183,7 +192,7 @@ def _finite(vectors: Vectors, model: str) -> Vectors:
 
 
 def _halved(vectors: Vectors) -> Vectors:
-    """In float16, which is what an index on disk keeps."""
+    """In float16, as in an index on disk."""
     if isinstance(vectors, TokenVectors):
         return TokenVectors(vectors.values_TD.astype(np.float16), vectors.offsets)
     return vectors.astype(np.float16)

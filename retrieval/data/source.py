@@ -1,4 +1,4 @@
-"""Where training data come from, as a recipe says it: one source, checked."""
+"""A source of training data in a recipe: a folder, a file, a data set of the hub, or packages."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ def _possible(path: Any) -> Any:
 
 SomePath = Annotated[Path, AfterValidator(_possible)]
 SomeName = Annotated[str, AfterValidator(_possible)]
-"""A path, or what may be one or a name of the hub."""
+"""A path, or a name that may be a path or a hub name."""
 
 _KINDS = ("beir", "jsonl", "parquet", "hub", "docstrings")
 _HUB_KEYS = ("subset", "revision", "streaming", "queries", "documents")
@@ -29,14 +29,17 @@ _COLUMN_KEYS = ("negatives", "scores", "ways")
 class Source(BaseModel):
     """Training data from one place: a BEIR folder, a JSONL or Parquet file, the hub or installed packages.
 
-    ``query``, ``document``, ``negatives`` (a column of lists, or columns of a text each) and ``scores`` (a
-    teacher's) name columns of rows. ``ways`` is how many documents a row has, the positive counted; as many
-    as the first row's by default. On the hub ``queries`` and ``documents`` are subsets that hold the texts,
-    where rows hold ids; ``streaming`` reads rows as they come, up to ``max_pairs``.
+    ``query``, ``document``, ``negatives`` (a column of lists, or several columns of one text each) and
+    ``scores`` (a teacher's) name columns of rows. ``ways`` is the number of documents per row, with the
+    positive; by default that of the first row. On the hub ``queries`` and ``documents`` are subsets with the
+    texts of rows that hold ids; ``streaming`` reads rows in their order, up to ``max_pairs``.
 
-    ``per_document`` keeps at most so many queries of a document, ``max_pairs`` so many rows, both drawn with
-    the recipe's seed. ``repeat`` shows the source so many times in an epoch. ``weight`` is its share of the
-    batches relative to other sources, its number of rows by default. ``licence`` goes into the card.
+    ``per_document`` is the largest number of queries per document, ``max_pairs`` that of rows, both drawn
+    with the recipe's seed. ``repeat`` is how often an epoch shows the source. ``weight`` is its share of the
+    batches relative to other sources, by default its number of rows. ``licence`` goes into the card.
+
+    >>> Source(beir=Path("data/nfcorpus"), max_pairs=1_000).label
+    'nfcorpus'
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -1,5 +1,6 @@
 """Readers: what is read, what is left out and why, and what is refused."""
 
+import gzip
 import io
 import os
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any
 import pytest
 
 from flatcoat import FlatcoatError
+from flatcoat.errors import DataError, NotFoundError, UsageError
 from flatcoat.indexing.documents import Document, Heading
+from flatcoat.indexing.reading.columns import Columns
 from flatcoat.indexing.reading.gitignore import MAX_DATA_BYTES, list_files
 from flatcoat.indexing.reading.languages import language_of
 from flatcoat.indexing.reading.readers import read_documents
+from flatcoat.indexing.reading.rows import IncompleteRows
 
 
 def read(path: Path, **options: Any) -> tuple[dict[str, Document], dict[str, str]]:
@@ -270,3 +274,35 @@ def test_a_files_state_changes_when_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "new").replace(tmp_path / "a.txt")
     assert next(list_files(tmp_path)).state not in ("", before[0].state)
     assert list(list_files(tmp_path / "b.txt")) == [written[1]]
+
+
+@pytest.mark.parametrize(
+    ("error", "path", "options"),
+    [
+        (NotFoundError, "nowhere", {}),
+        (NotFoundError, "x" * 5_000, {}),
+        (NotFoundError, "rows.csv", {"columns": Columns(text="body")}),
+        (NotFoundError, "datasets:nobody/nothing", {}),
+        (UsageError, "", {"encoding": "klingon"}),
+        (UsageError, "", {"include": ["!"]}),
+        (UsageError, "rows.csv", {"include": ["*.py"]}),
+        (UsageError, "datasets:", {}),
+        (DataError, "broken.jsonl", {}),
+        (DataError, "broken.parquet", {}),
+        (DataError, "twice.csv", {}),
+        (IncompleteRows, "cut.jsonl.gz", {}),
+    ],
+)
+def test_errors_tell_what_a_caller_can_do(
+    tmp_path: Path, error: type[FlatcoatError], path: str, options: dict[str, Any]
+) -> None:
+    (tmp_path / "rows.csv").write_text("id,text\n1,x\n")
+    (tmp_path / "twice.csv").write_text("id,id\n1,x\n")
+    (tmp_path / "broken.jsonl").write_text("{")
+    (tmp_path / "broken.parquet").write_text("{")
+    rows = "".join(f'{{"id": {number}, "text": "{number**9}"}}\n' for number in range(20_000))
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(rows.encode())[:-20_000])
+    name = path if path.startswith("datasets:") else str(tmp_path / path)
+    with pytest.raises(error) as caught:
+        list(read_documents(name, **options))
+    assert caught.type is error

@@ -3,11 +3,15 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flatcoat import FlatcoatError
+from flatcoat.errors import DataError, NotFoundError
+from flatcoat.retrieval.data.dataset import load_source
 from flatcoat.retrieval.data.files import Pair, beir_pairs, file_pairs
+from flatcoat.retrieval.data.source import Source
 
 HEADER = "query-id\tcorpus-id\tscore\n"
 
@@ -115,3 +119,27 @@ def test_a_bad_row_is_named_and_shown_shortened(tmp_path: Path, raw: bytes, mess
 def test_a_missing_folder_holds_nothing(tmp_path: Path) -> None:
     with pytest.raises(FlatcoatError, match="holds nothing"):
         list(file_pairs(tmp_path / "none" / "pairs.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("error", "source"),
+    [
+        (NotFoundError, {"jsonl": "nowhere.jsonl"}),
+        (NotFoundError, {"jsonl": "pairs.jsonl", "query": "question"}),
+        (NotFoundError, {"beir": "nowhere"}),
+        (NotFoundError, {"docstrings": ("surely-not-there",)}),
+        (DataError, {"jsonl": "broken.jsonl"}),
+        (DataError, {"parquet": "broken.jsonl"}),
+        (DataError, {"jsonl": "pairs.jsonl", "document": "number"}),
+        (DataError, {"jsonl": "empty.jsonl"}),
+    ],
+)
+def test_errors_tell_what_a_caller_can_do(
+    tmp_path: Path, error: type[FlatcoatError], source: dict[str, Any]
+) -> None:
+    write_jsonl(tmp_path / "pairs.jsonl", {"query": "why?", "document": "so", "number": 3})
+    (tmp_path / "broken.jsonl").write_text("{")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(error) as caught:
+        load_source(Source(**source), tmp_path, folder=tmp_path / "arrow")
+    assert caught.type is error
