@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import FlatcoatError, first_line
 from flatcoat.eval.bench import commands as bench
 
 if TYPE_CHECKING:
@@ -242,6 +242,7 @@ def push_folder(folder: Path, repo: str, private: bool = False) -> str:
             commit_message=f"Upload {folder.resolve().name}, trained with flatcoat",
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise FlatcoatError(f"{repo} cannot be pushed: {reason} (log in with `hf auth login`)") from error
+        raise FlatcoatError(
+            f"{repo} cannot be pushed: {first_line(error)} (log in with `hf auth login`)"
+        ) from error
     return str(address)

@@ -21,7 +21,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import FlatcoatError, first_line
 
 from .collections import read_vectors
 from .search_peers import Engine, Open, Search
@@ -113,8 +113,7 @@ def _guarded(function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -
     try:
         return function(*args, **kwargs)
     except BaseException as error:
-        lines = str(error).strip().splitlines() or [""]
-        raise EngineError(f"{type(error).__name__}: {lines[0]}") from None
+        raise EngineError(f"{type(error).__name__}: {first_line(error)}") from None
 
 
 def _build(engine: Engine, folder: Path, task: Task) -> float:
