@@ -104,10 +104,12 @@ def mine(
 def mine_docstrings(
     packages: Annotated[
         list[str],
-        typer.Argument(metavar="PACKAGE...", help='Installed packages; "python" is the standard library.'),
+        typer.Argument(metavar="PACKAGE", help='Installed packages; "python" is the standard library.'),
     ],
     output: Output,
-    max_pairs: Annotated[int | None, typer.Option(min=1, help="Largest number of pairs.")] = None,
+    max_pairs: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of pairs. Default: all.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Mine pairs of a docstring's first sentence and its function or class from installed packages."""
