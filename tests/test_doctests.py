@@ -15,7 +15,7 @@ FILES = [*ROOT.glob("*.py"), *(file for folder in FOLDERS for file in (ROOT / fo
 MODULES = sorted(
     ".".join(["flatcoat", *file.relative_to(ROOT).with_suffix("").parts])
     for file in FILES
-    if re.search(r"^ *>>> ", file.read_text(encoding="utf-8"), re.MULTILINE)
+    if re.search(r"^ *>>> (?!.*\+SKIP)", file.read_text(encoding="utf-8"), re.MULTILINE)
 )
 
 
