@@ -46,7 +46,7 @@ def open_store(folder: Path, encoder: "Encoder", *, engine: EngineSettings) -> S
         store.close()
         shutil.rmtree(path)
         (folder / _SECONDS).unlink(missing_ok=True)
-    return Store.create(path, contract, engine)
+    return Store.create(path, contract, engine=engine)
 
 
 def build_index(
@@ -70,7 +70,7 @@ def build_index(
                 vectors = encoder.encode_documents(searchable(chunk))
             with meter.stage("build"):
                 passages = [Passage(document.id, "") for document in chunk]
-                writer.add(passages, vectors, {document.id: _digest(document) for document in chunk})
+                writer.add(passages, vectors, hashes={document.id: _digest(document) for document in chunk})
                 writer.commit()
                 new_bytes += _stored_bytes(vectors)
                 if new_bytes > _COMPACT_FROM:

@@ -1,4 +1,4 @@
-"""Immutable ``.npy`` files, written block by block: no array need be whole in memory to reach the disk."""
+"""Immutable ``.npy`` files, written block by block: an array need not be in memory as a whole."""
 
 import hashlib
 import math
@@ -20,16 +20,23 @@ class WrittenFile(NamedTuple):
 
 
 class ArrayFile:
-    """A new ``.npy`` file whose shape is known before its contents; ``close`` makes it durable."""
+    """A new ``.npy`` file whose shape is known before its contents; ``close`` makes it durable.
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    >>> file = ArrayFile(Path("numbers.npy"), (3,), dtype=np.dtype(np.int64))
+    >>> file.append(np.arange(2))
+    >>> file.append(np.arange(2, 3))
+    >>> file.close().bytes
+    152
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], *, dtype: np.dtype) -> None:
         self._path, self._dtype = path, dtype
         self._sum = hashlib.sha256()
         self._bytes = 0
         header = BytesIO()
         descr = np.lib.format.dtype_to_descr(dtype)
         np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
-        self._wanted = header.tell() + int(np.prod(shape)) * dtype.itemsize
+        self._expected = header.tell() + int(np.prod(shape)) * dtype.itemsize
         self._file = path.open("xb", buffering=0)
         self._write(memoryview(header.getvalue()))
 
@@ -38,14 +45,14 @@ class ArrayFile:
         self._write(np.ascontiguousarray(array, self._dtype).reshape(-1).view(np.uint8).data)
 
     def close(self) -> WrittenFile:
-        """Flush to the disk; the file counts once the database names it."""
-        assert self._bytes == self._wanted, f"{self._path} got {self._bytes} bytes of {self._wanted}"
+        """Flush to the disk; the file is an orphan until the database names it."""
+        assert self._bytes == self._expected, f"{self._path} got {self._bytes} bytes of {self._expected}"
         os.fsync(self._file.fileno())
         self._file.close()
         return WrittenFile(self._path.name, self._bytes, self._sum.hexdigest())
 
     def abandon(self) -> None:
-        """Close the file as it is, for a sweep to delete."""
+        """Close the file as it is, an orphan for the next sweep to delete."""
         self._file.close()
 
     def _write(self, data: memoryview) -> None:
@@ -57,7 +64,7 @@ class ArrayFile:
 
 def write_array(path: Path, array: np.ndarray) -> WrittenFile:
     """Write a whole array."""
-    file = ArrayFile(path, array.shape, array.dtype)
+    file = ArrayFile(path, array.shape, dtype=array.dtype)
     try:
         file.append(array)
         return file.close()
@@ -66,15 +73,15 @@ def write_array(path: Path, array: np.ndarray) -> WrittenFile:
 
 
 def seal(path: Path) -> WrittenFile:
-    """Make durable a file that something else wrote."""
+    """Make durable a file that a library wrote."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
     return WrittenFile(path.name, path.stat().st_size, checksum(path))
 
 
 def open_plain(path: Path) -> BufferedReader:
-    """Open a file to be read; OSError where ``path`` is a link, a pipe or anything else but a file."""
-    # Without O_NONBLOCK a pipe would be waited for.
+    """Open a file for reading; OSError where ``path`` is a link, a pipe or anything else but a file."""
+    # Without O_NONBLOCK opening a pipe would wait for its writer.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     file = os.fdopen(os.open(path, flags), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -86,13 +93,13 @@ def open_plain(path: Path) -> BufferedReader:
 def open_array(path: Path, mapped: bool) -> np.ndarray:
     """The array of a ``.npy`` file that ``ArrayFile`` wrote; OSError or ValueError where it is no such file.
 
-    Shape and dtype have to fit the size of the file; an array of objects is none, nothing is unpickled.
+    Shape and dtype must fit the size of the file. Arrays of objects are refused: nothing is unpickled.
     """
     with open_plain(path) as file:
         try:
             np.lib.format.read_magic(file)
             shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        except Exception as error:  # It parses Python: there are errors of many kinds.
+        except Exception as error:  # NumPy evaluates a Python literal, whose errors are of many kinds.
             raise ValueError(f"no header of an array: {error!s:.80}") from error
         start, count = file.tell(), math.prod(shape)
         size = os.fstat(file.fileno()).st_size

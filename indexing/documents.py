@@ -1,4 +1,4 @@
-"""What goes into an index: documents as they were read, passages as they are searched."""
+"""Documents as they are read, and passages as they are indexed and searched."""
 
 import math
 import unicodedata
@@ -8,14 +8,14 @@ from datetime import date
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 Scalar: TypeAlias = str | int | float | bool
 Metadata: TypeAlias = dict[str, Scalar]
 
 
 class Heading(NamedTuple):
-    """Where a part of a document begins: a 1-based line, how deep (1 is outermost), and what it is called."""
+    """The beginning of a part of a document: its 1-based line, its level (1 is outermost), and its name."""
 
     line: int
     level: int
@@ -24,12 +24,15 @@ class Heading(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """One text with an id of the user's own. Adding an id again replaces what it stood for.
+    """One text with an id of the user's own. Adding a document with the same id replaces the earlier one.
 
-    An id is a text; a whole number is taken as its digits. Metadata are texts, numbers and booleans; dates
-    become ISO texts. ``checked`` says no to anything else when a document is added.
+    An id is a text, or a whole number, which is stored as its digits. Metadata values are texts, numbers and
+    booleans; dates are stored as ISO texts. Other types are refused when a document is added (``checked``).
 
     ``outline`` (lines rising) names parts that the text itself does not show: pages, cells, HTML headings.
+
+    >>> Document("sky", "Blue light scatters most.", title="Why is the sky blue?", metadata={"year": 1871}).id
+    'sky'
     """
 
     id: str
@@ -41,9 +44,12 @@ class Document:
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of a document that is encoded and found as one: ``lines`` are 1-based and inclusive.
+    """A piece of a document that is encoded and found as a unit; its ``lines`` are 1-based and inclusive.
 
-    ``section`` says where in the document: the path of headings, the names of classes and functions.
+    ``section`` is its place in the document: the path of headings, the names of classes and functions.
+
+    >>> Passage("sky", "Blue light scatters most.", "Optics", section="Scattering").searchable
+    'Optics Scattering Blue light scatters most.'
     """
 
     document_id: str
@@ -60,7 +66,11 @@ class Passage:
 
 
 def normalized(text: str) -> str:
-    """How all text is stored and compared: in Unicode's form NFC, half a surrogate pair as three U+FFFD."""
+    """``text`` as all text is stored and compared: in Unicode's form NFC, a lone surrogate as three U+FFFD.
+
+    >>> normalized("re\\u0301sume\\u0301") == "r\\u00e9sum\\u00e9"
+    True
+    """
     if text.isascii():
         return text
     paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
@@ -68,48 +78,51 @@ def normalized(text: str) -> str:
 
 
 def checked(document: object) -> Document:
-    """The document as an index keeps it: NumPy's scalars plain, dates as ISO texts, all text ``normalized``.
+    """The document as it is stored: NumPy scalars as Python's, dates as ISO texts, all text ``normalized``.
 
-    FlatcoatError where it is no document, or an id, a text or a metadata value has another type.
+    UsageError where it is no document, or an id, a text or a metadata value has another type.
+
+    >>> checked(Document(7, "text", metadata={"date": date(2024, 1, 2)})).metadata
+    {'date': '2024-01-02'}
     """
     if not isinstance(document, Document):
-        raise FlatcoatError(f"{_shown(document)} came, a Document is needed: Document(id, text)")
+        raise UsageError(f"{_shown(document)} came, a Document is needed: Document(id, text)")
     id = checked_id(document.id)
     for part, value in (("text", document.text), ("title", document.title)):
         if not isinstance(value, str):
-            raise FlatcoatError(f"the {part} of document {id!r} is {_shown(value)}: a text is needed")
+            raise UsageError(f"the {part} of document {id!r} is {_shown(value)}: a text is needed")
     if not isinstance(document.metadata, Mapping):
-        raise FlatcoatError(
-            f"the metadata of document {id!r} are {_shown(document.metadata)}: a dict is needed"
-        )
+        raise UsageError(f"the metadata of document {id!r} are {_shown(document.metadata)}: a dict is needed")
     return Document(
         id, _text(document.text), _text(document.title), _metadata(id, document.metadata), _outline(document)
     )
 
 
 def checked_id(id: object) -> str:
-    """An id as an index keeps it; FlatcoatError where it is neither a text nor a whole number, or empty."""
+    """The id as it is stored; UsageError where it is neither a text nor a whole number, or empty.
+
+    >>> checked_id(7)
+    '7'
+    """
     id = _plain(id)
     if isinstance(id, Integral) and not isinstance(id, bool):
         id = str(int(id))
     if not isinstance(id, str) or not id or "\0" in id:
-        raise FlatcoatError(
-            f"document id {_shown(id)}: a text that is not empty, or a whole number is needed"
-        )
+        raise UsageError(f"document id {_shown(id)}: a text that is not empty, or a whole number is needed")
     return normalized(str.__str__(id))
 
 
 def _metadata(id: str, metadata: Mapping[Any, Any]) -> Metadata:
-    found: Metadata = {}
+    stored: Metadata = {}
     for name, value in metadata.items():
         if not isinstance(name, str):
-            raise FlatcoatError(f"metadata field {_shown(name)} of document {id!r}: its name must be a text")
-        if (name := _text(name)) in found:
-            raise FlatcoatError(
+            raise UsageError(f"metadata field {_shown(name)} of document {id!r}: its name must be a text")
+        if (name := _text(name)) in stored:
+            raise UsageError(
                 f"metadata field {name!r} of document {id!r} comes twice, but for its Unicode form"
             )
-        found[name] = _scalar(id, name, _plain(value))
-    return found
+        stored[name] = _scalar(id, name, _plain(value))
+    return stored
 
 
 def _scalar(id: str, name: str, value: object) -> Scalar:
@@ -119,11 +132,11 @@ def _scalar(id: str, name: str, value: object) -> Scalar:
         return value.isoformat()
     if isinstance(value, bool):
         return value
-    if isinstance(value, Integral) and int(value).bit_length() < 64:  # what SQLite compares exactly
+    if isinstance(value, Integral) and int(value).bit_length() < 64:  # SQLite compares these exactly
         return int(value)
     if isinstance(value, Real) and not isinstance(value, Integral) and math.isfinite(value):
         return float(value)
-    raise FlatcoatError(
+    raise UsageError(
         f"metadata {name!r} of {id!r} is {_shown(value)}: a text, finite number, boolean or date is needed"
     )
 
@@ -132,7 +145,7 @@ def _outline(document: Document) -> tuple[Heading, ...]:
     try:
         return tuple(Heading(int(line), int(level), _text(name)) for line, level, name in document.outline)
     except (AttributeError, TypeError, ValueError) as error:
-        raise FlatcoatError(
+        raise UsageError(
             f"the outline of document {document.id!r} is {_shown(document.outline)}: "
             "a tuple of Heading(line, level, name) is needed"
         ) from error
@@ -143,11 +156,11 @@ def _text(text: str) -> str:
 
 
 def _plain(value: object) -> object:
-    """A NumPy scalar as Python's own."""
+    """A NumPy scalar as a Python scalar, anything else as it is."""
     return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0 else value  # type: ignore[attr-defined]
 
 
 def _shown(value: object) -> str:
-    """Type and value, in a few words."""
+    """Type and value, shortened."""
     shown = ascii(value) if isinstance(value, str) else repr(value)
     return f"{type(value).__name__} {shown[:60]}{'…' if len(shown) > 60 else ''}"

@@ -1,4 +1,4 @@
-"""Rankings of one query by different engines made into one. Scores are larger where better."""
+"""Fusion: several rankings of one query become one. Larger scores are better."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,9 +8,12 @@ RRF_CONSTANT = 60
 
 
 def reciprocal_rank_fusion(rankings: Sequence[Sequence[Id]], constant: int = RRF_CONSTANT) -> dict[Id, float]:
-    """Score each id by the sum of 1 / (constant + rank) over the rankings (best first) that have it.
+    """RRF: score each id by the sum of 1 / (constant + rank) over the rankings (best first) that have it.
 
     Source: Cormack, Clarke and Buettcher 2009, https://doi.org/10.1145/1571941.1572114
+
+    >>> reciprocal_rank_fusion([["a", "b"], ["b"]], constant=1)
+    {'a': 0.5, 'b': 0.8333333333333333}
     """
     fused: dict[Id, float] = {}
     for ranking in rankings:
@@ -20,9 +23,12 @@ def reciprocal_rank_fusion(rankings: Sequence[Sequence[Id]], constant: int = RRF
 
 
 def weighted_fusion(results: Sequence[Mapping[Id, float]], weights: Sequence[float]) -> dict[Id, float]:
-    """Score each id by the weighted sum of its scores, those of each result spread over 0 to 1.
+    """Score each id by the weighted sum of its min-max normalised scores (0 to 1 within each result).
 
-    An id that a result lacks counts as its worst. Where all scores of a result are equal they count 1.
+    An id that a result lacks counts as 0 there. Where all scores of a result are equal they count as 1.
+
+    >>> weighted_fusion([{"a": 30.0, "b": 10.0}, {"b": 0.9}], [0.25, 0.75])
+    {'a': 0.25, 'b': 0.75}
     """
     fused: dict[Id, float] = {}
     for scores, weight in zip(results, weights, strict=True):

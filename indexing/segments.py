@@ -1,10 +1,15 @@
-"""Vectors at rest: immutable ``.npy`` files, written once, fsynced, memory-mapped when read.
+"""Segments: vectors at rest in immutable ``.npy`` files, written once, fsynced, memory-mapped when read.
 
-A segment holds vectors as they came, in float16 (half the disk and page cache of float32, for an error of
-0.05 % per component, far under what separates two hits), or token vectors as a codec wrote them:
+A segment holds the vectors themselves, in float16 (half the disk and page cache of float32, for an error of
+0.05 % per component, far below the difference between two hits), or token vectors as a codec encoded them:
 
-    000012.values.npy .offsets.npy                                              dense ones have no offsets
+    000012.values.npy .offsets.npy                                              no offsets for dense vectors
     000012.codes.npy .residuals.npy .scales.npy .offsets.npy .lists.npy .list_offsets.npy
+
+Segments are never changed. Vectors of deleted passages stay in them as tombstones until a segment merge;
+files that the database does not name are orphans, which ``sweep`` deletes.
+
+Axes: T tokens, D width, B bytes of a packed residual.
 """
 
 import mmap
@@ -18,26 +23,37 @@ from typing import TypeAlias
 import numpy as np
 
 from flatcoat.atomic_files import sync_folder
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import StorageError, UsageError
 
 from .array_checks import damaged, require_array, require_offsets
 from .array_files import ArrayFile, WrittenFile, open_array, write_array
 from .vectors import CodedTokens, TokenVectors, Vectors
 
 MOST_PASSAGES = 1 << 16
-"""Of a segment: its inverted lists name a passage in two bytes."""
+"""Passages per segment at most: its inverted lists name a passage in two bytes."""
 
 LISTS_FROM_TOKENS = 1 << 20
-"""Of a segment that has inverted lists: a scan of fewer codes is as fast."""
+"""Tokens from which a segment has inverted lists: a scan of fewer codes is as fast."""
 
 FILE_NAME = re.compile(r"\d{6,18}\.([a-z_]+\.np[yz]|faiss)", re.ASCII)
-"""Of all that flatcoat writes beside the database; the part after the number is the kind."""
+"""Name of every file that flatcoat writes beside the database; the part after the number is the kind."""
+
 _MAP_FROM_BYTES = 1 << 20  # a mapping holds a file descriptor: many small segments are read instead
+_LAYOUT = {
+    "values": (np.float16, 2),
+    "codes": (np.uint16, 1),
+    "residuals": (np.uint8, 2),
+    "scales": (np.uint8, 2),
+    "offsets": (np.int64, 1),
+    "lists": (np.uint16, 1),
+    "list_offsets": (np.uint32, 1),
+}
+"""Dtype and number of axes of each part of a segment."""
 
 
 @dataclass(frozen=True)
 class CodedSegment:
-    """Coded token vectors; large ones have inverted lists, as ``inverted_lists`` makes them."""
+    """Encoded token vectors; large segments have inverted lists, as ``inverted_lists`` makes them."""
 
     tokens: CodedTokens
     lists: np.ndarray | None = None
@@ -49,20 +65,24 @@ class CodedSegment:
 
 Segment: TypeAlias = Vectors | CodedSegment
 Stored: TypeAlias = np.ndarray | TokenVectors | CodedTokens
-"""What goes into a segment: float16 vectors, dense or one per token, or coded ones."""
+"""The contents of a segment: float16 vectors, dense or one per token, or encoded token vectors."""
 ListBuilder: TypeAlias = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""``Codec.inverted_lists``: codes and offsets of a segment's tokens to its inverted lists and their ends."""
+"""``Codec.inverted_lists``: from codes and offsets of tokens to inverted lists and their ends."""
 
 
 def as_stored(vectors: Vectors) -> Vectors:
-    """``vectors`` in float16; FlatcoatError where a component is NaN, infinite or beyond float16."""
+    """``vectors`` in float16; UsageError where a component is NaN, infinite or beyond float16.
+
+    >>> as_stored(np.array([[0.1, 2.0]])).dtype
+    dtype('float16')
+    """
     values = vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     finite = np.isfinite(half).all(axis=1)
     if not finite.all():
         row = int(np.argmin(finite))
-        raise FlatcoatError(f"vector {row} holds NaN, infinity or a number beyond float16 (65504)")
+        raise UsageError(f"vector {row} holds NaN, infinity or a number beyond float16 (65504)")
     return TokenVectors(half, vectors.offsets.astype(np.int64)) if isinstance(vectors, TokenVectors) else half
 
 
@@ -81,28 +101,32 @@ def take(stored: Stored, positions: np.ndarray) -> Stored:
 
 
 def write_segment(
-    folder: Path, number: int, stored: Stored, *, lists_of: ListBuilder | None = None
+    folder: Path, number: int, *, stored: Stored, lists_of: ListBuilder | None = None
 ) -> list[WrittenFile]:
-    """Write and fsync the files of a new segment; they count once the database names them.
+    """Write and fsync the files of a new segment; they are orphans until the database names them.
 
-    A large segment of coded vectors gets the inverted lists that ``lists_of`` makes.
+    A large segment of encoded vectors gets the inverted lists that ``lists_of`` makes.
     """
     if isinstance(stored, np.ndarray):
-        return write_blocks(folder, number, [stored], len(stored))
-    return write_blocks(folder, number, [stored], int(stored.offsets[-1]), stored.offsets, lists_of)
+        return write_blocks(folder, number, blocks=[stored], vectors=len(stored))
+    count = int(stored.offsets[-1])
+    return write_blocks(
+        folder, number, blocks=[stored], vectors=count, offsets=stored.offsets, lists_of=lists_of
+    )
 
 
 def write_blocks(
     folder: Path,
     number: int,
+    *,
     blocks: Iterable[Stored],
     vectors: int,
     offsets: np.ndarray | None = None,
     lists_of: ListBuilder | None = None,
 ) -> list[WrittenFile]:
-    """``write_segment`` of what comes in blocks (one at least), ``vectors`` of them altogether.
+    """``write_segment`` block by block (one at least), with ``vectors`` vectors in total.
 
-    ``offsets`` are those of all token vectors together; ``lists_of`` is as in ``write_segment``.
+    ``offsets`` covers the token vectors of all blocks; ``lists_of`` is as in ``write_segment``.
     """
     open_files: dict[str, ArrayFile] = {}
     try:
@@ -110,7 +134,7 @@ def write_blocks(
             for part, array in _parts(block).items():
                 if part not in open_files:
                     shape = vectors, *array.shape[1:]
-                    open_files[part] = ArrayFile(_path(folder, number, part), shape, array.dtype)
+                    open_files[part] = ArrayFile(_path(folder, number, part), shape, dtype=array.dtype)
                 open_files[part].append(array)
         written = [file.close() for file in open_files.values()]
     finally:
@@ -145,23 +169,11 @@ def _write_lists(folder: Path, number: int, offsets: np.ndarray, lists_of: ListB
     ]
 
 
-_LAYOUT = {
-    "values": (np.float16, 2),
-    "codes": (np.uint16, 1),
-    "residuals": (np.uint8, 2),
-    "scales": (np.uint8, 2),
-    "offsets": (np.int64, 1),
-    "lists": (np.uint16, 1),
-    "list_offsets": (np.uint32, 1),
-}
-"""Dtype and axes of each part."""
-
-
 def open_segment(folder: Path, sizes: Mapping[str, int]) -> Segment:
-    """Map the files of one segment, given their sizes.
+    """Map the files of one segment, given their sizes in bytes by name.
 
-    FlatcoatError where one is missing or cut, or is no array of the kind that belongs there, or they do not
-    fit together; what is inside of coded ones is for ``plaid.parts`` to check.
+    StorageError where a file is missing or truncated, or is no array of the expected dtype and axes, or the
+    arrays do not fit together; ``plaid.parts`` checks the codes themselves.
     """
     arrays = {name.split(".")[1]: _open(folder / name, size) for name, size in sizes.items()}
     for part, array in arrays.items():
@@ -194,7 +206,7 @@ def _together(arrays: dict[str, np.ndarray]) -> Segment:
 
 
 def release(segments: Iterable[Segment]) -> None:
-    """Give mapped pages back; they come again when they are read."""
+    """Release mapped pages from memory; they are read again when needed."""
     for segment in segments:
         values = segment.values_TD if isinstance(segment, TokenVectors) else segment
         if isinstance(values, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
@@ -202,16 +214,16 @@ def release(segments: Iterable[Segment]) -> None:
 
 
 def require_file(path: Path, size: int) -> Path:
-    """``path``; FlatcoatError where it is missing, no plain file, or not of the ``size`` that was written."""
+    """``path``; StorageError where it is missing, no plain file, or of another size than was written."""
     advice = "restore it from a backup, or index again"
     try:
         found = path.lstat()
     except FileNotFoundError as error:
-        raise FlatcoatError(f"index file {path} is missing: {advice}") from error
+        raise StorageError(f"index file {path} is missing: {advice}") from error
     if not stat.S_ISREG(found.st_mode):
-        raise FlatcoatError(f"index file {path} is no plain file: an index holds no links or pipes there")
+        raise StorageError(f"index file {path} is no plain file: an index holds no links or pipes there")
     if found.st_size != size:
-        raise FlatcoatError(f"index file {path} has {found.st_size} bytes, {size} were written: {advice}")
+        raise StorageError(f"index file {path} has {found.st_size} bytes, {size} were written: {advice}")
     return path
 
 
@@ -220,13 +232,13 @@ def _open(path: Path, size: int) -> np.ndarray:
     try:
         return open_array(path, mapped=size >= _MAP_FROM_BYTES)
     except (OSError, ValueError) as error:
-        raise FlatcoatError(
+        raise StorageError(
             f"index file {path} cannot be read ({error}): restore it from a backup, or index again"
         ) from error
 
 
 def sweep(folder: Path, keep: Collection[str]) -> None:
-    """Delete the index files that the database does not name."""
+    """Delete orphan files: files of segments and engines that are not in ``keep``."""
     for path in folder.iterdir():
         if FILE_NAME.fullmatch(path.name) and path.name not in keep:
             path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import ConflictError
 from flatcoat.indexing.plaid.operating_points import OperatingPoint
 
 from .segments import CodedSegment, Segment
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 class Snapshot:
     """The live passages of one moment, ordered by segment and position.
 
-    Passage ``i`` is row ``rows[i]`` of the store; its vectors stand at ``positions[i]`` of
-    ``segments[segment_of[i]]`` (all three int64 [N]). Where ``codec`` is not None it coded every segment.
-    ``faiss`` is the file that covers most of the vectors, if there is one; it may go with a later commit.
+    Passage ``i`` is row ``rows[i]`` of the store; its vectors are at ``positions[i]`` of
+    ``segments[segment_of[i]]`` (all three int64 [N], N passages). Positions of a segment that are not listed
+    are tombstones. Where ``codec`` is not None it encoded every segment. ``faiss`` is the file that covers
+    most of the vectors, if there is one; a later commit may delete it.
     """
 
     segments: tuple[Segment, ...]
@@ -39,8 +40,8 @@ class Snapshot:
 
     @property
     def vectors(self) -> tuple[Vectors, ...]:
-        """The segments as vectors; FlatcoatError where they are coded."""
+        """The segments as vectors; ConflictError where they are encoded by a codec."""
         vectors = tuple(segment for segment in self.segments if not isinstance(segment, CodedSegment))
         if len(vectors) < len(self.segments):
-            raise FlatcoatError("the vectors of this index are coded: search it with PlaidIndex")
+            raise ConflictError("the vectors of this index are coded: search it with PlaidIndex")
         return vectors

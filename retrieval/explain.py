@@ -85,7 +85,7 @@ def explain_bm25(
     among = np.array(rows, dtype=np.int64)
     terms = []
     for text in query_terms(query):
-        hits = store.bm25(text, len(rows), among)
+        hits = store.bm25(text, len(rows), rows=among)
         place = re.search(re.escape(text), query, re.IGNORECASE)
         scores = dict(zip(hits.ids, hits.scores.tolist(), strict=True))
         terms.append(_Term(text, place.span() if place else None, scores))

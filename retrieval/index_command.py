@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flatcoat.indexing.reading.columns import Columns
-    from flatcoat.indexing.store.store import Stats
+    from flatcoat.indexing.store.stats import Stats
 
     from .ingest import Added
     from .retriever import Retriever

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from flatcoat.indexing.chunking.packing import CountTokens
 from flatcoat.indexing.documents import Document, Passage, checked, normalized
-from flatcoat.indexing.store.sources import FileState, Source, label, place
+from flatcoat.indexing.store.source_paths import label
+from flatcoat.indexing.store.sources import FileState, Source, place
 
 if TYPE_CHECKING:
     from flatcoat.indexing.store.store import Store
@@ -123,13 +124,13 @@ class Adder:
         self._take_out(batch)
         for change, _ in batch:
             if change.renamed_from is not None and change.document is not None:
-                self._writer.rename(change.renamed_from, change.document, change.hash, change.name)
+                self._writer.rename(change.renamed_from, change.document, hash=change.hash, name=change.name)
                 self.added.renamed += 1
         if vectors is not None:
             passages = [passage for chunked in batch for passage in chunked.passages]
             hashes = {change.id: change.hash for change, _ in batch}
             names = {change.id: change.name for change, _ in batch}
-            self._writer.add(passages, vectors, hashes, source, names)
+            self._writer.add(passages, vectors, hashes=hashes, source=source, names=names)
             self.added.passages += len(passages)
             self.added.documents += sum(bool(chunked.passages) for chunked in batch)
             self.added.bytes += sum(len(passage.text.encode()) for passage in passages)

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, get_args
 
 from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.chunking.chunk import chunk
-from flatcoat.indexing.documents import Document, checked_id
+from flatcoat.indexing.documents import Document
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.engines import Name as Engine
 from flatcoat.indexing.store.filters import Condition
 from flatcoat.indexing.store.sources import Reading
-from flatcoat.indexing.store.store import Stats, Store
+from flatcoat.indexing.store.stats import Stats
+from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.encoders.contract import Contract, Precision
 
 from .ingest import Added, Adder, Progress, new_or_changed
@@ -94,7 +95,7 @@ class Retriever:
             "passage_tokens": int(tokens),
             "overlap": int(overlap),
         }
-        store = Store.create(path, contract, engine)
+        store = Store.create(path, contract, engine=engine)
         return Retriever(store, encoder)
 
     @staticmethod
@@ -195,13 +196,10 @@ class Retriever:
             yield writer, Adder(writer, lambda: self.encoder, cut, on_progress)
             writer.compact(full=False)
 
-    def remove(self, document_ids: Iterable[str]) -> int:
-        """Remove documents; returns how many of them were there."""
-        ids = [document_ids] if isinstance(document_ids, str) else document_ids
-        if not isinstance(ids, Iterable):
-            raise FlatcoatError(f"{type(ids).__name__} came: the ids of documents are needed")
+    def remove(self, document_ids: str | Iterable[str]) -> int:
+        """Remove one document or several; returns how many of them were there."""
         with self.store.writer() as writer:
-            return writer.remove(map(checked_id, ids))
+            return writer.remove(document_ids)
 
     def compact(self) -> None:
         """Merge what many additions and removals left behind, and train the index anew where it has grown."""

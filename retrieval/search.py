@@ -177,7 +177,7 @@ class Searcher:
             (hits,) = self._index().search(vectors, depth, allowed=rows, recall=question.recall)
             stages["vectors"] = _scores(hits)
         if question.mode != "vectors":
-            stages["bm25"] = _scores(self._store.bm25(question.query, depth, rows))
+            stages["bm25"] = _scores(self._store.bm25(question.query, depth, rows=rows))
         if fusion:
             stages["fused"] = fusion.fuse(stages["vectors"], stages["bm25"])
         last = next(reversed(stages.values()))

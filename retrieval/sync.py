@@ -18,7 +18,8 @@ from flatcoat.indexing.reading.gitignore import UNREADABLE, File, file_state, li
 from flatcoat.indexing.reading.readers import read_documents, read_file
 from flatcoat.indexing.reading.rows import is_rows, rows_file
 from flatcoat.indexing.reading.seen_ids import SeenIds
-from flatcoat.indexing.store.sources import FileState, Reading, Root, Source, as_root, place
+from flatcoat.indexing.store.source_paths import Root, as_root
+from flatcoat.indexing.store.sources import FileState, Reading, Source, place
 
 from .ingest import Adder, Change, Ids, Skip, content_hash, new_or_changed
 

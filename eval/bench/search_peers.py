@@ -111,7 +111,10 @@ def _write(vectors: TokenVectors, folder: Path, codec: Codec | None = None) -> N
         bounds = vectors.offsets[here.start : here.stop + 1]
         block = TokenVectors(vectors.values_TD[bounds[0] : bounds[-1]], bounds - bounds[0])
         write_segment(
-            folder, number, codec.encode(block) if codec else block, lists_of=codec and codec.inverted_lists
+            folder,
+            number,
+            stored=codec.encode(block) if codec else block,
+            lists_of=codec and codec.inverted_lists,
         )
 
 

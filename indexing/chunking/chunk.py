@@ -1,42 +1,51 @@
-"""Documents cut into passages at their own structure: headings, definitions, paragraphs, sentences, lines."""
+"""Chunking: documents split into passages at headings, definitions, paragraphs, sentences and lines."""
 
 from itertools import pairwise
 from typing import NamedTuple
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 from flatcoat.indexing.documents import Document, Passage
 
 from .code import code_structure
-from .packing import CountTokens, Cutter, Stretch, even_parts
+from .packing import CountTokens, Packer, Span, even_parts
 from .prose import text_structure
 from .structure import Structure
 
-_CHARACTERS = 16  # a token has fewer, mostly: a longer text is not counted in one before its lines were
+_CHARACTERS = 16  # more than most tokens have: longer texts are counted by lines first, not as one
 
 
 class _Piece(NamedTuple):
-    """A stretch with its text, or one atom with a part of its."""
+    """A span with its text, or a span of one atom with a part of the atom's text."""
 
-    stretch: Stretch
+    span: Span
     text: str
 
 
-def chunk(document: Document, count_tokens: CountTokens, max_tokens: int, overlap: int = 0) -> list[Passage]:
-    """Cut ``document`` into passages of at most ``max_tokens``: title, section and special tokens counted.
+def chunk(
+    document: Document, count_tokens: CountTokens, *, max_tokens: int, overlap: int = 0
+) -> list[Passage]:
+    """Split ``document`` into passages of at most ``max_tokens``: title, section and special tokens included.
 
     ``count_tokens`` gives the token counts of a list of texts, special tokens included; it is called a few
-    times a document. Each passage is exactly the lines it names, without blank ones at its ends; only a
-    line that is too long alone is cut, at the ends of sentences, then at spaces, into parts of about one
-    size. All text that is not blank is in exactly one passage, unless prose begins with up to ``overlap``
-    tokens of the passage before in the same section. A document that fits is one passage, of no section.
-    Where the title of a long document fills more than half of ``max_tokens`` it is cut to about that half,
-    and sections get what remains of the half. A title without a text is a passage by itself. FlatcoatError
-    if ``max_tokens`` is under 1 or ``overlap`` over half of it.
+    times per document. Each passage is exactly the lines it names, without blank lines at its ends; only a
+    line that is too long by itself is split, at the ends of sentences, then at spaces, into parts of similar
+    size. All text that is not blank is in exactly one passage, except that a passage of prose may repeat up
+    to ``overlap`` tokens of the previous passage of its section. A document that fits is one passage without
+    a section. Where the title of a long document fills more than half of ``max_tokens`` it is cut to about
+    that half, and sections get the rest of the half. A title without a text is a passage by itself.
+    UsageError if ``max_tokens`` is under 1 or ``overlap`` over half of it.
+
+    >>> text = "# Colour\\n\\nIt is blue.\\n\\n# Clouds\\n\\nThey are white."
+    >>> document = Document("sky", text, metadata={"lang": "markdown"})
+    >>> def count_words(texts):
+    ...     return [len(text.split()) for text in texts]
+    >>> [(passage.section, passage.lines) for passage in chunk(document, count_words, max_tokens=8)]
+    [('Colour', (1, 3)), ('Clouds', (5, 7))]
     """
     if max_tokens < 1:
-        raise FlatcoatError(f"passages of {max_tokens} tokens: at least 1 is needed")
+        raise UsageError(f"passages of {max_tokens} tokens: at least 1 is needed")
     if not 0 <= overlap <= max_tokens // 2:
-        raise FlatcoatError(f"an overlap of {overlap} tokens: at most half of the {max_tokens} of a passage")
+        raise UsageError(f"an overlap of {overlap} tokens: at most half of the {max_tokens} of a passage")
     if not document.text.strip():
         return _title_alone(document, count_tokens, max_tokens)
     whole = _whole(document)
@@ -44,13 +53,13 @@ def chunk(document: Document, count_tokens: CountTokens, max_tokens: int, overla
     if likely and count_tokens([whole.searchable])[0] <= max_tokens:
         return [whole]
     fitting = _Fitting(document, count_tokens, max_tokens)
-    if not likely and fitting.cutter.size <= 2 * max_tokens and fitting.fits(whole):
+    if not likely and fitting.packer.size <= 2 * max_tokens and fitting.fits(whole):
         return [whole]
     return fitting.passages(overlap)
 
 
 class _Fitting:
-    """Cuts one document and cuts on until every passage fits."""
+    """Splits one document, and splits on until every passage fits."""
 
     def __init__(self, document: Document, count_tokens: CountTokens, max_tokens: int) -> None:
         self.document, self.count_tokens, self.max_tokens = document, count_tokens, max_tokens
@@ -60,17 +69,17 @@ class _Fitting:
         if title_size > most:
             self.title, title_size = self.title[: len(self.title) * most // title_size], most
         self.structure = _structure(document)
-        self.cutter = Cutter(
+        self.packer = Packer(
             document.text,
             self.structure,
-            lambda texts: [max(0, count - base) for count in count_tokens(texts)],
+            count_tokens=lambda texts: [max(0, count - base) for count in count_tokens(texts)],
             room=max(1, max_tokens - base - title_size),
             section_room=most - title_size,
         )
 
     def passages(self, overlap: int) -> list[Passage]:
         spare = 0 if self.structure.is_code else overlap
-        pieces = [_Piece(stretch, self.cutter.text(stretch)) for stretch in self.cutter.stretches(spare)]
+        pieces = [_Piece(span, self.packer.text(span)) for span in self.packer.spans(spare)]
         pieces = self._fitted(pieces)
         return [self._passage(piece) for piece in (self._overlapped(pieces, spare) if spare else pieces)]
 
@@ -78,14 +87,14 @@ class _Fitting:
         return self.count_tokens([passage.searchable])[0] <= self.max_tokens
 
     def _passage(self, piece: _Piece) -> Passage:
-        lines, section = self.cutter.lines(piece.stretch), self.cutter.section(piece.stretch)
+        lines, section = self.packer.lines(piece.span), self.packer.section(piece.span)
         return Passage(self.document.id, piece.text, self.title, lines, self.document.metadata, section)
 
     def _sizes(self, pieces: list[_Piece]) -> list[int]:
         return self.count_tokens([self._passage(piece).searchable for piece in pieces])
 
     def _fitted(self, pieces: list[_Piece]) -> list[_Piece]:
-        """Cut further what is too long as one text: the costs of lines are estimates, this is the count."""
+        """Split pieces that are too long as one text: the costs of lines are estimates, this is the count."""
         unsure = list(range(len(pieces)))
         while unsure:
             sizes = dict(zip(unsure, self._sizes([pieces[index] for index in unsure]), strict=True))
@@ -93,25 +102,27 @@ class _Fitting:
             unsure = []
             for index, piece in enumerate(pieces):
                 size = sizes.get(index, 0)
-                cut = self._parted(piece, -(-size // self.max_tokens)) if size > self.max_tokens else [piece]
-                if cut != [piece]:
-                    unsure += range(len(fitted), len(fitted) + len(cut))
-                fitted += cut
+                parts = [piece]
+                if size > self.max_tokens:
+                    parts = self._split(piece, -(-size // self.max_tokens))
+                if parts != [piece]:
+                    unsure += range(len(fitted), len(fitted) + len(parts))
+                fitted += parts
             pieces = fitted
         return pieces
 
-    def _parted(self, piece: _Piece, parts: int) -> list[_Piece]:
-        """In two at a line or sentence, or an atom into about ``parts``."""
-        if piece.stretch.first == piece.stretch.last:
+    def _split(self, piece: _Piece, parts: int) -> list[_Piece]:
+        """Two pieces, split at a line or sentence, or about ``parts`` pieces of one atom."""
+        if piece.span.first == piece.span.last:
             return [piece._replace(text=text) for text in even_parts(piece.text, parts) if text.strip()]
-        return [_Piece(stretch, self.cutter.text(stretch)) for stretch in self.cutter.halve(piece.stretch)]
+        return [_Piece(span, self.packer.text(span)) for span in self.packer.halve(piece.span)]
 
     def _overlapped(self, pieces: list[_Piece], overlap: int) -> list[_Piece]:
         longer = pieces[:1]
         for before, piece in pairwise(pieces):
-            if piece.text == self.cutter.text(piece.stretch):
-                stretch = self.cutter.overlapped(before.stretch, piece.stretch, overlap)
-                piece = _Piece(stretch, self.cutter.text(stretch))
+            if piece.text == self.packer.text(piece.span):
+                span = self.packer.overlapped(before.span, piece.span, overlap=overlap)
+                piece = _Piece(span, self.packer.text(span))
             longer.append(piece)
         sizes = self._sizes(longer)
         return [
@@ -121,7 +132,7 @@ class _Fitting:
 
 
 def _title_alone(document: Document, count_tokens: CountTokens, max_tokens: int) -> list[Passage]:
-    """One passage without text, or none where there is no title; the end of a long one is left out."""
+    """One passage without text, or none where there is no title; a long title is cut at its end."""
     title = document.title
     while (size := count_tokens([title])[0]) > max_tokens and len(title) > 1:
         title = title[: min(len(title) - 1, len(title) * max_tokens // size)]
@@ -137,7 +148,7 @@ def _whole(document: Document) -> Passage:
 
 
 def _structure(document: Document) -> Structure:
-    """By syntax where the document is code of a known language, otherwise by its headings and lines."""
+    """Structure by syntax for code of a known language, otherwise by headings and lines."""
     lang = document.metadata.get("lang")
     by_syntax = None if document.outline else code_structure(document.text, lang)
-    return by_syntax or text_structure(document.text.split("\n"), lang, document.outline)
+    return by_syntax or text_structure(document.text.split("\n"), lang, outline=document.outline)

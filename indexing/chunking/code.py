@@ -1,4 +1,4 @@
-"""The structure of source code by its syntax tree (tree-sitter, extra "code")."""
+"""The structure of source code, by its syntax tree (tree-sitter, extra "code")."""
 
 import logging
 import re
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 200
-MAX_SECONDS = 5.0  # of this thread's processor time
-MAX_UNCLOSED = 5_000  # "<" without ">", which take quadratic time once the source is read
+MAX_SECONDS = 5.0  # of this thread's CPU time
+MAX_UNCLOSED = 5_000  # "<" without ">", whose parsing takes quadratic time
 
 _SEPARATORS = {
     **dict.fromkeys(["python", "javascript", "typescript", "tsx", "go", "java", "csharp", "ruby", "c"], "."),
@@ -32,7 +32,7 @@ _VALUED = {
     "pair": ("key", "value"),
     "assignment_expression": ("left", "right"),
 }
-"""The fields that hold the name and the function, where a function is a value."""
+"""The fields of name and value, of nodes that give a name to a function."""
 
 _FUNCTIONS = frozenset(["arrow_function", "function_expression", "generator_function", "class"])
 _DEFINITIONS = _WITH_BODY | {
@@ -62,23 +62,23 @@ _RECEIVER = re.compile(r"(\w+)(?:\[[^\]]*\])?\)$")
 
 
 class _Visit(NamedTuple):
-    """A node to look into."""
+    """A node to visit."""
 
     node: "Node"
     depth: int
     first: int
-    """The line at which the node begins with the comments and decorators attached above it."""
+    """The first line of the node, comments and decorators attached above it included."""
     names: tuple[str, ...]
     around: tuple[int, int]
-    """First and last line of the part that it is in."""
+    """First and last line of the part around it."""
 
 
 def code_structure(text: str, lang: Scalar | None) -> Structure | None:
     """Structure by syntax: definitions with their decorators and comments as parts, statements as breaks.
 
-    None where ``lang`` has no grammar here, or the text is over MAX_BYTES, nested deeper than MAX_DEPTH,
-    leaves MAX_UNCLOSED open or takes MAX_SECONDS to parse, as no code does. A text with errors has the
-    structure that the parser recovers.
+    None where ``lang`` has no grammar here, or the text is no ordinary code: over MAX_BYTES, nested deeper
+    than MAX_DEPTH, with MAX_UNCLOSED or more "<" left open, or MAX_SECONDS and more to parse. A text with
+    syntax errors has the structure that the parser recovers.
     """
     language = _language(lang) if isinstance(lang, str) and lang in _SEPARATORS else None
     source = text.encode(errors="replace")
@@ -105,7 +105,8 @@ def _grammars() -> Any:
 
 
 def _parsed(source: bytes, language: "Language") -> "Tree | None":
-    # Comments that never end take quadratic time, and only a source that is read in parts can be given up.
+    # Comments that never end take quadratic time, and only the parsing of a source read in parts can be
+    # cancelled.
     from tree_sitter import Parser
 
     deadline = time.thread_time() + MAX_SECONDS
@@ -114,16 +115,17 @@ def _parsed(source: bytes, language: "Language") -> "Tree | None":
             lambda offset, point: source[offset : offset + MAX_BYTES],
             progress_callback=lambda offset, has_error: time.thread_time() > deadline,
         )
-    except ValueError:
+    except ValueError as error:
+        logging.getLogger(__name__).debug("code is split by lines: the parser gave up (%s)", error)
         return None
 
 
 class _Reader:
-    """Reads parts and ranks out of one tree, outer nodes first."""
+    """Reads parts and ranks from one tree, outer nodes first."""
 
     def __init__(self, source: bytes, lines: list[str], separator: str) -> None:
         self.source, self.lines, self.separator = source, lines, separator
-        self.ranks = [0] * len(lines)  # 0: not known
+        self.ranks = [0] * len(lines)  # 0: unknown
         self.parts: list[Part] = []
 
     def read(self, root: "Node") -> Structure | None:
@@ -132,12 +134,12 @@ class _Reader:
             visit = visits.pop()
             if visit.depth > MAX_DEPTH:
                 return None
-            visits += reversed(self._look_into(visit))
+            visits += reversed(self._visit(visit))
         ranks = [rank or self._rank_of_text(number) for number, rank in enumerate(self.ranks)]
         return Structure(ranks, self.parts, is_code=True)
 
-    def _look_into(self, visit: _Visit) -> list[_Visit]:
-        """Note what ``visit`` defines, rank its children, and say which are worth a look themselves."""
+    def _visit(self, visit: _Visit) -> list[_Visit]:
+        """Add the part that the node defines and rank its children; returns the children to visit."""
         node, depth, first, names, around = visit
         last = _last_line(node)
         name = "" if around == (first, last) else _name(node, self.source)
@@ -152,7 +154,7 @@ class _Reader:
         ]
 
     def _in_body(self, visit: _Visit) -> Iterator[tuple["Node", int]]:
-        """The children with the lines at which they begin, ranked; the first stays with what is above."""
+        """The children with their first lines, ranked; the first child stays with the line above."""
         body, depth = visit.node, visit.depth
         end = body.start_point[0] - 1
         above = visit.first if visit.first <= end else None
@@ -172,7 +174,7 @@ class _Reader:
                 above, is_first, after_definition = None, False, defines
 
     def _in_statement(self, visit: _Visit, last: int) -> Iterator[tuple["Node", int]]:
-        """The children with the lines at which they begin; ``else`` and its like are ranked."""
+        """The children with their first lines; clauses such as ``else`` are ranked."""
         above, end = None, -1
         for child in visit.node.named_children:
             row, kind = child.start_point[0], child.type
@@ -194,7 +196,7 @@ class _Reader:
             self.ranks[line] = 1 + 2 * min(depth, DEEPEST) + (not is_good)
 
     def _rank_of_text(self, number: int) -> int:
-        """The rank of a line at which nothing begins: in comments, strings, expressions."""
+        """The rank of a line at which no node begins: in comments, strings, expressions."""
         line = self.lines[number]
         if line.strip() in ("", "{") or _CLOSING.match(line):
             return WORST
@@ -214,7 +216,7 @@ def _is_body(kind: str) -> bool:
 
 
 def _name(node: "Node", source: bytes) -> str:
-    """What ``node`` defines, as one would call it: "open", in Go "Store.Open"; empty where nothing."""
+    """The name that ``node`` defines, such as "open", in Go "Store.Open"; empty where it defines none."""
     kind = node.type
     if kind in _VALUED:
         field, value = map(node.child_by_field_name, _VALUED[kind])
@@ -232,7 +234,7 @@ def _name(node: "Node", source: bytes) -> str:
 
 
 def _declared(node: "Node") -> "Node | None":
-    """The name inside the declarators of C and C++: pointers, functions, references around it."""
+    """The name inside the declarators of C and C++, below pointers, functions and references."""
     declared = node.child_by_field_name("declarator")
     while declared and declared.type.endswith("_declarator"):
         declared = declared.child_by_field_name("declarator") or declared.named_children[-1]

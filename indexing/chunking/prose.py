@@ -1,4 +1,4 @@
-"""The structure of text as its lines show it: headings, paragraphs, sentences, definitions by keyword."""
+"""The structure of prose, by its lines: headings, paragraphs, sentences, definitions by keyword."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,22 @@ _DEFINITION = re.compile(
 _ATTACHED = re.compile(r"\s*(?:@|#|//|/\*|\*|--)")
 _LONGEST_HEADING = 300  # characters
 _CLOSING = re.compile(r"\s*[)\]}]")
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’»)\]]*\s+|[。！？]+[」』”’）]*\s*")
+_LINE_END_OF_SENTENCE = re.compile(r"[.!?…。！？]+[\"'”’»)\]」』）*_`]*\s*$")
+_ABBREVIATION = re.compile(
+    r"al|approx|ca|capt|cf|chs?|col?|corp|dept|dr|eds?|eqs?|esp|est|etc|figs?|gen|gov|inc|jr|ltd?|max|min"
+    r"|m(?:r|rs|s)|nos?|op|pp?|prof|refs?|rev|secs?|sen|sr|st|ver|viz|vols?|vs|[^\W\d_](?:\.[^\W\d_])*",
+    re.IGNORECASE,
+)
+"""Words whose full stop ends no sentence, initials and "e.g." included."""
 
 
-def text_structure(lines: list[str], lang: Scalar | None, outline: Sequence[Heading] = ()) -> Structure:
-    """Structure by the headings of ``outline``, or those of Markdown and reStructuredText, and by lines."""
+def text_structure(lines: list[str], lang: Scalar | None, *, outline: Sequence[Heading] = ()) -> Structure:
+    """Structure by lines and by the headings of ``outline``, or else of Markdown and reStructuredText.
+
+    >>> [part.label for part in text_structure(["# One", "text", "## Two", "text"], "markdown").parts]
+    ['One', 'One > Two']
+    """
     fenced = _fenced(lines) if lang == "markdown" else [False] * len(lines)
     headings = list(outline)
     if not headings and lang == "markdown":
@@ -36,11 +48,11 @@ def text_structure(lines: list[str], lang: Scalar | None, outline: Sequence[Head
     if lang is not None and lang not in PROSE:
         _rank_definitions(ranks, lines)
     _rank_headings(ranks, lines, headings)
-    return Structure(ranks, _parts(headings, len(lines)), is_code)
+    return Structure(ranks, _parts(headings, len(lines)), is_code=is_code)
 
 
 def _parts(headings: list[Heading], count: int) -> list[Part]:
-    """A heading's part reaches to the next that is not below it."""
+    """The parts below headings; each ends before the next heading of the same or an outer level."""
     parts: list[Part] = []
     around: list[int] = []
     for index, heading in enumerate(headings):
@@ -55,7 +67,7 @@ def _parts(headings: list[Heading], count: int) -> list[Part]:
 
 
 def _fenced(lines: list[str]) -> list[bool]:
-    """True of the lines of fenced code, but not of the fence that opens it."""
+    """Whether each line is fenced code, including the closing fence but not the opening one."""
     fenced, fence = [], ""
     for line in lines:
         fenced.append(bool(fence))
@@ -95,7 +107,7 @@ def _is_paragraph(line: str) -> bool:
 
 
 def _rst_headings(lines: list[str]) -> Iterator[Heading]:
-    """Titles with a rule below, maybe one above; a style's level is how late it first appears."""
+    """Titles with a rule below, and perhaps above; levels are numbered as their styles first appear."""
     styles: list[tuple[str, bool]] = []
     for number in range(1, len(lines)):
         rule, title = _RULE.match(lines[number]), lines[number - 1]
@@ -113,7 +125,7 @@ def _rst_headings(lines: list[str]) -> Iterator[Heading]:
 
 
 def _unclosed(name: str) -> str:
-    """A heading without the # at its end that Markdown allows."""
+    """A heading without the closing # that Markdown allows."""
     bare = name.strip().rstrip("#")
     return bare if not bare or bare[-1].isspace() else name
 
@@ -141,7 +153,7 @@ def _ranks(lines: list[str], fenced: list[bool]) -> list[int]:
 
 
 def _rank_headings(ranks: list[int], lines: list[str], headings: list[Heading]) -> None:
-    """Break before a heading, never between it, its rules and what comes first below."""
+    """Break before a heading, never between a heading, its rules and the first line below."""
     below = 0
     for heading in headings:
         number = heading.line - 1
@@ -179,24 +191,17 @@ def _start_of_definition(lines: list[str], number: int) -> int:
     return start
 
 
-_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’»)\]]*\s+|[。！？]+[」』”’）]*\s*")
-_ENDING = re.compile(r"[.!?…。！？]+[\"'”’»)\]」』）*_`]*\s*$")
-_ABBREVIATION = re.compile(
-    r"al|approx|ca|capt|cf|chs?|col?|corp|dept|dr|eds?|eqs?|esp|est|etc|figs?|gen|gov|inc|jr|ltd?|max|min"
-    r"|m(?:r|rs|s)|nos?|op|pp?|prof|refs?|rev|secs?|sen|sr|st|ver|viz|vols?|vs|[^\W\d_](?:\.[^\W\d_])*",
-    re.IGNORECASE,
-)
-"""Initials and "e.g." too."""
-
-
 def sentences(text: str) -> list[str]:
-    """``text`` cut after each sentence, spaces kept at its end.
+    """The sentences of ``text``, each with the spaces behind it.
 
-    A sentence ends at . ! ? or … with closing quotes before a space and what is no small letter, and at
-    。！？ alone. Common abbreviations, initials and "e.g." end none.
+    A sentence ends at . ! ? or … with closing quotes, before a space and no lower-case letter, and at 。！？
+    always. Common abbreviations, initials and "e.g." do not end one.
+
+    >>> sentences("Dr. Who? Yes. 終わり。次")
+    ['Dr. Who? ', 'Yes. ', '終わり。', '次']
     """
     starts = [0]
-    for match in _END.finditer(text):
+    for match in _SENTENCE_END.finditer(text):
         start = match.end()
         if start < len(text) and not text[start].islower() and not _abbreviates(text, match.start()):
             starts.append(start)
@@ -204,14 +209,14 @@ def sentences(text: str) -> list[str]:
 
 
 def ends_sentence(line: str) -> bool:
-    """True where a sentence ends with ``line``."""
+    """Whether a sentence ends with ``line``."""
     end = line.rstrip()[-30:]
-    ending = _ENDING.search(end)
+    ending = _LINE_END_OF_SENTENCE.search(end)
     return bool(ending) and not _abbreviates(end, ending.start())
 
 
 def _abbreviates(text: str, end: int) -> bool:
-    """True where the mark at ``end`` is a full stop that belongs to the word before it."""
+    """Whether the mark at ``end`` is a full stop that belongs to the word before it."""
     if text[end] != "." or text[end : end + 2] == "..":
         return False
     word = text[text.rfind(" ", max(0, end - 20), end) + 1 : end].lstrip("(['\"“‘«")

@@ -1,12 +1,13 @@
-"""What keeps an index small and fast as it changes, in one transaction of its writer.
+"""Compaction keeps an index small and fast as it changes, in one transaction of its writer.
 
-Segments are merged, less what was removed; rows of passages, by which hits name them, stay. Token vectors are
-coded once PLAID is to search them, dense ones indexed once FAISS is.
+It merges segments, which drops their tombstones (vectors of removed passages); rows of passages, by which
+hits name them, stay. It encodes token vectors once PLAID is to search them, and builds the FAISS file of
+dense ones. ``budget`` is the memory budget while building: segments stream through it block by block.
 
-Merging never decodes. When a collection outgrows its codec a new one is trained, also on the vectors that are
-about to be added, and codes what the old one kept of the others. Errors add up: in the test of it, at 4 bits,
-unit vectors that were coded once, twice and three times are off by 0.13, 0.26 and 0.40 % of their squares.
-Three quarters of a collection that has grown fourfold have been coded once.
+A segment merge never decodes. When a collection outgrows its codec a new codec is trained, also on the
+vectors that are about to be added, and encodes the decoded vectors of the old one. Errors add up: in its
+test, at 4 bits, unit vectors encoded once, twice and three times are off by 0.13, 0.26 and 0.40 % of their
+squares. Three quarters of a collection that has grown fourfold have been encoded once.
 """
 
 import sqlite3
@@ -25,7 +26,7 @@ from flatcoat.indexing.vectors import TokenVectors
 
 from . import segment_table
 from .engines import EngineSettings
-from .merge import Rewriter
+from .merge import SegmentMerge
 from .schema import read_meta, write_meta
 from .segment_table import SegmentRecord
 from .snapshots import Snapshots
@@ -34,19 +35,19 @@ if TYPE_CHECKING:
     from flatcoat.indexing.plaid.codec import Codec
 
 BUDGET = 1 << 30
-"""Bytes of working memory."""
+"""Memory budget while building, in bytes."""
 
 RETRAIN_AT = 4
-"""Times as many tokens as a codec was trained for."""
+"""Growth of the number of tokens since the codec was trained at which a new one is."""
 
-_MOST_SMALL = 32  # segments that are left alone
-_MOST_DEAD = 0.3  # of a segment's vectors
-_MOST_STALE = 0.2  # of the vectors that the FAISS file covers
-_SAMPLE_BYTES_EACH = 8  # of working memory a component of the sample
+_MOST_SMALL = 32  # small segments that are left unmerged
+_MOST_DEAD = 0.3  # of a segment's vectors may be tombstones
+_MOST_STALE = 0.2  # of the vectors of the FAISS file may be added or removed
+_SAMPLE_BYTES_EACH = 8  # of working memory per component of the sample
 
 
-def compact(connection: sqlite3.Connection, snapshots: Snapshots, full: bool, budget: int) -> None:
-    """Do all that can be done, or (not ``full``) what is due; ``budget`` bounds working memory, in bytes."""
+def compact(connection: sqlite3.Connection, snapshots: Snapshots, *, full: bool, budget: int) -> None:
+    """Compact as far as possible, or (not ``full``) as far as is due, within a memory budget in bytes."""
     folder = snapshots.folder
     shape = segment_table.shape(connection)
     if shape is None:
@@ -54,34 +55,34 @@ def compact(connection: sqlite3.Connection, snapshots: Snapshots, full: bool, bu
     settings = EngineSettings.from_json(read_meta(connection, "engine"))
     segments = _live_segments(connection)
     vectors = sum(segment.live_vectors for segment in segments)
-    wanted = settings.wanted(shape.kind, vectors)
+    engine = settings.engine_for(shape.kind, vectors)
     codec, before = snapshots.codec(connection), None
-    if codec is None and wanted == "plaid" and vectors > 0:
+    if codec is None and engine == "plaid" and vectors > 0:
         before = snapshots.take(connection)
         _retrain(connection, folder, None, budget)
     elif codec and _has_outgrown(codec, vectors):
         _retrain(connection, folder, codec, budget)
     else:
-        some = all_but_full(segments) if full else due(segments)
-        Rewriter(connection, folder, shape, budget).rewrite(some, codec)
+        chosen = all_but_full(segments) if full else due(segments)
+        SegmentMerge(connection, folder, shape=shape, budget=budget).merge(chosen, codec)
     if snapshots.codec(connection) and not read_meta(connection, "calibration"):
         _calibrate(connection, folder, before)
-    held = segment_table.derived_file(connection, "faiss") is not None
-    if (held or wanted == "faiss") and _is_stale(connection, segments, held, full):
+    exists = segment_table.derived_file(connection, "faiss") is not None
+    if (exists or engine == "faiss") and _is_stale(connection, segments, exists, full):
         _write_faiss(connection, folder, settings)
 
 
 def all_but_full(segments: Sequence[SegmentRecord]) -> list[SegmentRecord]:
-    """What a full compaction merges: everything but full clean segments, unless one clean one is left."""
+    """Segments for a full compaction: all but full ones without tombstones; none if one clean one is left."""
     rest = [segment for segment in segments if not (segment.is_clean and segment.live == MOST_PASSAGES)]
     return [] if len(rest) == 1 and rest[0].is_clean else rest
 
 
 def due(segments: Sequence[SegmentRecord]) -> list[SegmentRecord]:
-    """Segments with many dead vectors, and small ones where there are many.
+    """Segments whose merge is due: those with many tombstones, and small ones where there are many.
 
-    A segment is merged with those that are smaller only where it is at most twice as large as all of them
-    together: its passages end up in one half as large again, so that none is rewritten often.
+    A segment is merged with smaller ones only where it is at most twice as large as all of them together: its
+    passages end up in a segment half as large again, so that no passage is rewritten often.
     """
     dead = [segment for segment in segments if segment.dead_fraction > _MOST_DEAD]
     small = [segment for segment in segments if segment.live <= MOST_PASSAGES // 2 and segment not in dead]
@@ -95,7 +96,7 @@ def due(segments: Sequence[SegmentRecord]) -> list[SegmentRecord]:
 
 
 def prepare(connection: sqlite3.Connection, snapshots: Snapshots, added: TokenVectors) -> None:
-    """Train anew, before ``added`` is coded, where the collection outgrows its codec by it."""
+    """Train a new codec where the collection outgrows its own by ``added``, before that is encoded."""
     codec = snapshots.codec(connection)
     vectors = sum(segment.live_vectors for segment in _live_segments(connection))
     if codec and _has_outgrown(codec, vectors + len(added.values_TD)):
@@ -117,26 +118,27 @@ def _retrain(
     budget: int,
     added: TokenVectors | None = None,
 ) -> None:
-    """Train a codec on all that lives, which ``old`` coded, and on ``added``; code all that lives with it."""
+    """Train a codec on the live vectors (encoded by ``old``) and ``added``; encode the live ones with it."""
     from flatcoat.indexing.plaid.codec import Codec, sample_size
 
     shape = segment_table.shape(connection)
     assert shape
     settings = EngineSettings.from_json(read_meta(connection, "engine"))
     segments = _live_segments(connection)
-    rewriter = Rewriter(connection, folder, shape, budget)
+    merge = SegmentMerge(connection, folder, shape=shape, budget=budget)
     vectors = sum(segment.live_vectors for segment in segments) + (len(added.values_TD) if added else 0)
     most = max(1, budget // (_SAMPLE_BYTES_EACH * shape.width))
-    sample_TD = rewriter.sample(segments, min(sample_size(vectors, settings.centroids), most), old, added)
+    count = min(sample_size(vectors, settings.centroids), most)
+    sample_TD = merge.sample(segments, count, codec=old, added=added)
     new = Codec.train(sample_TD, vectors, bits=settings.bits, centroids=settings.centroids)
     path = folder / f"{segment_table.new_file_number(connection):06d}.codec.npz"
     new.save(path)
     segment_table.replace_derived_file(connection, "codec", seal(path))
     write_meta(connection, "calibration", ())
-    rewriter.rewrite(segments, new, lambda block: _recode(block, old, new))
+    merge.merge(segments, new, change=lambda block: _reencode(block, old, new))
 
 
-def _recode(block: Stored, old: "Codec | None", new: "Codec") -> Stored:
+def _reencode(block: Stored, old: "Codec | None", new: "Codec") -> Stored:
     assert not isinstance(block, np.ndarray)
     if isinstance(block, TokenVectors):
         return new.encode(block)
@@ -145,28 +147,28 @@ def _recode(block: Stored, old: "Codec | None", new: "Codec") -> Stored:
 
 
 def _calibrate(connection: sqlite3.Connection, folder: Path, before: Snapshot | None) -> None:
-    """``before`` has the original vectors, while there are any."""
+    """Measure PLAID's operating points, against the original vectors of ``before`` if there are any."""
     from flatcoat.indexing.plaid.calibration import THOROUGH, calibrate
     from flatcoat.indexing.plaid.index import PlaidIndex
 
     after = Snapshots(folder).take(connection)
     if len(after) > THOROUGH:
-        exact = partial(_exactly, before) if before else None
+        exact = partial(_exact_ids, before) if before else None
         write_meta(connection, "calibration", calibrate(PlaidIndex.from_snapshot(after), exact))
 
 
-def _exactly(before: Snapshot, query: TokenVectors, k: int, rows: np.ndarray) -> list[int]:
+def _exact_ids(before: Snapshot, query: TokenVectors, k: int, rows: np.ndarray) -> list[int]:
     from flatcoat.indexing.exact import ExactIndex
 
     (hits,) = ExactIndex[int](before, None, keep_bytes=0).search(query, k, allowed=rows)
-    release(before.segments)  # Or all of a large collection would be in memory in the end.
+    release(before.segments)  # Otherwise all of a large collection ends up in memory.
     return hits.ids
 
 
 def _is_stale(
-    connection: sqlite3.Connection, segments: Sequence[SegmentRecord], held: bool, full: bool
+    connection: sqlite3.Connection, segments: Sequence[SegmentRecord], exists: bool, full: bool
 ) -> bool:
-    if not held:
+    if not exists:
         return True
     match read_meta(connection, "faiss_covers"):
         case [int(covered), int(last_row)]:

@@ -1,11 +1,12 @@
 """The SQLite file of an index, opened as data that somebody else may have made.
 
 Nothing in an index folder may be a link or a pipe, and its schema must be exactly ours before anything else
-is read: a view or a trigger of a stranger's never runs.
+is read: a foreign view or trigger never runs.
 
-A reader opens the file for reading alone. That is more than caution: the last connection that may write
-deletes the ``-wal`` and ``-shm`` files *by name* when it closes, and a reader that outlives its index would
-take away those of the index that was made in its place. ``_tidy`` does it where the file is still the same.
+A reader opens the file read-only. This is more than caution: the last connection that may write deletes the
+``-wal`` and ``-shm`` files *by name* when it closes, and a reader that outlives its index would delete the
+files of the index that was made in its place. ``_tidy`` deletes them where the database is still the same
+file.
 """
 
 import logging
@@ -17,57 +18,71 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import ConflictError, NotFoundError, StorageError
 
 from . import schema
 
 _WAIT_S = 30.0
 _BESIDE = ("-wal", "-shm", "-journal")
-# Where no -shm can be made: no right, a read-only medium, a full disk.
+# The errors where no -shm can be made: no permission, a read-only medium, a full disk.
 _NO_SHARED_MEMORY = (
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
 )
+# The SQL of FTS5's own tables depends on the version of SQLite.
+_SCHEMA = """
+    SELECT type, name, tbl_name, iif(type = 'table' AND name LIKE 'texts@_%' ESCAPE '@', '', ifnull(sql, ''))
+    FROM sqlite_master LIMIT ?
+"""
 _log = logging.getLogger(__name__)
 
 
 class File(NamedTuple):
-    """Which file stands at a path; of one that is read without locks, also when it was changed."""
+    """Identity of the file at a path; for a file that is read without locks also its last change."""
 
     device: int
     inode: int
     changed: tuple[int, int, int] | None = None
 
 
+class _Entry(NamedTuple):
+    """An entry of the schema: a table, index or trigger."""
+
+    kind: str
+    name: str
+    table: str
+    sql: str
+
+
 class Database:
     """The connection of one reader. Not for two threads at once."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises FlatcoatError where there is no index, or none that this flatcoat reads."""
+        """NotFoundError where there is no index, ConflictError or StorageError where it cannot be read."""
         self.folder = folder
         self.connection, self._file = _open(folder)
         self._is_closed = False
 
     def was_replaced(self) -> bool:
-        """Whether another file stands in the place of the one that is open; FlatcoatError where none does."""
+        """Whether another file is in the place of the open one; NotFoundError where there is none."""
         if self._is_closed:
             return False
         try:
             return _file(self.folder, self._file.changed is not None) != self._file
         except FileNotFoundError as error:
-            raise FlatcoatError(
+            raise NotFoundError(
                 f"index {self.folder} is gone, it was removed or moved: open it where it is now"
             ) from error
 
     def require_unmoved(self) -> None:
-        """Raise FlatcoatError where what was read without locks may have changed at the same time."""
+        """Raise ConflictError where a file that is read without locks changed in the meantime."""
         if self._file.changed is not None and self.was_replaced():
-            raise FlatcoatError(f"index {self.folder} was written while it was read: try again")
+            raise ConflictError(f"index {self.folder} was written while it was read: try again")
 
     def close(self) -> None:
-        """Close the connection, and leave one file behind if it was the last."""
+        """Close the connection; the last one leaves a single file behind."""
         if not self._is_closed:
             self._is_closed = True
             self.connection.close()
@@ -77,13 +92,13 @@ class Database:
 def connect_to_write(folder: Path) -> sqlite3.Connection:
     """The writer's connection to the index in ``folder``, in autocommit; transactions are begun by name.
 
-    Raises FlatcoatError where there is no index, or none that this flatcoat reads.
+    NotFoundError where there is no index, ConflictError or StorageError where it cannot be read.
     """
     require_plain(folder)
     connection = _connect(folder, "mode=rw")
     try:
         _require_ours(connection, folder)
-        # Our own trigger, known to be that by now, touches a virtual table.
+        # Our own trigger, which the schema was checked to hold, touches a virtual table.
         connection.execute("PRAGMA trusted_schema = ON")
         connection.execute("PRAGMA foreign_keys = ON")
     except BaseException:
@@ -93,29 +108,29 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
 
 
 def require_plain(folder: Path) -> None:
-    """Raise FlatcoatError where ``folder`` has no database, or holds links or pipes for its parts."""
+    """NotFoundError where ``folder`` has no database, StorageError where its parts are links or pipes."""
     if _kind(folder / schema.DATABASE) is None:
-        raise FlatcoatError(f"{folder} is not an index: it has no {schema.DATABASE}")
+        raise NotFoundError(f"{folder} is not an index: it has no {schema.DATABASE}")
     files = [schema.DATABASE, schema.LOCK, *(schema.DATABASE + suffix for suffix in _BESIDE)]
     for name in files:
         if _kind(folder / name) not in (None, stat.S_IFREG):
-            raise FlatcoatError(
+            raise StorageError(
                 f"{folder / name} is no plain file: an index holds no links, folders or pipes there"
             )
     if _kind(folder / schema.SEGMENTS) not in (None, stat.S_IFDIR):
-        raise FlatcoatError(f"{folder / schema.SEGMENTS} is no folder: an index holds no links")
+        raise StorageError(f"{folder / schema.SEGMENTS} is no folder: an index holds no links")
 
 
 def explained(error: Exception) -> str:
-    """What SQLite has to say, in one line, and what to do where somebody else holds the database."""
-    said = " ".join(str(error).split())
+    """SQLite's message in one line, and what to do where another program holds the database."""
+    message = " ".join(str(error).split())
     if _code(error) == sqlite3.SQLITE_BUSY:
-        return f"{said}: another program holds it, such as a shell of SQLite's: end that, then try again"
-    return said
+        return f"{message}: another program holds it, such as a shell of SQLite's: end that, then try again"
+    return message
 
 
 def check(connection: sqlite3.Connection, folder: Path) -> None:
-    """Raise FlatcoatError where the database is of another format, or holds anything that we do not make."""
+    """ConflictError where the database has another format, StorageError where its schema is not ours."""
     found = [_Entry(*row) for row in connection.execute(_SCHEMA, [len(_expected()) + 1])]
     tables = {entry.name for entry in found if entry.kind == "table"}
     if "meta" in tables:
@@ -124,25 +139,9 @@ def check(connection: sqlite3.Connection, folder: Path) -> None:
         if entry not in _expected():
             made = any(entry.name == ours.name for ours in _expected())
             what = "is not as flatcoat makes it" if made else "was not made by flatcoat"
-            raise FlatcoatError(f"index {folder}: its {entry.kind} {entry.name!r:.60} {what}: do not use it")
+            raise StorageError(f"index {folder}: its {entry.kind} {entry.name!r:.60} {what}: do not use it")
     if missing := [entry for entry in _expected() if entry not in found]:
-        raise FlatcoatError(f"index {folder} has no {missing[0].kind} {missing[0].name!r}: it is no index")
-
-
-class _Entry(NamedTuple):
-    """A line of the schema."""
-
-    kind: str
-    name: str
-    table: str
-    sql: str
-
-
-# How FTS5 makes its own tables is up to the version of SQLite.
-_SCHEMA = """
-    SELECT type, name, tbl_name, iif(type = 'table' AND name LIKE 'texts@_%' ESCAPE '@', '', ifnull(sql, ''))
-    FROM sqlite_master LIMIT ?
-"""
+        raise StorageError(f"index {folder} has no {missing[0].kind} {missing[0].name!r}: it is no index")
 
 
 @cache
@@ -156,17 +155,19 @@ def _require_format(connection: sqlite3.Connection, folder: Path) -> None:
     row = connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
     version = str(row and row[0])
     if not re.fullmatch(r"\d{1,9}", version, re.ASCII):
-        raise FlatcoatError(f"{folder} cannot be read as an index: its format is {version!r:.40}")
+        raise StorageError(f"{folder} cannot be read as an index: its format is {version!r:.40}")
     if int(version) != schema.FORMAT:
         advice = "upgrade flatcoat" if int(version) > schema.FORMAT else "index again, in another folder"
-        raise FlatcoatError(
+        raise ConflictError(
             f"index {folder} has format {version}, this flatcoat reads {schema.FORMAT}: {advice}"
         )
 
 
 def _open(folder: Path) -> tuple[sqlite3.Connection, File]:
-    """A connection for reading. Where no ``-shm`` can be made, there is no writer either, if nothing is left
-    over of one: the file is read as one that does not change, and opened again once it did.
+    """A connection for reading.
+
+    Where no ``-shm`` can be made there can be no writer either; unless a writer left a log behind, the file
+    is read as an immutable one, and opened again when it changes.
     """
     require_plain(folder)
     file = _file(folder, False)
@@ -178,7 +179,7 @@ def _open(folder: Path) -> tuple[sqlite3.Connection, File]:
         reason = error
     file = _file(folder, True)
     if file.changed and file.changed[2]:
-        raise FlatcoatError(
+        raise StorageError(
             f"index {folder} holds commits that its last writer left in {schema.DATABASE}-wal ({reason}): "
             "open it once where you may write"
         )
@@ -239,13 +240,13 @@ def _tidy(folder: Path, file: File) -> None:
 
 
 def _kind(path: Path) -> int | None:
-    """The type of file at ``path``, of a link itself; None where there is none."""
+    """The type of the file at ``path``, links not followed; None where there is none."""
     try:
         return stat.S_IFMT(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise FlatcoatError(f"{str(path)!r:.200} cannot be an index: {error!s:.100}") from error
+        raise StorageError(f"{str(path)!r:.200} cannot be an index: {error!s:.100}") from error
 
 
 def _code(error: Exception) -> int:

@@ -3,7 +3,7 @@
 A field or value in double quotes is taken as it stands, a quote in it being written twice:
 ``name="<unknown>"``, ``lang in "a,b",c``, ``"a=b">3``.
 
-The rows that met some conditions are kept from one search to the next, and told to SQLite (``among``).
+The rows that meet the latest conditions are cached from one search to the next.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 from flatcoat.indexing.documents import Scalar, normalized
 
 _OPERATORS = ("!=", "<=", ">=", "^=", "=", "<", ">", "in")
@@ -25,6 +25,7 @@ _ONE_OF_SEVERAL = re.compile(rf"\s*({_QUOTED}|[^,]*?)\s*(?:,|$)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BIGGEST_INTEGER = 2**63 - 1
 _MOST_CONDITIONS = 500  # SQLite nests them, up to a thousand deep
+_MOST_FILTERS, _CACHE_BYTES = 32, 1 << 26
 
 _IS_NUMBER = "field.type IN ('integer', 'real')"
 # The type of a boolean is "true" or "false".
@@ -35,10 +36,13 @@ _SOME_FIELD = "EXISTS (SELECT 1 FROM json_each(documents.metadata) AS field WHER
 
 
 class Condition(NamedTuple):
-    """``field operator value``. Numbers compare as numbers where both sides are, everything else as text.
+    """``field operator value``. Two numbers compare as numbers, everything else as text.
 
-    A document without the field never matches, whatever the operator. ``^=`` asks for a prefix, ``in`` for
-    one of several values, any sequence of them. True and False are texts to a condition, "True" too.
+    A document without the field never matches, whatever the operator. ``^=`` matches a prefix, ``in`` any one
+    value of a sequence. True and False compare as the texts "true" and "false".
+
+    >>> parse_condition("lang in python,rust")
+    Condition(field='lang', operator='in', value=('python', 'rust'))
     """
 
     field: str
@@ -47,40 +51,43 @@ class Condition(NamedTuple):
 
 
 Conditions: TypeAlias = "str | Condition | Iterable[str | Condition] | None"
-"""Those that are all to be met, one alone being as good as a list of one."""
+"""Conditions that must all be met; one alone is as good as a list of one."""
 
 
 def as_conditions(conditions: object) -> list[Condition]:
-    """The conditions of any form; FlatcoatError where one cannot be read."""
+    """The conditions as a list of Condition; UsageError where one cannot be parsed."""
     if conditions is None:
         return []
     if isinstance(conditions, str | Condition):
         conditions = [conditions]
     if isinstance(conditions, bytes | Mapping) or not isinstance(conditions, Iterable):
-        raise FlatcoatError(
+        raise UsageError(
             f"filter {conditions!r:.60}: in where a list of conditions such as 'lang=python' is wanted"
         )
     return [one if isinstance(one, Condition) else parse_condition(one) for one in conditions]
 
 
 def parse_condition(text: str) -> Condition:
-    """Read ``field operator value``, the values of ``in`` separated by commas.
+    """Parse ``field operator value``, the values of ``in`` separated by commas.
 
-    The first operator counts. FlatcoatError where the field, an operator or a value for ``in`` is missing.
+    The first operator counts. UsageError where the field, an operator or a value for ``in`` is missing.
+
+    >>> parse_condition("year>=2020")
+    Condition(field='year', operator='>=', value='2020')
     """
     known = ", ".join(_OPERATORS)
     if not isinstance(text, str):
-        raise FlatcoatError(f"filter {text!r:.60}: in where a text or a Condition is wanted")
+        raise UsageError(f"filter {text!r:.60}: in where a text or a Condition is wanted")
     match = _CONDITION.fullmatch(text)
     if match is None:
-        raise FlatcoatError(
+        raise UsageError(
             f"filter {text!r:.200} has no operator: write it as lang=python, with one of {known}"
         )
     field, operator, value = _plain(match[1].strip(), text), match[2], match[3].strip()
     if not field:
-        raise FlatcoatError(f"filter {text!r:.200} names no field: write it as lang=python")
+        raise UsageError(f"filter {text!r:.200} names no field: write it as lang=python")
     if value[:1] in tuple("=<>~"):
-        raise FlatcoatError(
+        raise UsageError(
             f"filter {text!r:.200} has an unknown operator {operator + value[0]!r}: use one of {known}, or "
             "put the value in double quotes"
         )
@@ -88,21 +95,21 @@ def parse_condition(text: str) -> Condition:
         return Condition(field, operator, _plain(value, text))
     values = tuple(_plain(one, text) for one in _several(value))
     if not values:
-        raise FlatcoatError(f"filter {text!r:.200} names no value: write it as lang in python,rust")
+        raise UsageError(f"filter {text!r:.200} names no value: write it as lang in python,rust")
     return Condition(field, operator, values)
 
 
 def where(conditions: Conditions) -> tuple[str, list[Any]]:
-    """SQL over ``documents.metadata`` that holds where all conditions do, and the values it binds."""
+    """SQL over ``documents.metadata`` that holds where all conditions are met, and the values it binds."""
     clauses, values = ["1"], []
     for condition in as_conditions(conditions):
         if not isinstance(condition.field, str):
-            raise FlatcoatError(f"{condition!r:.200}: the name of a field is a text")
+            raise UsageError(f"{condition!r:.200}: the name of a field is a text")
         test, bound = _test(condition)
         clauses.append(_SOME_FIELD.format(test=test))
         values += [normalized(condition.field), *bound]
     if len(clauses) > _MOST_CONDITIONS:
-        raise FlatcoatError(
+        raise UsageError(
             f"{len(clauses) - 1:,} conditions: up to {_MOST_CONDITIONS - 1} are possible; "
             "'in' takes any number of values"
         )
@@ -110,7 +117,7 @@ def where(conditions: Conditions) -> tuple[str, list[Any]]:
 
 
 def _several(text: str) -> Iterator[str]:
-    """What stands between commas, quoted or not, without what is blank."""
+    """The values between commas, quoted or not, without blank ones."""
     at = 0
     while at < len(text):
         match = _ONE_OF_SEVERAL.match(text, at)
@@ -125,7 +132,7 @@ def _plain(text: str, condition: str) -> str:
     if not text.startswith('"'):
         return text
     if not re.fullmatch(_QUOTED, text, re.DOTALL):
-        raise FlatcoatError(
+        raise UsageError(
             f"filter {condition!r:.200} begins a quote that does not end with {text!r:.60}: "
             "write a quote within quotes twice"
         )
@@ -135,9 +142,9 @@ def _plain(text: str, condition: str) -> str:
 def _test(condition: Condition) -> tuple[str, list[Any]]:
     operator, value = condition.operator, condition.value
     if operator not in _OPERATORS:
-        raise FlatcoatError(f"unknown operator {operator!r:.60}: use one of {', '.join(_OPERATORS)}")
+        raise UsageError(f"unknown operator {operator!r:.60}: use one of {', '.join(_OPERATORS)}")
     if (isinstance(value, Iterable) and not isinstance(value, str | bytes)) != (operator == "in"):
-        raise FlatcoatError(
+        raise UsageError(
             f"{condition!r:.200}: operator 'in' takes a tuple or list of values, any other a single one"
         )
     if operator == "in":
@@ -160,7 +167,7 @@ def _test(condition: Condition) -> tuple[str, list[Any]]:
 def _test_in(values: Sequence[Scalar]) -> tuple[str, list[Any]]:
     texts = [_text(value) for value in values]
     numbers = [number for value in values if (number := _number(value)) is not None and math.isfinite(number)]
-    # Values go as JSON: there may be more of them than SQLite binds.
+    # Values are bound as JSON: there may be more of them than SQLite binds.
     among = "IN (SELECT value FROM json_each(?))"
     as_text = _AS_TEXT.format(boolean=f"field.type {among}", other=f"CAST(field.value AS TEXT) {among}")
     lists = numbers, [_boolean(text) for text in texts], texts
@@ -169,11 +176,11 @@ def _test_in(values: Sequence[Scalar]) -> tuple[str, list[Any]]:
 
 
 def _scalar(value: Any) -> Scalar:
-    """A value that a condition can have, numpy's as Python's; FlatcoatError for anything else."""
+    """A value that a condition can have, NumPy scalars as Python's; UsageError for anything else."""
     if not isinstance(value, Scalar) and hasattr(value, "item"):
         value = value.item()
     if not isinstance(value, Scalar) or value != value:
-        raise FlatcoatError(f"a condition on {value!r:.60}: a text, number or boolean is needed")
+        raise UsageError(f"a condition on {value!r:.60}: a text, number or boolean is needed")
     return normalized(value) if isinstance(value, str) else value
 
 
@@ -182,7 +189,7 @@ def _text(value: Scalar) -> str:
 
 
 def _boolean(text: str) -> str:
-    """What is compared with a boolean: "True" is as good as "true" there."""
+    """The text to compare with a boolean, in which "True" equals "true"."""
     return text.lower() if text.lower() in ("true", "false") else text
 
 
@@ -199,51 +206,31 @@ def _number(value: Scalar) -> int | float | None:
     return float(value) if abs(value) < 10**308 else math.inf if value > 0 else -math.inf
 
 
-_MOST_FILTERS, _KEPT_BYTES = 32, 1 << 26
-_WIDEST_TABLE = 1 << 26  # from the first to the last row
+class FilterCache:
+    """The rows (int64) that met the latest conditions, in bounded memory.
 
-
-class KeptRows:
-    """Rows that met some conditions (int64), of the latest conditions, in bounded memory."""
+    >>> cache = FilterCache()
+    >>> cache.put("lang=python", np.array([3, 5]))
+    >>> cache.get("lang=python")
+    array([3, 5])
+    """
 
     def __init__(self) -> None:
         self._rows: OrderedDict[Hashable, np.ndarray] = OrderedDict()
 
-    def get(self, asked: Hashable) -> np.ndarray | None:
-        """What was kept for these conditions."""
-        if asked in self._rows:
-            self._rows.move_to_end(asked)
-        return self._rows.get(asked)
+    def get(self, key: Hashable) -> np.ndarray | None:
+        """The rows that were put under this key; None where they are not in the cache."""
+        if key in self._rows:
+            self._rows.move_to_end(key)
+        return self._rows.get(key)
 
-    def keep(self, asked: Hashable, rows: np.ndarray) -> None:
-        """Keep ``rows``, which nobody may change any more."""
+    def put(self, key: Hashable, rows: np.ndarray) -> None:
+        """Cache ``rows``, which become read-only."""
         rows.setflags(write=False)
-        self._rows[asked] = rows
-        while len(self._rows) > _MOST_FILTERS or self._bytes > _KEPT_BYTES:
+        self._rows[key] = rows
+        while len(self._rows) > _MOST_FILTERS or self._bytes > _CACHE_BYTES:
             self._rows.popitem(last=False)
 
     @property
     def _bytes(self) -> int:
         return sum(rows.nbytes for rows in self._rows.values())
-
-
-def among(rows: np.ndarray) -> tuple[str, list[Any]]:
-    """SQL that holds where FTS5's ``rowid`` is one of ``rows``, and what it binds.
-
-    A table of bytes tells at once. With ``rowid IN``, less the +, SQLite would hand each row to FTS5, which
-    would answer the query anew for each.
-    """
-    if not len(rows):
-        return "0", []
-    first, last = int(rows.min()), int(rows.max())
-    if last - first > _WIDEST_TABLE:
-        return "+rowid IN (SELECT value FROM json_each(?))", [json_of(rows)]
-    table = np.zeros(last - first + 1, np.uint8)
-    table[rows - first] = 1
-    condition = "rowid BETWEEN ? AND ? AND substr(?, rowid - ?, 1) = x'01'"
-    return condition, [first, last, table.data, first - 1]
-
-
-def json_of(rows: Iterable[int]) -> str:
-    """For ``json_each``, which takes more of them than SQLite binds."""
-    return json.dumps([int(row) for row in rows])

@@ -1,4 +1,6 @@
-"""The live passages of some segments streamed into new ones, a block at a time.
+"""Segment merge: the live passages of some segments streamed into new ones, block by block.
+
+Tombstones (vectors of removed passages) are left behind, and working memory stays within a budget.
 
 Axes: N passages, T tokens, D width.
 """
@@ -21,16 +23,16 @@ from .segment_table import SegmentRecord
 if TYPE_CHECKING:
     from flatcoat.indexing.plaid.codec import Codec
 
-_MOST_VECTORS = 1 << 17  # in a block
-_BYTES_EACH = 32  # of working memory a component: as stored, decoded, coded anew
+_MOST_VECTORS = 1 << 17  # per block
+_BYTES_EACH = 32  # of working memory per component: as stored, decoded, encoded again
 
 Change = Callable[[Stored], Stored]
-"""What a block goes through on its way."""
+"""Applied to each block on its way, such as encoding."""
 
 
 @dataclass(frozen=True)
 class _Live:
-    """The live passages of one segment: their rows, positions and numbers of vectors (int64 [N])."""
+    """The live passages of one segment: their rows, positions and vector counts (int64 [N])."""
 
     segment: SegmentRecord
     rows: np.ndarray
@@ -38,22 +40,26 @@ class _Live:
     sizes: np.ndarray
 
     def part(self, first: int, last: int) -> "_Live":
-        """Some of them."""
-        here = slice(first, last)
-        return _Live(self.segment, self.rows[here], self.positions[here], self.sizes[here])
+        """Passages ``first`` to ``last`` (exclusive) of them."""
+        part = slice(first, last)
+        return _Live(self.segment, self.rows[part], self.positions[part], self.sizes[part])
 
 
-class Rewriter:
+class SegmentMerge:
     """Reads and replaces segments of one index, inside a transaction of ``connection``."""
 
-    def __init__(self, connection: sqlite3.Connection, folder: Path, shape: Shape, budget: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, folder: Path, *, shape: Shape, budget: int) -> None:
         self._connection, self._folder, self._shape = connection, folder, shape
         self._at_once = min(_MOST_VECTORS, max(1, budget // (_BYTES_EACH * shape.width)))
 
-    def rewrite(
-        self, segments: Sequence[SegmentRecord], codec: "Codec | None", change: Change = lambda block: block
+    def merge(
+        self,
+        segments: Sequence[SegmentRecord],
+        codec: "Codec | None",
+        *,
+        change: Change = lambda block: block,
     ) -> None:
-        """Join segments into ones of 65,536 passages and a last one; ``codec`` is what coded the new ones."""
+        """Merge segments into ones of 65,536 passages and a last one; ``codec`` encodes the new ones."""
         filled, room = [], MOST_PASSAGES
         for segment in segments:
             live = self._live(segment)
@@ -72,10 +78,11 @@ class Rewriter:
         self,
         segments: Sequence[SegmentRecord],
         count: int,
+        *,
         codec: "Codec | None",
         added: TokenVectors | None = None,
     ) -> np.ndarray:
-        """``count`` token vectors (float16 [T, D]) of segments, which ``codec`` coded, and of ``added``."""
+        """``count`` token vectors (float16 [T, D]) of segments, decoded by ``codec``, and of ``added``."""
         sample = Sample(count, self._shape.width)
         for segment in segments:
             for block in self._blocks(self._live(segment)):
@@ -85,11 +92,11 @@ class Rewriter:
         return sample.vectors()
 
     def _live(self, segment: SegmentRecord) -> _Live:
-        rows, positions = segment_table.places(self._connection, segment)
+        places = segment_table.places(self._connection, segment)
         stored = self._open(segment)
         if isinstance(stored, np.ndarray):
-            return _Live(segment, rows, positions, np.ones(len(rows), np.int64))
-        return _Live(segment, rows, positions, np.diff(stored.offsets)[positions])
+            return _Live(segment, places.rows, places.positions, np.ones(len(places.rows), np.int64))
+        return _Live(segment, places.rows, places.positions, np.diff(stored.offsets)[places.positions])
 
     def _blocks(self, live: _Live) -> Iterator[Stored]:
         ends = np.cumsum(live.sizes)
@@ -97,7 +104,7 @@ class Rewriter:
         while first < len(ends):
             full = (int(ends[first - 1]) if first else 0) + self._at_once
             last = max(first + 1, int(np.searchsorted(ends, full, side="right")))
-            # Mapped anew for each block, so that what was read leaves this process.
+            # Mapped anew for each block, so that the pages read before leave this process.
             yield take(self._open(live.segment), live.positions[first:last])
             first = last
 
@@ -114,7 +121,12 @@ class Rewriter:
         blocks = (change(block) for live in lives for block in self._blocks(live))
         token_offsets = None if self._shape.kind == "dense" else offsets
         files = write_blocks(
-            self._folder, number, blocks, vectors, token_offsets, codec and codec.inverted_lists
+            self._folder,
+            number,
+            blocks=blocks,
+            vectors=vectors,
+            offsets=token_offsets,
+            lists_of=codec and codec.inverted_lists,
         )
         segment_table.enter_files(self._connection, number, files)
         moved = ((number, row) for row in rows.tolist())
@@ -124,12 +136,12 @@ class Rewriter:
 def _add(sample: Sample, block: Stored, codec: "Codec | None") -> None:
     assert not isinstance(block, np.ndarray)
     if isinstance(block, TokenVectors):
-        sample.add(content_keys([block.values_TD], block.offsets), lambda some: block.values_TD[some])
+        sample.add(content_keys([block.values_TD], block.offsets), lambda chosen: block.values_TD[chosen])
         return
     assert codec
 
-    def decoded(some: np.ndarray) -> np.ndarray:
-        parts = block.codes_T[some], block.residuals_TB[some], block.scales_T2[some]
-        return codec.decode(type(block)(*parts, np.array([0, len(some)]))).values_TD
+    def decoded(chosen: np.ndarray) -> np.ndarray:
+        parts = block.codes_T[chosen], block.residuals_TB[chosen], block.scales_T2[chosen]
+        return codec.decode(type(block)(*parts, np.array([0, len(chosen)]))).values_TD
 
     sample.add(content_keys([block.codes_T, block.residuals_TB, block.scales_T2], block.offsets), decoded)

@@ -1,15 +1,16 @@
-"""The SQLite file of an index: its tables, how it is made, its settings, and the checksums of its rows.
+"""The SQLite file of an index: its tables, its creation, its settings, and the checksums of its rows.
 
 The journal is a write-ahead log (WAL). Readers see the last commit and wait for nobody: not for a commit, not
 for a writer that was stopped in the middle of one; and no reader, however slow or stopped, makes a commit
 wait or fail. (With a rollback journal a reader's transaction holds off a commit, which in turn keeps new
-readers out.) What it costs: ``-wal`` and ``-shm`` stand beside the database while somebody has it open, one
-host at a time where the folder is on a network, and a segment file may be gone by the time that a reader
-opens it, who then looks again. A commit is one fsync of the log (synchronous = EXTRA); a killed writer's log
-is read and carried on by whoever comes next; a log that a stopped reader needs grows until it is through.
+readers out.) The costs: ``-wal`` and ``-shm`` stand beside the database while somebody has it open, one host
+at a time where the folder is on a network, and a segment file may be gone by the time that a reader opens it,
+which makes the reader look again. A commit is one fsync of the log (synchronous = EXTRA); a killed writer's
+log is read and continued by the next process; a log that a stopped reader needs grows until the reader is
+done.
 
-At rest, once the last one closed it, the index is one database file again, and can be copied, moved and read
-from where nothing can be written: ``database`` says how.
+At rest, once the last process closed it, the index is one database file again, and can be copied, moved and
+read from a read-only medium: ``database`` says how.
 """
 
 import json
@@ -25,7 +26,7 @@ from uuid import uuid4
 import numpy as np
 
 from flatcoat.atomic_files import UNFINISHED, atomic_write, sync_folder
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 from flatcoat.indexing.array_checks import damaged
 
 from .terms import TOKENIZER
@@ -37,21 +38,27 @@ LOCK = "writer.lock"
 _UNFINISHED = DATABASE + UNFINISHED
 _BESIDE = ("-wal", "-shm", "-journal")
 
-# AUTOINCREMENT: a passage row or segment number is never used twice, so that what an old snapshot found
-# is either still that passage or gone. Title, section and text live in the FTS5 table alone, beside the parts
-# of their camelCase words.
+Value: TypeAlias = str | int | float | bytes | None
+"""A value of a column."""
+
+# AUTOINCREMENT: a passage row or segment number is never used twice, so that a row of an old snapshot is
+# either still the same passage or gone. Title, section and text live in the FTS5 table alone, beside the
+# parts of their camelCase words.
 #
-# A source is a folder or file that documents were read from, its path relative to the index; ``reading`` says
-# how it is read. A document of a source is that of one of its files or rows, called ``name`` there: ``state``
-# is what the file was when it was read and ``digest`` its content. They stand in the document's own row, so
-# that no cut can leave a file known whose document is lost. ``skipped_files`` are those without a document.
+# A source is a folder or file that documents were read from, its path relative to the index; ``reading``
+# holds its settings. A document of a source comes from one of its files or rows, called ``name`` there:
+# ``state`` is the state of the file when it was read and ``digest`` of its content. They stand in the
+# document's own row, so that no crash can leave a file known whose document is lost. ``skipped_files`` are
+# the files without a document.
 #
-# Opening must not list every passage: ``segment_rows`` holds the passage row of each position (int64), and a
-# trigger keeps count of what lives, ``passages`` and ``vectors`` being what was written. Files without a
-# segment are derived from all of them: the codec and FAISS's.
+# Opening must not list every passage: ``segment_rows`` holds the passage row of each position (int64),
+# ``passages`` and ``vectors`` count what was written, ``live`` and ``live_vectors`` what is no tombstone.
+# Deleting a document deletes its passages, and the trigger ``passages_delete`` makes tombstones of them: it
+# lowers these counts and takes the text out of full-text search; the vectors stay in their segment until a
+# merge. Files without a segment are derived from all segments: the codec and the FAISS file.
 #
-# ``checksum`` is ``checksums.row_checksum`` of the other columns of its row; a document's is that of its
-# passages too. What has none can be told from the rest: ``verify`` does.
+# ``checksum`` is ``row_checksum`` of the other columns of its row; a document's covers its passages too. Rows
+# without a checksum can be derived from the others, which ``verify`` does.
 TABLES = f"""
 BEGIN;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
@@ -128,8 +135,16 @@ END;
 """
 
 
+_DOCUMENT = "SELECT id, title, hash, metadata, source, name, state, digest FROM documents WHERE key = ?"
+# Not the segment, whose number a merge changes: ``segment_rows`` says which passages are in it.
+_PASSAGES = """
+    SELECT row, vectors, first_line, last_line, title, section, text, parts
+    FROM passages JOIN texts ON texts.rowid = row WHERE document = ? ORDER BY row
+"""
+
+
 def create(path: Path, contract: dict[str, Any], engine: dict[str, Any]) -> None:
-    """Make the folder of an empty index; the rename of its database is the moment it exists."""
+    """Make the folder of an empty index, which exists from the moment that its database is renamed."""
     (path / SEGMENTS).mkdir(parents=True, exist_ok=True)
     for name in (_UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)):
         (path / name).unlink(missing_ok=True)
@@ -146,13 +161,13 @@ def create(path: Path, contract: dict[str, Any], engine: dict[str, Any]) -> None
             connection.execute("COMMIT")
             connection.execute("PRAGMA journal_mode = WAL")
     except (TypeError, ValueError) as error:
-        raise FlatcoatError(f"the contract of {path} cannot be written as JSON: {error}") from error
-    with suppress(PermissionError):  # It may be closed to reading.
+        raise UsageError(f"the contract of {path} cannot be written as JSON: {error}") from error
+    with suppress(PermissionError):  # The parent may be closed to reading.
         sync_folder(path.absolute().parent)
 
 
 def may_become_index(path: Path) -> bool:
-    """Whether ``path`` is free: nothing, an empty folder, or what a killed ``create`` left."""
+    """Whether ``path`` is free: nothing, an empty folder, or the remains of a killed ``create``."""
     if not path.exists():
         return True
     ours = {SEGMENTS, LOCK, _UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)}
@@ -160,7 +175,7 @@ def may_become_index(path: Path) -> bool:
 
 
 def read_meta(connection: sqlite3.Connection, key: str) -> Any:
-    """The value of ``key`` in the meta table, or None; FlatcoatError where it is not what was written."""
+    """The value of ``key`` in the meta table, or None; StorageError where it is not as it was written."""
     row = connection.execute("SELECT value, checksum FROM meta WHERE key = ?", (key,)).fetchone()
     if row is None:
         return None
@@ -174,7 +189,7 @@ def read_meta(connection: sqlite3.Connection, key: str) -> Any:
 
 
 def read_generation(connection: sqlite3.Connection) -> int:
-    """How many commits there have been."""
+    """The number of commits so far."""
     generation = read_meta(connection, "generation")
     if type(generation) is not int:
         raise damaged("the generation of the index")
@@ -188,19 +203,19 @@ def write_meta(connection: sqlite3.Connection, key: str, value: Any) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", row)
 
 
+def file_names(connection: sqlite3.Connection) -> set[str]:
+    """The files that make up the index."""
+    return {name for (name,) in connection.execute("SELECT name FROM files")}
+
+
 def integers(cursor: Iterable[tuple[int, ...]]) -> np.ndarray:
-    """What a query finds, value after value (int64)."""
+    """All values that a query finds (int64)."""
     return np.fromiter(chain.from_iterable(cursor), dtype=np.int64)
 
 
-Value: TypeAlias = str | int | float | bytes | None
-
-_DOCUMENT = "SELECT id, title, hash, metadata, source, name, state, digest FROM documents WHERE key = ?"
-# Not the segment, to which a merge gives another number: the segment's own rows say what is in it.
-_PASSAGES = """
-    SELECT row, vectors, first_line, last_line, title, section, text, parts
-    FROM passages JOIN texts ON texts.rowid = row WHERE document = ? ORDER BY row
-"""
+def json_of(rows: Iterable[int]) -> str:
+    """Rows for ``json_each``, which takes more of them than SQLite binds."""
+    return json.dumps([int(row) for row in rows])
 
 
 def row_checksum(*values: Value) -> int:

@@ -1,10 +1,13 @@
-"""What the database says of segments and files. Counts and rows come without listing passages."""
+"""What the database holds of segments and files. Counts and rows come without listing passages.
+
+Axes: N passages.
+"""
 
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +21,7 @@ from .schema import integers, read_meta, row_checksum
 
 @dataclass(frozen=True)
 class SegmentRecord:
-    """Passages and vectors of a segment: as written, and how many of them live."""
+    """A segment: its passages and vectors as written, and how many live (the others are tombstones)."""
 
     number: int
     passages: int
@@ -26,20 +29,20 @@ class SegmentRecord:
     live: int
     live_vectors: int
     sizes: dict[str, int]
-    """The bytes of its files, by name."""
+    """The size of its files in bytes, by name."""
 
     @property
     def is_clean(self) -> bool:
-        """Whether every passage lives."""
+        """Whether it has no tombstones."""
         return self.live == self.passages
 
     @property
     def dead_fraction(self) -> float:
-        """How much of its vectors is of removed passages."""
+        """The fraction of its vectors that are tombstones."""
         return 1 - self.live_vectors / self.vectors if self.vectors else 1 - self.live / self.passages
 
     def open(self, folder: Path, shape: Shape | None) -> Segment:
-        """Map its files, which must hold as many passages and vectors as were written, of this ``shape``."""
+        """Map its files; StorageError unless they hold the passages and vectors written, in ``shape``."""
         segment = open_segment(folder, self.sizes)
         if isinstance(segment, CodedSegment):
             kind, vectors = "token", len(segment.tokens.codes_T)
@@ -56,15 +59,29 @@ class SegmentRecord:
         return segment
 
 
+class Places(NamedTuple):
+    """Live passages of a segment: their rows, and their positions in it, rising (int64 [N])."""
+
+    rows: np.ndarray
+    positions: np.ndarray
+
+
+class DerivedFile(NamedTuple):
+    """A file made from all segments: the codec or the FAISS file."""
+
+    name: str
+    bytes: int
+
+
 def shape(connection: sqlite3.Connection) -> Shape | None:
-    """Of the vectors that the index holds; None before the first."""
-    held = read_meta(connection, "shape")
-    match held:
+    """The shape of the index's vectors; None before the first."""
+    value = read_meta(connection, "shape")
+    match value:
         case None:
             return None
         case ["dense" | "token" as kind, int(width)] if 0 < width < 1 << 20:
             return Shape(kind, width)
-    raise damaged(f"the shape of the vectors, {held!r:.60},")
+    raise damaged(f"the shape of the vectors, {value!r:.60},")
 
 
 def segments(connection: sqlite3.Connection) -> list[SegmentRecord]:
@@ -85,20 +102,20 @@ def segments(connection: sqlite3.Connection) -> list[SegmentRecord]:
     return found
 
 
-def places(connection: sqlite3.Connection, segment: SegmentRecord) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a segment's live passages, and their positions in it (int64, positions rising)."""
+def places(connection: sqlite3.Connection, segment: SegmentRecord) -> Places:
+    """The live passages of a segment, without its tombstones."""
     rows = written_rows(connection, segment.number)
     if len(rows) != segment.passages:
         raise damaged(f"segment {segment.number}, with {len(rows)} rows for {segment.passages} passages,")
     if segment.is_clean:
-        return rows, np.arange(len(rows))
+        return Places(rows, np.arange(len(rows)))
     query = "SELECT row FROM passages WHERE segment = ?"
     positions = np.flatnonzero(np.isin(rows, integers(connection.execute(query, [segment.number]))))
-    return rows[positions], positions
+    return Places(rows[positions], positions)
 
 
 def written_rows(connection: sqlite3.Connection, number: int) -> np.ndarray:
-    """The rows of a segment's passages, removed ones too (int64)."""
+    """The rows of a segment's passages, tombstones included (int64)."""
     query = "SELECT rows, checksum FROM segment_rows WHERE segment = ?"
     rows, checksum = connection.execute(query, [number]).fetchone() or (None, 0)
     if not isinstance(rows, bytes) or len(rows) % 8 or row_checksum(number, rows) != checksum:
@@ -113,7 +130,7 @@ def next_row(connection: sqlite3.Connection) -> int:
 
 
 def new_segment(connection: sqlite3.Connection, rows: np.ndarray, vectors: int) -> int:
-    """Enter a segment of these passages, all alive; returns its number."""
+    """Enter a segment of these passages, all of them live; returns its number."""
     insert = "INSERT INTO segments(passages, vectors, live, live_vectors) VALUES (?1, ?2, ?1, ?2)"
     number = connection.execute(insert, [len(rows), vectors]).lastrowid
     assert number is not None
@@ -131,27 +148,27 @@ def new_file_number(connection: sqlite3.Connection) -> int:
 
 
 def enter_files(connection: sqlite3.Connection, number: int, files: Iterable[WrittenFile]) -> None:
-    """Name the files of a segment."""
+    """Enter the files of a segment, which are orphans before."""
     for file in files:
         _enter_file(connection, number, file.name.split(".")[1], file)
 
 
-def derived_file(connection: sqlite3.Connection, kind: str) -> tuple[str, int] | None:
-    """Name and bytes of the collection's "codec" or "faiss" file, where there is one."""
+def derived_file(connection: sqlite3.Connection, kind: str) -> DerivedFile | None:
+    """Name and size in bytes of the collection's "codec" or "faiss" file; None where there is none."""
     query = "SELECT name, bytes FROM files WHERE segment IS NULL AND kind = ?"
     found = connection.execute(query, [kind]).fetchone()
-    return found and (_checked_name(found[0], kind, found[1]), found[1])
+    return found and DerivedFile(_checked_name(found[0], kind, found[1]), found[1])
 
 
 def replace_derived_file(connection: sqlite3.Connection, kind: str, file: WrittenFile | None) -> None:
-    """Let ``file`` be the one of its kind (None: let there be none)."""
+    """Make ``file`` the only one of its kind (None: delete the kind); the old file becomes an orphan."""
     connection.execute("DELETE FROM files WHERE segment IS NULL AND kind = ?", [kind])
     if file:
         _enter_file(connection, None, kind, file)
 
 
 def _checked_name(name: Any, kind: Any, size: Any) -> str:
-    """A name is one of ours, so that it leads nowhere else."""
+    """The name, which must be one that flatcoat gives, so that it leads to no other place."""
     whole = isinstance(name, str) and FILE_NAME.fullmatch(name) and type(size) is int and size > 0
     if not whole or name.split(".")[1] != kind:
         raise damaged(f"the index's list of files, which names {name!r:.80} as {kind!r:.20},")

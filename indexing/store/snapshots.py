@@ -1,4 +1,4 @@
-"""Snapshots of an index: its files are opened once, however many snapshots hold them."""
+"""Snapshots taken of an index: each file is opened once, however many snapshots share it."""
 
 import sqlite3
 from pathlib import Path
@@ -29,8 +29,8 @@ class Snapshots:
     def take(self, connection: sqlite3.Connection) -> Snapshot:
         """The index as ``connection`` sees it, in a transaction.
 
-        FlatcoatError where a file is damaged, or was taken by a commit since: what was opened by then is
-        kept for the next time.
+        StorageError where a file is damaged, or was swept after a later commit; files opened before that stay
+        open for the next snapshot.
         """
         records = segment_table.segments(connection)
         places = [segment_table.places(connection, record) for record in records]
@@ -39,33 +39,32 @@ class Snapshots:
             if record.number not in self._segments:
                 self._segments[record.number] = record.open(self.folder, shape)
         self._segments = {record.number: self._segments[record.number] for record in records}
-        nothing = np.zeros(0, np.int64)
+        none = np.zeros(0, np.int64)
         faiss = segment_table.derived_file(connection, "faiss")
         return Snapshot(
             tuple(self._segments.values()),
-            np.concatenate([nothing, *(rows for rows, _ in places)]),
-            np.repeat(np.arange(len(records)), [len(rows) for rows, _ in places]),
-            np.concatenate([nothing, *(positions for _, positions in places)]),
-            read_generation(connection),
-            self.codec(connection),
-            require_file(self.folder / faiss[0], faiss[1]) if faiss else None,
-            _steps(read_meta(connection, "calibration")),
+            rows=np.concatenate([none, *(place.rows for place in places)]),
+            segment_of=np.repeat(np.arange(len(records)), [len(place.rows) for place in places]),
+            positions=np.concatenate([none, *(place.positions for place in places)]),
+            generation=read_generation(connection),
+            codec=self.codec(connection),
+            faiss=require_file(self.folder / faiss.name, faiss.bytes) if faiss else None,
+            calibration=_operating_points(read_meta(connection, "calibration")),
         )
 
     def codec(self, connection: sqlite3.Connection) -> "Codec | None":
-        """What codes the token vectors, if anything does yet."""
+        """The codec of the token vectors; None before there is one."""
         file = segment_table.derived_file(connection, "codec")
         if file is None:
             return None
-        name, size = file
-        if self._codec is None or self._codec[0] != name:
+        if self._codec is None or self._codec[0] != file.name:
             from flatcoat.indexing.plaid.codec import Codec
 
-            self._codec = name, Codec.load(require_file(self.folder / name, size))
+            self._codec = file.name, Codec.load(require_file(self.folder / file.name, file.bytes))
         return self._codec[1]
 
 
-def _steps(values: Any) -> tuple[OperatingPoint, ...]:
+def _operating_points(values: Any) -> tuple[OperatingPoint, ...]:
     try:
         steps = tuple(OperatingPoint(*step) for step in values or ())
     except TypeError:

@@ -1,4 +1,4 @@
-"""Words of texts and queries as full-text search wants them: identifiers in parts, no stop words."""
+"""Terms for full-text search: words of texts and queries, camelCase split into parts, no stop words."""
 
 import re
 import sqlite3
@@ -9,7 +9,7 @@ from functools import cache
 from flatcoat.indexing.documents import normalized
 
 TOKENIZER = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
-"""How FTS5 cuts texts into words, and takes their English endings away."""
+"""The FTS5 tokenizer: words of letters, numbers and marks, without accents, stemmed as English (Porter)."""
 
 _RUN = re.compile(r"[^ ]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -20,11 +20,15 @@ _STOP_WORDS = frozenset(
 )
 
 MOST_TERMS = 1024
-"""Of one query, as many as Lucene takes."""
+"""Terms per query at most, the same number as Lucene's."""
 
 
 def find_words(text: str) -> Iterator[re.Match[str]]:
-    """The words of a text where they are, as TOKENIZER cuts them: letters, numbers, marks that combine."""
+    """The words of a text and their places, as TOKENIZER splits them: letters, numbers, combining marks.
+
+    >>> [match[0] for match in find_words("parse_condition(x)")]
+    ['parse', 'condition', 'x']
+    """
     apart = {ord(character): " " for character in set(text) if not _is_of_words(character)}
     return _RUN.finditer(text.translate(apart))
 
@@ -35,7 +39,7 @@ def _is_of_words(character: str) -> bool:
 
 @cache
 def _joins(character: str) -> bool:
-    """Whether a word goes on over ``character``. SQLite is asked: it knows no symbol of the last years."""
+    """Whether a word goes on over ``character``, by SQLite's own tables, which lack recent symbols."""
     if unicodedata.category(character) == "Cs":  # half a surrogate pair
         return False
     apart = _two_words().execute("SELECT 1 FROM words WHERE words MATCH ?", [f'"a{character}b"'])
@@ -51,9 +55,12 @@ def _two_words() -> sqlite3.Connection:
 
 
 def camel_parts(text: str) -> str:
-    """The parts of the camelCase words of a text, each once: ``parseHTTPReply`` gives parse HTTP Reply.
+    """The parts of the camelCase words of a text, each once.
 
-    Parts between underscores are words of their own to SQLite.
+    Parts between underscores are words by themselves to SQLite.
+
+    >>> camel_parts("parseHTTPReply(data)")
+    'parse HTTP Reply'
     """
     parts: dict[str, None] = {}
     for word in dict.fromkeys(match[0] for match in find_words(text)):
@@ -64,10 +71,13 @@ def camel_parts(text: str) -> str:
 
 
 def query_terms(query: str) -> list[str]:
-    """The words to look for, each once, camelCase words in parts too; stop words if there are no others.
+    """The distinct terms of a query, parts of camelCase words included; stop words only if it has no others.
 
-    Of a long query the first MOST_TERMS count: the time that FTS5 takes grows with their square.
+    Terms beyond MOST_TERMS are ignored: the time of FTS5 grows with the square of their number.
+
+    >>> query_terms("why is getUserName slow?")
+    ['getusername', 'get', 'user', 'name', 'slow']
     """
-    found = [match[0] for match in find_words(normalized(query))]
-    terms = dict.fromkeys(term.lower() for word in found for term in (word, *_CAMEL.split(word)))
+    words = [match[0] for match in find_words(normalized(query))]
+    terms = dict.fromkeys(term.lower() for word in words for term in (word, *_CAMEL.split(word)))
     return ([term for term in terms if term not in _STOP_WORDS] or list(terms))[:MOST_TERMS]

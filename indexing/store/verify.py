@@ -1,7 +1,7 @@
-"""Checks of an index against itself: every row, file, checksum, count and cross-reference.
+"""Verification of an index: every row, file, checksum, count and cross-reference.
 
-The database is checked in a private copy: FTS5's own check writes, and nobody is to wait for any of it. Files
-are read where they are; those that a commit took in the meantime are passed over.
+The database is checked in a private copy: FTS5's own check writes, and no reader or writer should wait for
+it. Files are read where they are; files that were swept after a later commit are passed over.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import FlatcoatError, StorageError
 from flatcoat.indexing.array_files import checksum
 from flatcoat.indexing.segments import CodedSegment, Segment, require_file
 from flatcoat.indexing.vectors import Shape, TokenVectors
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from flatcoat.indexing.plaid.codec import Codec
 
 Names = Callable[[], set[str]]
-"""The files that the index is made of as of now."""
+"""Gives the files that make up the index as of now."""
 
 _COUNTS = "SELECT segment, count(*) AS live, sum(vectors) AS vectors FROM passages GROUP BY segment"
-_AT_ONCE = 1 << 14  # vectors
+_BLOCK = 1 << 14  # vectors
 _CROSS_REFERENCES = {
     "passages without a text": (
         "SELECT count(*) FROM passages WHERE NOT EXISTS (SELECT 1 FROM texts_content WHERE id = row)"
@@ -72,23 +72,23 @@ _CHECKSUMS = {
     "segment_rows": "SELECT segment, rows, checksum FROM segment_rows",
     "files": "SELECT name, segment, kind, bytes, sha256, checksum FROM files",
 }
-"""The rows that carry their own checksum, which stands last."""
+"""The rows that carry their own checksum, in the last column."""
 
 
 def copy_database(connection: sqlite3.Connection, path: Path) -> None:
-    """Copy the database as ``connection`` sees it to a new file; FlatcoatError where there is no room."""
+    """Copy the database as ``connection`` sees it to a new file; StorageError where there is no room."""
     try:
         with closing(sqlite3.connect(path)) as copy:
             connection.backup(copy)
     except sqlite3.OperationalError as error:
-        raise FlatcoatError(
+        raise StorageError(
             f"the database cannot be copied to {path.parent} to be checked ({error}): set TMPDIR to where "
             "there is room for it"
         ) from error
 
 
-def problems(copy: Path, index: Path, names: Names) -> Iterator[str]:
-    """Yield what is wrong, one line each; ``copy`` is that of the database, ``index`` holds the files."""
+def problems(copy: Path, index: Path, *, names: Names) -> Iterator[str]:
+    """Yield each problem in one line; ``copy`` is a copy of the database, ``index`` holds the files."""
     with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
         try:
             yield from _database_problems(connection, index)
@@ -120,7 +120,7 @@ def _database_problems(connection: sqlite3.Connection, index: Path) -> Iterator[
 
 
 def _full_text_problems(connection: sqlite3.Connection) -> Iterator[str]:
-    """What ``PRAGMA integrity_check`` sees of FTS5 from SQLite 3.44 on alone."""
+    """Problems of FTS5, which ``PRAGMA integrity_check`` finds only from SQLite 3.44 on."""
     try:
         connection.execute("INSERT INTO texts(texts) VALUES ('integrity-check')")
     except sqlite3.Error as error:
@@ -144,7 +144,7 @@ def _codec(connection: sqlite3.Connection, folder: Path, names: Names) -> "Codec
         return Snapshots(folder).codec(connection)
     except FlatcoatError:
         file = segment_table.derived_file(connection, "codec")
-        if file and file[0] in names():
+        if file and file.name in names():
             raise
         return None
 
@@ -195,7 +195,7 @@ def _segment_problems(
 
 def _blocks(vectors: np.ndarray | TokenVectors) -> Iterator[np.ndarray]:
     values = vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
-    return (values[first : first + _AT_ONCE] for first in range(0, len(values), _AT_ONCE))
+    return (values[first : first + _BLOCK] for first in range(0, len(values), _BLOCK))
 
 
 def _code_problems(segment: CodedSegment, codec: "Codec") -> Iterator[str]:

@@ -209,11 +209,11 @@ def _joined(chunks: Sequence[Vectors]) -> Vectors:
 
 def _index(ids: Sequence[str], vectors: Vectors) -> "VectorIndex[str]":
     if isinstance(vectors, TokenVectors):
-        if AUTO.wanted("token", len(vectors.values_TD)) == "plaid":
+        if AUTO.engine_for("token", len(vectors.values_TD)) == "plaid":
             from flatcoat.indexing.plaid.index import PlaidIndex
 
             return PlaidIndex.from_vectors(ids, vectors)
-    elif AUTO.wanted("dense", len(vectors)) == "faiss":
+    elif AUTO.engine_for("dense", len(vectors)) == "faiss":
         from flatcoat.indexing.faiss.index import FaissIndex
 
         return FaissIndex.from_vectors(ids, vectors, settings=AUTO.faiss())

@@ -340,7 +340,7 @@ def test_a_recall_is_met_or_refused(engine: Engine) -> None:
 
 @pytest.fixture
 def store(engine: Engine, tmp_path: Path) -> Iterator[Store]:
-    with Store.create(tmp_path / "index", {}, engine.settings) as store:
+    with Store.create(tmp_path / "index", {}, engine=engine.settings) as store:
         yield store
 
 
@@ -427,7 +427,7 @@ def test_a_store_that_changes_equals_brute_force(
 def test_several_segments_answer_as_one(engine: Engine, tmp_path: Path) -> None:
     given = []
     for cuts in ([(60, 100)], [(60, 61), (61, 80), (80, 100)]):
-        with Store.create(tmp_path / f"{len(cuts)}", {}, engine.settings) as store:
+        with Store.create(tmp_path / f"{len(cuts)}", {}, engine=engine.settings) as store:
             add(store, engine, {document: document % 40 for document in range(60)})
             store.compact()
             for first, last in cuts:

@@ -43,26 +43,26 @@ def equal(some: CodedTokens, others: CodedTokens) -> bool:
 
 def test_written_and_opened(tmp_path: Path) -> None:
     vectors = TokenVectors.from_list([np.ones((2, 3)), np.zeros((0, 3)), np.full((1, 3), 0.1)])
-    files = write_segment(tmp_path, 12, as_stored(vectors))
+    files = write_segment(tmp_path, 12, stored=as_stored(vectors))
     assert [file.name for file in files] == ["000012.values.npy", "000012.offsets.npy"]
     held = opened(tmp_path, files)
     assert isinstance(held, TokenVectors)
     assert held.values_TD.dtype == np.float16
     assert held.offsets.tolist() == [0, 2, 2, 3]
     with pytest.raises(FileExistsError):
-        write_segment(tmp_path, 12, vectors)
+        write_segment(tmp_path, 12, stored=vectors)
 
 
 def test_coded_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = token_vectors()
     codec = Codec.train(vectors.values_TD, len(vectors.values_TD), centroids=5)
     coded = codec.encode(vectors)
-    held = opened(tmp_path, write_segment(tmp_path, 1, coded, lists_of=codec.inverted_lists))
+    held = opened(tmp_path, write_segment(tmp_path, 1, stored=coded, lists_of=codec.inverted_lists))
     assert isinstance(held, CodedSegment)
     assert equal(held.tokens, coded)
     assert held.lists is None
     monkeypatch.setattr(segments, "LISTS_FROM_TOKENS", len(vectors.values_TD))
-    files = write_segment(tmp_path, 2, coded, lists_of=codec.inverted_lists)
+    files = write_segment(tmp_path, 2, stored=coded, lists_of=codec.inverted_lists)
     parts = ["codes", "residuals", "scales", "offsets", "lists", "list_offsets"]
     assert [file.name for file in files] == [f"000002.{part}.npy" for part in parts]
     held = opened(tmp_path, files)
@@ -83,10 +83,10 @@ def test_blocks_make_the_files_that_the_whole_makes(tmp_path: Path, kind: str) -
     blocks = [take(stored, np.arange(*cut)) for cut in ((0, 1), (1, 3), (3, 3), (3, len(stored)))]
     count = len(vectors.values_TD)
     (tmp_path / "blocks").mkdir()
-    in_blocks = write_blocks(tmp_path / "blocks", 1, blocks, count, offsets)
-    assert in_blocks == write_segment(tmp_path, 1, stored)
+    in_blocks = write_blocks(tmp_path / "blocks", 1, blocks=blocks, vectors=count, offsets=offsets)
+    assert in_blocks == write_segment(tmp_path, 1, stored=stored)
     with pytest.raises(AssertionError, match="got"):
-        write_blocks(tmp_path / "blocks", 2, blocks[1:], count, offsets)
+        write_blocks(tmp_path / "blocks", 2, blocks=blocks[1:], vectors=count, offsets=offsets)
 
 
 @given(
@@ -134,7 +134,7 @@ def test_segments_without_a_vector_open(tmp_path: Path) -> None:
     for number, stored in enumerate(
         [np.zeros((0, 3), np.float16), as_stored(nothing), codec.encode(nothing)]
     ):
-        assert len(opened(tmp_path, write_segment(tmp_path, number, stored))) == len(stored)
+        assert len(opened(tmp_path, write_segment(tmp_path, number, stored=stored))) == len(stored)
 
 
 def test_sweep_deletes_our_own_files_alone(tmp_path: Path) -> None:

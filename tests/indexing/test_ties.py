@@ -89,7 +89,7 @@ def test_equal_texts_come_in_the_order_of_their_rows(tmp_path: Path, name: str, 
     """Over segments, removals, merging, reopening and a tail, at any k, alone and in a batch."""
     random = np.random.default_rng(seed)
     contents = [int(content) for content in random.integers(0, 12, 170)]
-    with Store.create(tmp_path / "index", {}, ENGINES[name]) as store:
+    with Store.create(tmp_path / "index", {}, engine=ENGINES[name]) as store:
         for first in range(0, 120, 40):
             add(store, name, contents[first : first + 40], first)
         with store.writer() as writer:

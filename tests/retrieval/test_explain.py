@@ -138,7 +138,7 @@ WORDS = [
 def store(tmp_path: Path) -> Store:
     store = Store.create(tmp_path / "index", {})
     with store.writer() as writer:
-        writer.add(WORDS, np.eye(4, dtype=np.float32), {passage.document_id: "" for passage in WORDS})
+        writer.add(WORDS, np.eye(4, dtype=np.float32), hashes={passage.document_id: "" for passage in WORDS})
     return store
 
 

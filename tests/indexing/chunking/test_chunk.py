@@ -78,8 +78,8 @@ line = st.sampled_from(
 )
 def test_passages_are_the_lines_they_claim_and_fit(lines, overlap, title, lang, limit, count) -> None:
     document = Document("d", "\n".join(lines), title, {"lang": lang} if lang else {})
-    passages = chunk(document, count, limit, overlap)
-    check(document, chunk(document, count, limit))
+    passages = chunk(document, count, max_tokens=limit, overlap=overlap)
+    check(document, chunk(document, count, max_tokens=limit))
     whole = document.text.split("\n")
     for first, last, text in ((*passage.lines, passage.text) for passage in passages):
         assert text in "\n".join(whole[first - 1 : last]) and (
@@ -90,19 +90,21 @@ def test_passages_are_the_lines_they_claim_and_fit(lines, overlap, title, lang, 
 
 def test_a_short_document_is_one_passage() -> None:
     document = Document("d", "\n\n# One\n\ntwo\n\n", "title", {"lang": "markdown"})
-    assert chunk(document, words, 4) == [Passage("d", "# One\n\ntwo", "title", (3, 5), {"lang": "markdown"})]
+    assert chunk(document, words, max_tokens=4) == [
+        Passage("d", "# One\n\ntwo", "title", (3, 5), {"lang": "markdown"})
+    ]
 
 
 @pytest.mark.parametrize("text", ["", " \n\t\n"])
 def test_blank_text_gives_no_passage(text: str) -> None:
-    assert chunk(Document("d", text), words, 8) == []
-    assert chunk(Document("d", text, " \n"), words, 8) == []
+    assert chunk(Document("d", text), words, max_tokens=8) == []
+    assert chunk(Document("d", text, " \n"), words, max_tokens=8) == []
 
 
 @pytest.mark.parametrize("text", ["", " \n\t\n"])
 def test_a_title_without_a_text_is_a_passage(text: str) -> None:
     document = Document("d", text, "a walrus title", {"n": 1})
-    (passage,) = chunk(document, words, 8)
+    (passage,) = chunk(document, words, max_tokens=8)
     assert passage == Passage("d", "", "a walrus title", (1, 1), {"n": 1})
     assert passage.searchable == "a walrus title"
 
@@ -110,7 +112,7 @@ def test_a_title_without_a_text_is_a_passage(text: str) -> None:
 @pytest.mark.parametrize("count", [words, characters])
 def test_a_title_without_a_text_is_cut_where_it_is_too_long(count) -> None:
     for title in ("walrus " * 1_000, "w" * 5_000, "\u540d" * 5_000):
-        (passage,) = chunk(Document("d", "", title), count, 8)
+        (passage,) = chunk(Document("d", "", title), count, max_tokens=8)
         assert passage.title and title.startswith(passage.title)
         assert count([passage.searchable])[0] <= 8
 
@@ -140,7 +142,7 @@ def test_a_long_line_is_cut_into_parts_of_about_one_size(name: str, limit: int) 
 
     text = long_lines()[name]
     document = Document("d", f"# Walruses\n\n{text}\n", "title", {"lang": "markdown"})
-    passages = chunk(document, pieces, limit)
+    passages = chunk(document, pieces, max_tokens=limit)
     check(document, passages)
     sizes = pieces([passage.text for passage in passages])
     assert min(sizes) >= limit / 3
@@ -152,13 +154,13 @@ def test_a_long_line_is_cut_into_parts_of_about_one_size(name: str, limit: int) 
 
 def test_markdown_breaks_at_the_outermost_heading() -> None:
     text = "# A\n\none two\n\n## A1\n\nthree four\n\n# B\n\nfive six\n\n```\n# no heading\n```\n"
-    passages = chunk(Document("d", text, metadata={"lang": "markdown"}), words, 10)
+    passages = chunk(Document("d", text, metadata={"lang": "markdown"}), words, max_tokens=10)
     assert [passage.lines for passage in passages] == [(1, 7), (9, 15)]
 
 
 def test_a_heading_stays_with_its_text() -> None:
     text = "# A\n\none two three\n\nfour five six\n"
-    passages = chunk(Document("d", text, metadata={"lang": "markdown"}), words, 7)
+    passages = chunk(Document("d", text, metadata={"lang": "markdown"}), words, max_tokens=7)
     assert [passage.lines for passage in passages] == [(1, 3), (5, 5)]
 
 
@@ -168,13 +170,13 @@ def test_code_breaks_at_definitions_and_keeps_what_is_attached() -> None:
         "# about g\ndef g():\n    c\n\n\nclass H:\n    d\n\n    def e(self): pass\n"
     )
     for lang in ("python", "kotlin"):  # by syntax and by keyword
-        passages = chunk(Document("d", text, metadata={"lang": lang}), words, 11)
+        passages = chunk(Document("d", text, metadata={"lang": lang}), words, max_tokens=11)
         assert [passage.lines for passage in passages] == [(1, 1), (3, 10), (11, 13), (16, 19)]
 
 
 def test_prose_that_starts_with_a_keyword_is_no_code() -> None:
     text = "one two three\nclass struggle and more\n\nnext words here and"
-    assert [p.lines for p in chunk(Document("d", text), words, 8)] == [(1, 2), (4, 4)]
+    assert [p.lines for p in chunk(Document("d", text), words, max_tokens=8)] == [(1, 2), (4, 4)]
 
 
 @pytest.mark.parametrize("filler", ["x", "word ", "é", ".", "?)", "[", "# "])
@@ -183,7 +185,7 @@ def test_a_very_long_line_is_cut_fast(filler: str) -> None:
         "d", "short\n" + filler * (100_000 // len(filler)) + "\nshort", "title", {"lang": "markdown"}
     )
     begin = time.perf_counter()
-    passages = chunk(document, characters, 256)
+    passages = chunk(document, characters, max_tokens=256)
     assert time.perf_counter() - begin < 5
     check(document, passages)
     assert max(characters([passage.searchable for passage in passages])) <= 256
@@ -198,24 +200,24 @@ def test_tokens_are_counted_in_few_calls() -> None:
         return words(texts)
 
     text = "\n\n".join("some words in a paragraph\nof two lines" for _ in range(2_000))
-    check(Document("d", text), chunk(Document("d", text), count, 50))
+    check(Document("d", text), chunk(Document("d", text), count, max_tokens=50))
     assert len(calls) <= 5
 
 
 def test_a_title_of_more_than_half_is_cut() -> None:
     title = "t" * 100
-    passages = chunk(Document("d", "some words " * 20, title), characters, 60)
+    passages = chunk(Document("d", "some words " * 20, title), characters, max_tokens=60)
     assert {passage.title for passage in passages} == {"t" * 30}
     assert max(characters([passage.searchable for passage in passages])) <= 60
 
 
 def test_a_deeply_indented_text_does_not_exhaust_the_stack() -> None:
     text = "\n".join(" " * depth + "word" for depth in range(3_000))
-    check(Document("d", text), chunk(Document("d", text), words, 8))
+    check(Document("d", text), chunk(Document("d", text), words, max_tokens=8))
 
 
 def sections(text: str, lang: str, limit: int) -> list[tuple[str, tuple[int, int]]]:
-    passages = chunk(Document("d", text, metadata={"lang": lang}), words, limit)
+    passages = chunk(Document("d", text, metadata={"lang": lang}), words, max_tokens=limit)
     return [(passage.section, passage.lines) for passage in passages]
 
 
@@ -252,7 +254,7 @@ def test_restructuredtext_levels_come_in_order_of_appearance() -> None:
 def test_an_outline_names_what_the_text_does_not_show() -> None:
     text = "\n".join(f"w{i} a b c d e f." for i in range(6))
     outline = (Heading(1, 1, "page 1"), Heading(3, 1, "page 2"), Heading(5, 2, "Notes"))
-    passages = chunk(Document("d", text, metadata={"lang": "python"}, outline=outline), words, 19)
+    passages = chunk(Document("d", text, metadata={"lang": "python"}, outline=outline), words, max_tokens=19)
     assert [(p.section, p.lines) for p in passages] == [
         ("page 1", (1, 2)),
         ("page 2", (3, 4)),
@@ -273,7 +275,7 @@ def test_long_sections_lose_their_outer_names() -> None:
 
 def test_title_and_section_never_fill_more_than_half() -> None:
     text = f"# {'many ' * 9}\n\n{'some words ' * 50}"
-    for passage in chunk(Document("d", text, "a b", {"lang": "markdown"}), words, 20):
+    for passage in chunk(Document("d", text, "a b", {"lang": "markdown"}), words, max_tokens=20):
         assert len(f"{passage.title} {passage.section}".split()) <= 10
 
 
@@ -293,28 +295,28 @@ def test_sentences(text: str) -> None:
 
 def test_long_lines_are_cut_at_sentences() -> None:
     text = " ".join(f"Sentence {i} has six words." for i in range(9))
-    passages = chunk(Document("d", f"short\n{text}\nshort"), words, 22)
+    passages = chunk(Document("d", f"short\n{text}\nshort"), words, max_tokens=22)
     assert all(passage.text.strip().endswith(("words.", "short")) for passage in passages)
     assert {len(passage.text.split()) for passage in passages} == {1, 15}  # as even as can be
 
 
 def test_wrapped_paragraphs_break_where_a_line_ends_a_sentence() -> None:
     text = "one two three\nfour five.\nSix seven\neight nine ten"
-    assert [p.lines for p in chunk(Document("d", text), words, 8)] == [(1, 2), (3, 4)]
+    assert [p.lines for p in chunk(Document("d", text), words, max_tokens=8)] == [(1, 2), (3, 4)]
 
 
 def test_overlap_repeats_whole_lines_of_the_section() -> None:
     text = "# A\n\n" + "\n\n".join(f"p{i} a b c." for i in range(6)) + "\n\n# B\n\n" + "q r s t u v w"
-    passages = chunk(Document("d", text, metadata={"lang": "markdown"}), words, 15, overlap=5)
+    passages = chunk(Document("d", text, metadata={"lang": "markdown"}), words, max_tokens=15, overlap=5)
     assert [p.lines for p in passages] == [(1, 3), (3, 7), (7, 11), (11, 13), (15, 17)]
     by_line = "def f():\n" + "    x = 1 + 2\n" * 20
     document = Document("d", by_line, metadata={"lang": "python"})
-    assert chunk(document, words, 20, overlap=8) == chunk(document, words, 20)
+    assert chunk(document, words, max_tokens=20, overlap=8) == chunk(document, words, max_tokens=20)
 
 
 def test_overlap_repeats_sentences_of_a_long_line() -> None:
     text = " ".join(f"Sentence {i} has six words." for i in range(9))
-    texts = [passage.text for passage in chunk(Document("d", text), words, 20, overlap=5)]
+    texts = [passage.text for passage in chunk(Document("d", text), words, max_tokens=20, overlap=5)]
     assert len(texts) > 2
     for before, after in pairwise(texts):
         assert sentences(before)[-1].strip() == sentences(after)[0].strip()
@@ -322,18 +324,18 @@ def test_overlap_repeats_sentences_of_a_long_line() -> None:
 
 def test_a_whole_document_is_one_passage_where_it_fits() -> None:
     text = "# A\n\n" + "\n\n".join("some words in a paragraph" for _ in range(1_000)) + "\n\n# B\n\nend"
-    (passage,) = chunk(Document("d", text, "t", {"lang": "markdown"}), words, 8_192)
+    (passage,) = chunk(Document("d", text, "t", {"lang": "markdown"}), words, max_tokens=8_192)
     assert (passage.text, passage.section, passage.lines) == (text, "", (1, text.count("\n") + 1))
     spaced = "a" + " " * 10_000 + "b"
-    assert len(chunk(Document("d", spaced), words, 8)) == 1
+    assert len(chunk(Document("d", spaced), words, max_tokens=8)) == 1
 
 
 @pytest.mark.parametrize("overlap", [-1, 6])
 def test_an_overlap_of_more_than_half_is_refused(overlap: int) -> None:
     with pytest.raises(FlatcoatError, match="at most half"):
-        chunk(Document("d", "text"), words, 10, overlap)
+        chunk(Document("d", "text"), words, max_tokens=10, overlap=overlap)
 
 
 def test_a_limit_under_one_is_refused() -> None:
     with pytest.raises(FlatcoatError, match="at least 1"):
-        chunk(Document("d", "text"), words, 0)
+        chunk(Document("d", "text"), words, max_tokens=0)

@@ -58,7 +58,7 @@ def words(texts: list[str]) -> list[int]:
 
 
 def cut(text: str, lang: str, limit: int) -> list[tuple[str, tuple[int, int]]]:
-    passages = chunk(Document("d", text, metadata={"lang": lang}), words, limit)
+    passages = chunk(Document("d", text, metadata={"lang": lang}), words, max_tokens=limit)
     lines = text.split("\n")
     assert all(p.text == "\n".join(lines[p.lines[0] - 1 : p.lines[1]]) for p in passages)
     assert "".join("".join(p.text for p in passages).split()) == "".join(text.split())

@@ -45,7 +45,7 @@ def vectors(count: int) -> TokenVectors:
 def test_a_compacted_index_meets_the_recall_it_is_asked_for(tmp_path: Path) -> None:
     texts = vectors(1_500)
     passages = [Passage(f"d{i}", f"text {i}") for i in range(len(texts))]
-    with Store.create(tmp_path / "index", {}, EngineSettings("plaid")) as store:
+    with Store.create(tmp_path / "index", {}, engine=EngineSettings("plaid")) as store:
         with store.writer() as writer:
             writer.add(passages, texts)
         store.compact()
@@ -76,7 +76,7 @@ def calibrated(path: Path, order: np.ndarray) -> tuple[tuple[OperatingPoint, ...
     """The steps of an index of the same texts added in this order, and its codec."""
     texts = take(vectors(900), order)
     assert isinstance(texts, TokenVectors)
-    with Store.create(path, {}, EngineSettings("plaid")) as store:
+    with Store.create(path, {}, engine=EngineSettings("plaid")) as store:
         with store.writer() as writer:
             writer.add([Passage(f"d{i}", f"text {i}") for i in order.tolist()], texts)
             writer.compact(full=False)
@@ -148,7 +148,7 @@ def test_an_index_that_grows_under_its_codec_is_calibrated(tmp_path: Path, monke
             writer.add([Passage(f"d{i}", f"text {i}") for i in range(first, last)], some)
             writer.compact(full=False)
 
-    with Store.create(tmp_path / "index", {}, EngineSettings("plaid")) as store:
+    with Store.create(tmp_path / "index", {}, engine=EngineSettings("plaid")) as store:
         add(store, 0, 50)
         assert store.snapshot().calibration == ()
         codec = store.snapshot().codec
@@ -165,7 +165,7 @@ def test_an_index_that_grows_under_its_codec_is_calibrated(tmp_path: Path, monke
 
 
 def test_milliseconds_of_older_indexes_still_compare_their_steps(tmp_path: Path) -> None:
-    with Store.create(tmp_path / "index", {}, EngineSettings("plaid")) as store:
+    with Store.create(tmp_path / "index", {}, engine=EngineSettings("plaid")) as store:
         with store.writer() as writer:
             writer.add([Passage(f"d{i}", f"text {i}") for i in range(600)], vectors(600))
             writer.compact()

@@ -29,7 +29,7 @@ def make(folder: Path, engine: str) -> Path:
     drawn = random.Random(3)
     (folder / "docs").mkdir()
     path = folder / "my.index"
-    with Store.create(path, {"model": "m", "n": 7}, EngineSettings(engine)) as store:  # type: ignore[arg-type]
+    with Store.create(path, {"model": "m", "n": 7}, engine=EngineSettings(engine)) as store:  # type: ignore[arg-type]
         with store.writer() as writer:
             (source,) = writer.enter_sources([folder / "docs"])
             for batch in range(3):
@@ -37,13 +37,13 @@ def make(folder: Path, engine: str) -> Path:
                     _passage(drawn, source.prefix, number) for number in range(20 * batch, 20 * batch + 25)
                 ]
                 hashes = {text.document_id: f"hash{text.document_id}" for text in texts}
-                writer.add(texts, vectors(texts), hashes, source.key)
+                writer.add(texts, vectors(texts), hashes=hashes, source=source.key)
                 names = [text.document_id.removeprefix(source.prefix) for text in texts]
                 writer.remember(source.key, [(name, FileState(f"1:2:{name}", f"d{name}")) for name in names])
                 writer.commit()
             writer.remember(source.key, [("skipped.bin", FileState("3:4", skipped="binary"))])
-            writer.add(passages("plain", 3), vectors(passages("plain", 3)), {"plain": "h"})
-            writer.rename("plain", Document("renamed", "", "A title", {"n": 5, "kind": "odd"}), "h2")
+            writer.add(passages("plain", 3), vectors(passages("plain", 3)), hashes={"plain": "h"})
+            writer.rename("plain", Document("renamed", "", "A title", {"n": 5, "kind": "odd"}), hash="h2")
             writer.remove([f"{source.prefix}b{number}.txt" for number in (3, 30)])
         if engine == "plaid":
             store.compact()
@@ -73,7 +73,7 @@ def answers(path: Path) -> str:
             (hits,) = index.search(vectors([Passage("", query)]), 9)
             fused = reciprocal_rank_fusion([lexical.ids, hits.ids], 60)
             found += [lexical.ids, lexical.scores.tolist(), hits.ids, hits.scores.tolist(), fused]
-            found += [store.bm25(query, 9, store.rows_where([condition])).ids for condition in FILTERS]
+            found += [store.bm25(query, 9, rows=store.rows_where([condition])).ids for condition in FILTERS]
         snapshot = store.snapshot()
         found += [snapshot.rows.tolist(), snapshot.positions.tolist()]
         return repr(found)

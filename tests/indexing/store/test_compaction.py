@@ -34,7 +34,7 @@ def make(tmp_path: Path) -> Iterator:
     stores: list[Store] = []
 
     def make(engine: EngineSettings = AUTO) -> Store:
-        stores.append(Store.create(tmp_path / str(len(stores)), {}, engine))
+        stores.append(Store.create(tmp_path / str(len(stores)), {}, engine=engine))
         return stores[-1]
 
     yield make

@@ -107,7 +107,7 @@ def test_adding_and_removing(folder: Path, every: int) -> None:
 
 
 def test_adding_coded_vectors(folder: Path, every: int) -> None:
-    with Store.create(folder / "before", {}, PLAID) as store:
+    with Store.create(folder / "before", {}, engine=PLAID) as store:
         add(store, a=20, b=1)
         store.compact()
     left = kill_everywhere(folder, lambda store: add(store, b=2), every)
@@ -115,7 +115,7 @@ def test_adding_coded_vectors(folder: Path, every: int) -> None:
 
 
 def test_the_first_coding(folder: Path, every: int) -> None:
-    with Store.create(folder / "before", {}, PLAID) as store:
+    with Store.create(folder / "before", {}, engine=PLAID) as store:
         add(store, a=20)
         add(store, b=9, c=1)
         with store.writer() as writer:
@@ -126,7 +126,7 @@ def test_the_first_coding(folder: Path, every: int) -> None:
 
 def test_a_merge(folder: Path, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "LISTS_FROM_TOKENS", 8)
-    with Store.create(folder / "before", {}, PLAID) as store:
+    with Store.create(folder / "before", {}, engine=PLAID) as store:
         add(store, a=20)
         store.compact()
         add(store, b=9, c=1)
@@ -137,7 +137,7 @@ def test_a_merge(folder: Path, every: int, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_retraining(folder: Path, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Store.create(folder / "before", {}, PLAID) as store:
+    with Store.create(folder / "before", {}, engine=PLAID) as store:
         add(store, a=20)
         store.compact()
         add(store, b=9)
@@ -153,7 +153,7 @@ def test_indexing_with_faiss(folder: Path, every: int) -> None:
         faiss.omp_set_num_threads(1)  # A forked child has none of OpenMP's threads.
         store.compact()
 
-    with Store.create(folder / "before", {}, FAISS) as store:
+    with Store.create(folder / "before", {}, engine=FAISS) as store:
         add(store, a=20)
         compact(store)
         add(store, b=9)

@@ -300,7 +300,7 @@ def test_many_flipped_bits_of_a_codec(tmp_path: Path, snapshot: Snapshot) -> Non
 
 
 def test_a_codec_from_somebody_else_is_named_when_an_index_opens(tmp_path: Path) -> None:
-    with Store.create(tmp_path / "index", {}, EngineSettings("plaid")) as store:
+    with Store.create(tmp_path / "index", {}, engine=EngineSettings("plaid")) as store:
         values = np.random.default_rng(0).standard_normal((90, WIDTH)).astype(np.float32)
         with store.writer() as writer:
             texts = [Passage(f"d{i}", "text") for i in range(30)]

@@ -25,7 +25,7 @@ from ..corpus import dense, passages, vectors
 )
 def test_settings_are_checked_when_an_index_is_made(tmp_path: Path, settings, message: str) -> None:
     with pytest.raises(FlatcoatError, match=message):
-        Store.create(tmp_path / "index", {}, settings)
+        Store.create(tmp_path / "index", {}, engine=settings)
     assert not (tmp_path / "index").exists()
 
 
@@ -43,7 +43,7 @@ def test_settings_that_do_not_fit_are_refused_with_the_first_vectors(
     tmp_path: Path, settings: EngineSettings, encode, message: str
 ) -> None:
     batch = passages("a", 2)
-    with Store.create(tmp_path / "index", {}, settings) as store:
+    with Store.create(tmp_path / "index", {}, engine=settings) as store:
         with pytest.raises(FlatcoatError, match=message), store.writer() as writer:
             writer.add(batch, encode(batch))
         assert store.stats().passages == 0
@@ -51,7 +51,7 @@ def test_settings_that_do_not_fit_are_refused_with_the_first_vectors(
 
 def test_settings_are_kept(tmp_path: Path) -> None:
     settings = EngineSettings("plaid", bits=2, centroids=5)
-    with Store.create(tmp_path / "index", {}, settings), Store.open(tmp_path / "index") as store:
+    with Store.create(tmp_path / "index", {}, engine=settings), Store.open(tmp_path / "index") as store:
         assert store.engine == settings
         with store.writer() as writer:
             writer.add(passages("a", 9), vectors(passages("a", 9)))
@@ -66,9 +66,9 @@ def test_auto_chooses_by_size() -> None:
         ("token", engines.PLAID_FROM, "plaid"),
         ("dense", engines.FAISS_FROM, "faiss"),
     ):
-        assert EngineSettings().wanted(kind, large - 1) == "exact"
-        assert EngineSettings().wanted(kind, large) == engine
-    assert EngineSettings("exact").wanted("token", 10**9) == "exact"
+        assert EngineSettings().engine_for(kind, large - 1) == "exact"
+        assert EngineSettings().engine_for(kind, large) == engine
+    assert EngineSettings("exact").engine_for("token", 10**9) == "exact"
 
 
 @pytest.mark.parametrize("metric", ["ip", "cosine"])
@@ -77,7 +77,7 @@ def test_scores_stay_what_they_are_when_an_index_grows(tmp_path: Path, metric) -
     values, queries = random.standard_normal((60, 8)), random.standard_normal((5, 8)).astype(np.float32)
     values = (values * np.arange(1, 61)[:, None] / 30).astype(np.float32)
     with Store.create(
-        tmp_path / "index", {}, EngineSettings("faiss", factory="Flat", metric=metric)
+        tmp_path / "index", {}, engine=EngineSettings("faiss", factory="Flat", metric=metric)
     ) as store:
         assert store.index().search(queries, 3)[0].ids == []
         with store.writer() as writer:
@@ -100,7 +100,7 @@ def test_exact_and_coded_scores_are_alike(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     values = random.standard_normal((400, 16)).astype(np.float32)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
-    with Store.create(tmp_path / "index", {}, EngineSettings("plaid")) as store:
+    with Store.create(tmp_path / "index", {}, engine=EngineSettings("plaid")) as store:
         with store.writer() as writer:
             writer.add(passages("a", 40), TokenVectors(values, np.arange(41) * 10))
         query = TokenVectors(values[55:60], np.array([0, 5]))

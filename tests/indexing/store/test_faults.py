@@ -43,7 +43,7 @@ def compact(store: Store) -> None:
 
 def small_index(path: Path, engine: str) -> Store:
     """Two segments of it, and whatever else its engine needs."""
-    store = Store.create(path, {}, EngineSettings(engine))  # type: ignore[arg-type]
+    store = Store.create(path, {}, engine=EngineSettings(engine))  # type: ignore[arg-type]
     add(store, "a", 30)
     compact(store)
     add(store, "b", 3)

@@ -331,14 +331,14 @@ def test_a_filter_costs_little_more_than_the_reading_of_its_rows(tmp_path: Path)
         index, query = store.index(), random.standard_normal((1, 8), dtype=np.float32)
 
         def search(rows: np.ndarray | None) -> None:
-            store.bm25("w1 w2 w3", 100, rows)
+            store.bm25("w1 w2 w3", 100, rows=rows)
             index.search(query, 100, allowed=rows)
 
         without = best_of(lambda: search(None))
         for condition in ("g<1", "g<50", "g<99"):
             rows = store.rows_where([condition])
             assert best_of(lambda rows=rows: search(rows)) < 3 * without + 0.01
-            hits = store.bm25("w1 w2 w3", 10**6, rows)
+            hits = store.bm25("w1 w2 w3", 10**6, rows=rows)
             every = store.bm25("w1 w2 w3", 10**6)
             kept = np.isin(every.ids, rows)
             assert hits.ids == np.array(every.ids)[kept].tolist()
@@ -360,7 +360,7 @@ def test_rows_that_lie_far_apart_are_filtered_alike(tmp_path: Path, monkeypatch:
             batch = [Passage(str(n), f"word w{n}", metadata={"g": n % 3}) for n in range(30)]
             writer.add(batch, np.ones((30, 2), np.float32))
         rows = store.rows_where(["g in 0,2"])
-        found = store.bm25("word", 30, rows)
+        found = store.bm25("word", 30, rows=rows)
         assert sorted(found.ids) == rows.tolist()
-        monkeypatch.setattr("flatcoat.indexing.store.filters._WIDEST_TABLE", 3)
-        assert store.bm25("word", 30, rows).ids == found.ids
+        monkeypatch.setattr("flatcoat.indexing.store.bm25._WIDEST_TABLE", 3)
+        assert store.bm25("word", 30, rows=rows).ids == found.ids

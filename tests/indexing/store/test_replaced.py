@@ -32,7 +32,7 @@ READS: dict[str, Callable[[Store], object]] = {
 
 
 def make(path: Path, name: str, contract: dict[str, object] | None = None, engine: Any = "auto") -> None:
-    with Store.create(path, contract or {"model": "m"}, EngineSettings(engine)) as store:
+    with Store.create(path, contract or {"model": "m"}, engine=EngineSettings(engine)) as store:
         add(store, name)
 
 

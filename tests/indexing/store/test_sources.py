@@ -1,7 +1,7 @@
 """Where documents come from: places that move, prefixes, states that go with their documents."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Document, Passage
 from flatcoat.indexing.store.sources import FileState, place
 from flatcoat.indexing.store.store import Store
-from flatcoat.indexing.store.user_secret import user_secret
 
 VECTORS = np.eye(4, dtype=np.float32)
 
@@ -100,7 +99,7 @@ def test_a_renamed_document_keeps_its_vectors(store: Store, folders: list[Path])
         writer.add([Passage("new", "in the way")], VECTORS[1:2], source=source.key)
     row = store.bm25("user name", 5).ids
     with store.writer() as writer:
-        writer.rename("old", Document("new", "a getUserName b", "newTitle", {"path": "new"}), "hash")
+        writer.rename("old", Document("new", "a getUserName b", "newTitle", {"path": "new"}), hash="hash")
     assert store.bm25("title user", 5).ids == row
     assert store.passages(row) == [Passage("new", "a getUserName b", "newTitle", (1, 1), {"path": "new"})]
     assert store.document_hashes() == {"new": "hash"}
@@ -124,7 +123,7 @@ def test_a_source_replaces_no_document_of_another(store: Store, folders: list[Pa
             with pytest.raises(FlatcoatError, match=f"document '{id}' is in index .* already, from "):
                 writer.add([Passage(id, "another text")], VECTORS[:1], source=source)
         with pytest.raises(FlatcoatError, match=r"'mine' .* from add\(\): give the new one another id"):
-            writer.rename("a", Document("mine", "text of one"), "hash")
+            writer.rename("a", Document("mine", "text of one"), hash="hash")
         writer.add([Passage("a", "changed")], VECTORS[:1], source=one.key)
     assert sorted(store.document_hashes()) == ["a", "mine"]
     assert store.bm25("changed", 5).ids
@@ -152,16 +151,13 @@ def test_a_prefix_is_not_one_that_ids_have(store: Store, folders: list[Path]) ->
 
 
 @pytest.fixture
-def at_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+def at_home(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Moves to the home of another user."""
 
     def move(home: Path) -> None:
         monkeypatch.setenv("XDG_STATE_HOME", str(home))
-        user_secret.cache_clear()
 
-    yield move
-    monkeypatch.undo()
-    user_secret.cache_clear()
+    return move
 
 
 def test_a_source_is_own_to_whom_named_it_for_this_index(
@@ -185,6 +181,26 @@ def test_a_source_is_own_to_whom_named_it_for_this_index(
         assert [source.is_own for source in other.sources()] == [False]
     at_home(tmp_path / "of another user")
     assert [source.is_own for source in store.sources()] == [False]
+
+
+def test_reading_makes_no_secret(
+    store: Store, folders: list[Path], tmp_path: Path, at_home: Callable[[Path], None]
+) -> None:
+    at_home(tmp_path / "home")
+    assert store.sources() == []
+    with store.writer() as writer:
+        writer.add([Passage("a", "text")], VECTORS[:1])
+    assert store.sources() == []
+    assert not (tmp_path / "home").exists()
+    with store.writer() as writer:
+        writer.enter_sources(folders[2:])
+    assert len((tmp_path / "home" / "flatcoat" / "secret").read_bytes()) == 32
+    at_home(tmp_path / "other")
+    (source,) = store.sources()
+    with store.writer() as writer:
+        writer.finish_source(source, "1:1")
+    assert not source.is_own
+    assert not (tmp_path / "other").exists()
 
 
 def test_who_can_keep_no_secret_owns_no_source(

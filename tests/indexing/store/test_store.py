@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def add(store: Store, *batches: list[Passage], hashes: dict[str, str] | None = None) -> None:
     with store.writer() as writer:
         for batch in batches:
-            writer.add(batch, vectors(batch), hashes or {})
+            writer.add(batch, vectors(batch), hashes=hashes or {})
 
 
 def segment_files(store: Store) -> list[str]:
@@ -111,8 +111,8 @@ def test_bm25(store: Store) -> None:
     assert hits.scores[0] > hits.scores[1] > 0
     assert store.bm25("kafer", 1).ids == store.bm25("CONDITION", 1).ids == [rows[2]]
     assert store.bm25("Zebra", 1).ids == [rows[3]]
-    assert store.bm25("sat", 10, rows[1:]).ids == [rows[1]]
-    assert store.bm25("sat", 10, rows[:0]).ids == []
+    assert store.bm25("sat", 10, rows=rows[1:]).ids == [rows[1]]
+    assert store.bm25("sat", 10, rows=rows[:0]).ids == []
 
 
 HOSTILE = [

@@ -53,7 +53,9 @@ def write(store: Store, changes: list, committed: dict, abandon: bool) -> dict:
                     p for name, (count, content) in value.items() for p in passages(name, count, content)
                 ]
                 hashes = {name: str(content) for name, (_, content) in value.items()}
-                writer.add(batch, dense(batch) if store.engine.name == "faiss" else vectors(batch), hashes)
+                writer.add(
+                    batch, dense(batch) if store.engine.name == "faiss" else vectors(batch), hashes=hashes
+                )
                 state |= value
             elif what == "remove":
                 assert writer.remove(value) == sum(name in state for name in value)
@@ -88,7 +90,7 @@ def test_the_store_equals_a_dictionary(engine) -> None:
     @given(st.lists(block, max_size=4))
     def equals_a_dictionary(blocks: list) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            store = Store.create(Path(folder) / "index", {}, EngineSettings(engine))
+            store = Store.create(Path(folder) / "index", {}, engine=EngineSettings(engine))
             state: dict = {}
             for changes, abandon, reopen in blocks:
                 state = write(store, changes, state, abandon)

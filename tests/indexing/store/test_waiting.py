@@ -228,7 +228,7 @@ def test_an_update_keeps_the_files_that_a_committed_state_names(store: Store) ->
         from flatcoat.indexing.store import compaction
 
         with writer._all_or_nothing():
-            compaction.compact(writer._connection, writer._snapshots, True, 1 << 30)
+            compaction.compact(writer._connection, writer._snapshots, full=True, budget=1 << 30)
         with pytest.raises(FlatcoatError):
             writer.add(passages("third"), np.full((1, 4), np.nan))
         assert store.verify() == []

@@ -1,0 +1,190 @@
+"""What the database holds of documents and their passages: read, inserted, deleted.
+
+Deleting a document deletes the rows of its passages, which turns their vectors into tombstones: they stay in
+the immutable segment files, no search finds them, and compaction drops them. The trigger ``passages_delete``
+of ``schema`` keeps count of what lives.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flatcoat.errors import UsageError
+from flatcoat.indexing.array_checks import damaged
+from flatcoat.indexing.documents import Document, Metadata, Passage, Scalar
+
+from .schema import document_checksum, integers, json_of
+from .terms import camel_parts
+
+
+class StoredDocument(NamedTuple):
+    """The id of a document, and the hash of the content that it was added with."""
+
+    id: str
+    hash: str
+
+
+class PassagePlace(NamedTuple):
+    """The place of a passage: its row, its document's key, its segment, and its number of vectors there."""
+
+    row: int
+    document: int
+    segment: int
+    vectors: int
+
+
+def hashes(connection: sqlite3.Connection) -> dict[str, str]:
+    """The content hash of every document, by id."""
+    return dict(connection.execute("SELECT id, hash FROM documents"))
+
+
+def ids_of_source(connection: sqlite3.Connection, source: int) -> list[str]:
+    """The ids of the documents that were read from a source."""
+    query = "SELECT id FROM documents WHERE source = ? ORDER BY key"
+    return [id for (id,) in connection.execute(query, [source])]
+
+
+def names_of_source(connection: sqlite3.Connection, source: int, *, after: str, limit: int) -> list[str]:
+    """The names of a source's documents: the next ``limit`` behind ``after``, in their order."""
+    query = "SELECT name FROM documents WHERE source = ? AND name > ? ORDER BY name LIMIT ?"
+    return [name for (name,) in connection.execute(query, (source, after, limit))]
+
+
+def count_of_source(connection: sqlite3.Connection, source: int) -> int:
+    """How many documents were read from a source."""
+    return connection.execute("SELECT count(*) FROM documents WHERE source = ?", [source]).fetchone()[0]
+
+
+def find(connection: sqlite3.Connection, source: int | None, name: str) -> StoredDocument | None:
+    """The document of this name in a source; with ``source`` None the one of this id without a source."""
+    # With "source IS ?" SQLite would use no index: it might ask for NULL, which is in none.
+    condition, values = "id = ? AND source IS NULL", [name]
+    if source is not None:
+        condition, values = "source = ? AND name = ?", [source, name]
+    found = connection.execute(f"SELECT id, hash FROM documents WHERE {condition}", values).fetchone()
+    return found and StoredDocument(*found)
+
+
+def contains(connection: sqlite3.Connection, id: str) -> bool:
+    """Whether there is a document of this id."""
+    return connection.execute("SELECT 1 FROM documents WHERE id = ?", [id]).fetchone() is not None
+
+
+def passages(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, Passage]:
+    """The passages of ``rows``, by row, less those that were removed."""
+    query = """
+        SELECT passages.row, documents.id, text, texts.title, section, first_line, last_line, metadata
+        FROM json_each(?) AS wanted
+        JOIN passages ON passages.row = wanted.value
+        LEFT JOIN documents ON documents.key = passages.document
+        LEFT JOIN texts ON texts.rowid = passages.row
+    """
+    return {row: _passage(row, *parts) for row, *parts in connection.execute(query, [json_of(rows)])}
+
+
+def rows_where(connection: sqlite3.Connection, clause: str, values: Sequence[Any]) -> np.ndarray:
+    """Rows (int64, rising) of the passages whose document meets a condition as ``filters.where`` gives it."""
+    # Each document is looked at once, whatever SQLite would choose.
+    query = f"SELECT row FROM documents CROSS JOIN passages ON document = key WHERE {clause}"
+    return np.sort(integers(connection.execute(query, values)))
+
+
+def by_document(passages: Sequence[Passage]) -> dict[str, Passage]:
+    """The first passage of each document, whose title and metadata all its passages share; or UsageError."""
+    first: dict[str, Passage] = {}
+    for passage in passages:
+        known = first.setdefault(passage.document_id, passage)
+        if (known.title, known.metadata) != (passage.title, passage.metadata):
+            raise UsageError(
+                f"passages of {passage.document_id!r} differ in title or metadata: give all the same"
+            )
+    return first
+
+
+def insert_document(
+    connection: sqlite3.Connection, passage: Passage, *, hash: str, source: int | None, name: str
+) -> int:
+    """Insert the document of ``passage``; returns its key. Its checksum is written with the commit."""
+    insert = "INSERT INTO documents VALUES (NULL, ?, ?, ?, ?, ?, ?, '', '', 0)"
+    metadata = _metadata_json(passage.document_id, passage.metadata)
+    row = passage.document_id, passage.title, hash, metadata, source, name
+    key = connection.execute(insert, row).lastrowid
+    assert key is not None
+    return key
+
+
+def insert_passage(connection: sqlite3.Connection, passage: Passage, place: PassagePlace) -> None:
+    """Insert a passage and its text."""
+    connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*place, *passage.lines))
+    text = place.row, passage.title, passage.section, passage.text, camel_parts(passage.searchable)
+    connection.execute("INSERT INTO texts(rowid, title, section, text, parts) VALUES (?, ?, ?, ?, ?)", text)
+
+
+def delete(connection: sqlite3.Connection, ids: Iterable[str]) -> int:
+    """Delete documents, which makes tombstones of their vectors; returns how many documents there were."""
+    query = "DELETE FROM documents WHERE id = ?"
+    return sum(connection.execute(query, [id]).rowcount for id in ids)
+
+
+def delete_named(connection: sqlite3.Connection, source: int, name: str) -> int:
+    """Delete the document of this name in a source, as ``delete`` does; returns 1, or 0 without one."""
+    query = "DELETE FROM documents WHERE source = ? AND name = ?"
+    return connection.execute(query, (source, name)).rowcount
+
+
+def rename(connection: sqlite3.Connection, key: int, document: Document, *, hash: str, name: str) -> None:
+    """Give a document another id, title, metadata, hash and name, its passages the title."""
+    metadata = _metadata_json(document.id, document.metadata)
+    connection.execute(
+        "UPDATE documents SET id = ?, title = ?, hash = ?, metadata = ?, name = ? WHERE key = ?",
+        (document.id, document.title, hash, metadata, name, key),
+    )
+    query = "SELECT row, section, text FROM passages JOIN texts ON texts.rowid = row WHERE document = ?"
+    for row, section, text in connection.execute(query, [key]).fetchall():
+        parts = camel_parts(Passage("", text, document.title, section=section).searchable)
+        connection.execute(
+            "UPDATE texts SET title = ?, parts = ? WHERE rowid = ?", (document.title, parts, row)
+        )
+
+
+def other_claim(connection: sqlite3.Connection, id: str, source: int | None) -> str | None:
+    """What else a document of this id came from: the path of another source, "add()" for none."""
+    query = (
+        "SELECT coalesce(path, 'add()') FROM documents LEFT JOIN sources ON sources.key = source"
+        " WHERE id = ? AND source IS NOT ?"
+    )
+    found = connection.execute(query, (id, source)).fetchone()
+    return found and found[0]
+
+
+def write_checksums(connection: sqlite3.Connection, keys: Iterable[int]) -> None:
+    """Write the checksums of changed documents; keys of deleted documents are passed over."""
+    update = "UPDATE documents SET checksum = ? WHERE key = ?"
+    for key in keys:
+        with suppress(KeyError):
+            connection.execute(update, (document_checksum(connection, key), key))
+
+
+def _passage(row: int, *parts: Any) -> Passage:
+    *texts, first, last, metadata = parts
+    if isinstance(first, int) and isinstance(last, int) and all(isinstance(text, str) for text in texts):
+        id, text, title, section = texts
+        with suppress(TypeError, ValueError, RecursionError):
+            values = json.loads(metadata)
+            if isinstance(values, dict) and all(isinstance(value, Scalar) for value in values.values()):
+                return Passage(id, text, title, (first, last), values, section)
+    raise damaged(f"passage {row} of the index")
+
+
+def _metadata_json(id: str, metadata: Metadata) -> str:
+    for name, value in metadata.items():
+        if not isinstance(name, str) or not isinstance(value, str | int | float):
+            raise UsageError(f"metadata {name!r} of {id!r} is {value!r}: a text, number or boolean is needed")
+    try:
+        return json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise UsageError(f"metadata of {id!r} holds NaN or infinity: {metadata}") from error
