@@ -1,5 +1,7 @@
 """Documents as they are read, and passages as they are indexed and searched."""
 
+import hashlib
+import json
 import math
 import unicodedata
 from collections.abc import Mapping
@@ -63,6 +65,16 @@ class Passage:
     def searchable(self) -> str:
         """The text that is encoded: title and section, where there are any, then the passage."""
         return " ".join(part for part in (self.title, self.section, self.text) if part)
+
+
+def content_hash(document: Document) -> str:
+    """The digest (SHA-256, hexadecimal) of everything that decides what a document's passages are.
+
+    >>> content_hash(Document("a", "text"))[:8] == content_hash(Document("b", "text"))[:8]
+    True
+    """
+    content = [document.title, document.text, document.metadata, document.outline]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def normalized(text: str) -> str:

@@ -1,7 +1,5 @@
 """Documents into passages, passages into vectors, both into the index: each batch while the next is made."""
 
-import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,9 +12,10 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from flatcoat.indexing.chunking.packing import CountTokens
-from flatcoat.indexing.documents import Document, Passage, checked, normalized
+from flatcoat.indexing.documents import Document, Passage, checked, content_hash, normalized
+from flatcoat.indexing.reading.scan import FileState
 from flatcoat.indexing.store.source_paths import label
-from flatcoat.indexing.store.sources import FileState, Source, place
+from flatcoat.indexing.store.sources import Source, place
 
 if TYPE_CHECKING:
     from flatcoat.indexing.store.store import Store
@@ -92,7 +91,7 @@ class Adder:
         self._cut = cut
         self._on_progress = on_progress
 
-    def carry_out(self, changes: Iterable[Change], source: int | None = None) -> None:
+    def carry_out(self, changes: Iterable[Change], *, source: int | None = None) -> None:
         """Carry out changes as they come, committing batch by batch; all are of one source, or of none."""
         written: Future[None] | None = None
         batches = closing(ahead(_batches(map(self._chunked, changes))))
@@ -171,12 +170,6 @@ def _batches(chunked: Iterable[_Chunked]) -> Iterator[list[_Chunked]]:
         yield batch
 
 
-def content_hash(document: Document) -> str:
-    """A digest of everything that decides what a document's passages are."""
-    content = [document.title, document.text, document.metadata, document.outline]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 class Ids:
     """The ids under which an index holds, or is to hold, what a source calls by names of its own.
 
@@ -204,28 +197,43 @@ class Ids:
         return id
 
 
-def new_or_changed(
-    documents: Iterable[Document], store: "Store", added: Added, source: Source | None = None
-) -> Iterator[Change]:
-    """Changes for the documents that the index does not hold as they are.
+class Comparison:
+    """Tells which documents an index lacks, or holds with other content.
 
-    Those of a ``source`` of rows are called by their ids there. FlatcoatError where one is malformed.
+    Documents of a ``source`` of rows go by their ids there.
     """
-    ids = Ids(store, source) if source else None
-    pending: OrderedDict[str, str] = OrderedDict()  # hashes of what may not have been committed yet
-    for document in map(checked, documents):
+
+    def __init__(self, store: "Store", added: Added, *, source: Source | None = None) -> None:
+        self._store, self._added = store, added
+        self._key = source.key if source else None
+        self._ids = Ids(store, source) if source else None
+        # Hashes of the last documents, which may not have been committed yet.
+        self._pending: OrderedDict[str, str] = OrderedDict()
+
+    def change(self, document: Document) -> Change | None:
+        """The change that stores a document, or None if it is unchanged. Raises as ``checked`` does."""
+        document = checked(document)
         name = document.id
-        id, held = store.document(source.key if source else None, name) or ("", "")
-        if ids:
-            document = replace(document, id=id or ids.new(name))
+        id, stored = self._store.document(self._key, name) or ("", "")
+        if self._ids:
+            document = replace(document, id=id or self._ids.new(name))
         digest = content_hash(document)
-        if pending.get(name, held) == digest:
-            added.unchanged += 1
-            continue
-        pending[name] = digest
-        if len(pending) > _IN_FLIGHT * BATCH:
-            pending.popitem(last=False)
-        yield Change(document.id, document, digest, name)
+        if self._pending.get(name, stored) == digest:
+            self._added.unchanged += 1
+            return None
+        self._pending[name] = digest
+        if len(self._pending) > _IN_FLIGHT * BATCH:
+            self._pending.popitem(last=False)
+        return Change(document.id, document, digest, name)
+
+
+def new_or_changed(documents: Iterable[Document], store: "Store", *, added: Added) -> Iterator[Change]:
+    """Changes for the documents that the index lacks or holds with other content; all count as found."""
+    comparison = Comparison(store, added)
+    for document in documents:
+        added.found += 1
+        if change := comparison.change(document):
+            yield change
 
 
 T = TypeVar("T")

@@ -143,7 +143,7 @@ class Retriever:
         if not isinstance(documents, Iterable):
             raise FlatcoatError(f"{type(documents).__name__} came: a Document or several are needed")
         with self._adding(on_progress) as (_, adder):
-            adder.carry_out(new_or_changed(_counted(documents, adder.added), self.store, adder.added))
+            adder.carry_out(new_or_changed(documents, self.store, added=adder.added))
         return adder.added
 
     def add_files(
@@ -173,7 +173,7 @@ class Retriever:
         reading.validate()
         named = [found(root) for root in roots]
         with self._adding(on_progress) as (writer, adder):
-            sync = Sync(self.store, writer, adder)
+            sync = Sync(self.store, writer, adder=adder)
             for source in writer.enter_sources(named, reading) if named else sync.all_sources(reading):
                 sync.bring_up_to_date(source)
             added = adder.added
@@ -243,12 +243,6 @@ class Retriever:
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _counted(documents: Iterable[Document], added: Added) -> Iterator[Document]:
-    for document in documents:
-        added.found += 1
-        yield document
 
 
 def _patterns(given: Sequence[str] | None) -> tuple[str, ...] | None:

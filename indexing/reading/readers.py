@@ -15,6 +15,7 @@ from .extracted import Extracted, Unreadable, cleaned
 from .gitignore import MAX_BYTES, UNREADABLE, File, OnSkip, list_files, log_skip, printable
 from .languages import PROSE, language_of
 from .rows import is_rows, read_dataset, read_rows
+from .seen_ids import SeenIds
 
 STDIN = "-"
 DATASETS = "datasets:"
@@ -33,6 +34,7 @@ def read_documents(
     on_skip: OnSkip = log_skip,
     max_bytes: int = MAX_BYTES,
     encoding: str | None = None,
+    seen: SeenIds | None = None,
 ) -> Iterator[Document]:
     """Read the documents of ``path`` one at a time, in a fixed order.
 
@@ -41,9 +43,9 @@ def read_documents(
     document per file of ``list_files``, with its path in the folder as id; a single file gives one document
     with its name as id; "-" reads standard input, with the id "stdin". Files and rows that are left out are
     reported to ``on_skip`` with the reason, and logged by default. ``max_bytes`` limits texts, not files of
-    rows. ``encoding`` is the charset of text files and rows; by default it is detected. Raises NotFoundError
-    where ``path`` is missing, UsageError for a malformed pattern or an unknown encoding, and for rows as
-    ``read_rows`` does.
+    rows. ``encoding`` is the charset of text files and rows; by default it is detected. Ids of rows and of
+    standard input are added to ``seen``. Raises NotFoundError where ``path`` is missing, UsageError for a
+    malformed pattern or an unknown encoding, and for rows as ``read_rows`` does.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -59,11 +61,11 @@ def read_documents(
     if (include or exclude) and (is_dataset or name == STDIN or is_rows(path)):
         raise UsageError(f"{printable(name)} is no folder of files: include and exclude choose among those")
     if name == STDIN:
-        return _read_stdin(on_skip, max_bytes, encoding)
+        return _read_stdin(on_skip, max_bytes, encoding, seen)
     if is_dataset:
-        return read_dataset(name.removeprefix(DATASETS), columns, on_skip=on_skip)
+        return read_dataset(name.removeprefix(DATASETS), columns, on_skip=on_skip, seen=seen)
     if is_rows(path):
-        return read_rows(path, columns, on_skip=on_skip, encoding=encoding)
+        return read_rows(path, columns, on_skip=on_skip, encoding=encoding, seen=seen)
     files = list_files(path, include, exclude=exclude, on_skip=on_skip, max_bytes=max_bytes)
     return _read_all(files, on_skip, max_bytes, encoding)
 
@@ -97,11 +99,17 @@ def _read_all(
             yield document
 
 
-def _read_stdin(on_skip: OnSkip, max_bytes: int, encoding: str | None) -> Iterator[Document]:
+def _read_stdin(
+    on_skip: OnSkip, max_bytes: int, encoding: str | None, seen: SeenIds | None
+) -> Iterator[Document]:
     try:
-        yield _document("stdin", _limited(sys.stdin.buffer, max_bytes), encoding)
+        document = _document("stdin", _limited(sys.stdin.buffer, max_bytes), encoding)
     except Unreadable as error:
         on_skip("stdin", str(error))
+        return
+    if seen is not None:
+        seen.add(document.id)
+    yield document
 
 
 def _read_bytes(path: Path, max_bytes: int) -> bytes:

@@ -44,26 +44,33 @@ def rows_file(path: Path) -> Path:
 
 
 def read_rows(
-    path: Path, columns: Columns = USUAL, *, on_skip: OnSkip = log_skip, encoding: str | None = None
+    path: Path,
+    columns: Columns = USUAL,
+    *,
+    on_skip: OnSkip = log_skip,
+    encoding: str | None = None,
+    seen: SeenIds | None = None,
 ) -> Iterator[Document]:
     """The documents of a .jsonl (or .jsonl.gz), .csv, .tsv or .parquet file or a BEIR folder, one at a time.
 
     Rows become documents as ``document_of`` says. Left out is a row that is malformed or longer than
     LONGEST_ROW, lacks its id or text, has neither title nor text, or repeats an id: ``on_skip`` gets
     "FILE, line 3" (or "row 3") and the reason. It gets the names of other files in a BEIR folder, too.
-    ``encoding`` is the charset; by default it is UTF-8, or as a byte order mark says.
+    ``encoding`` is the charset; by default it is UTF-8, or as a byte order mark says. The ids of documents
+    are added to ``seen``.
 
     Raises UsageError for a file of another suffix, DataError or NotFoundError where none of the file or its
     first rows can be read or a column that was named is not in them, and IncompleteRows, at the end, where a
     part of the file could not be read.
     """
+    seen = SeenIds() if seen is None else seen
     if path.is_dir() and is_beir(path):
         folder = BeirFolder(path)
-        rows = _documents(corpus_rows(folder, encoding), printable(str(folder.corpus_file)), columns, on_skip)
-        return chain(_report_other_files(folder, on_skip), rows)
+        rows, source = corpus_rows(folder, encoding), printable(str(folder.corpus_file))
+        documents = _documents(rows, source, columns, on_skip, seen)
+        return chain(_report_other_files(folder, on_skip), documents)
     source = printable(str(path))
-    rows = _file_rows(path, source, columns, encoding)
-    return _documents(rows, source, columns, on_skip)
+    return _documents(_file_rows(path, source, columns, encoding), source, columns, on_skip, seen)
 
 
 def _file_rows(path: Path, source: str, columns: Columns, encoding: str | None) -> Iterator[RowResult]:
@@ -93,7 +100,9 @@ def _report_other_files(folder: BeirFolder, on_skip: OnSkip) -> Iterator[Documen
     yield from ()
 
 
-def read_dataset(name: str, columns: Columns = USUAL, *, on_skip: OnSkip = log_skip) -> Iterator[Document]:
+def read_dataset(
+    name: str, columns: Columns = USUAL, *, on_skip: OnSkip = log_skip, seen: SeenIds | None = None
+) -> Iterator[Document]:
     """The rows of a data set on the hub or in a folder, "NAME[:CONFIG[:SPLIT]]", as they arrive.
 
     An empty CONFIG is the default one, and SPLIT is "train" unless given. Leaves out and raises as
@@ -103,7 +112,8 @@ def read_dataset(name: str, columns: Columns = USUAL, *, on_skip: OnSkip = log_s
     name, config, split, more = (*name.split(":", 3), "", "", "")[:4]
     if not name or more:
         raise UsageError(f"{source!r} names no data set: write it as datasets:NAME[:CONFIG[:SPLIT]]")
-    return _documents(_dataset_rows(source, name, config, split or "train"), source, columns, on_skip)
+    rows = _dataset_rows(source, name, config, split or "train")
+    return _documents(rows, source, columns, on_skip, SeenIds() if seen is None else seen)
 
 
 def _dataset_rows(source: str, name: str, config: str, split: str) -> Iterator[RowResult]:
@@ -121,13 +131,12 @@ def _dataset_rows(source: str, name: str, config: str, split: str) -> Iterator[R
 
 
 def _documents(
-    rows: Iterable[RowResult], source: str, columns: Columns, on_skip: OnSkip
+    rows: Iterable[RowResult], source: str, columns: Columns, on_skip: OnSkip, seen: SeenIds
 ) -> Iterator[Document]:
     rows = iter(rows)
     sample = _sampled(rows, columns)
     _require_columns(sample, source, columns)
     is_numbered = columns.id is None and bool(sample.names) and not sample.names & set(IDS)
-    seen = SeenIds()
     for number, row in enumerate(chain(sample.rows, rows), start=1):
         if isinstance(row, Break):
             raise IncompleteRows(

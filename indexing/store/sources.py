@@ -19,6 +19,7 @@ from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.reading.charset import require_encoding
 from flatcoat.indexing.reading.columns import Columns
 from flatcoat.indexing.reading.gitignore import patterns_spec
+from flatcoat.indexing.reading.scan import FileState
 
 from .schema import read_meta, row_checksum
 from .source_paths import Root, absolute, canonical, is_file, is_folder, label, overlap, relative
@@ -100,14 +101,6 @@ class Source(NamedTuple):
     reading: Reading = Reading()
     state: str = ""
     is_own: bool = True
-
-
-class FileState(NamedTuple):
-    """A file as it was read: ``state`` (size, times, inode), ``digest`` of its content, why ``skipped``."""
-
-    state: str
-    digest: str = ""
-    skipped: str = ""
 
 
 def sources(connection: sqlite3.Connection) -> list[Source]:

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatcoat import Document, FlatcoatError, Retriever
+from flatcoat.indexing.reading import scan
 from flatcoat.indexing.reading.columns import Columns
 from flatcoat.indexing.vectors import Vectors
-from flatcoat.retrieval import ingest, sync
+from flatcoat.retrieval import ingest
 from flatcoat.retrieval.encoders.encoder import Encoder
 from flatcoat.retrieval.encoders.load import load_encoder
 
@@ -87,7 +88,7 @@ def held(retriever: Retriever) -> dict[str, str]:
 def test_nothing_changed_nothing_is_read(
     retriever: Retriever, root: Path, encoder: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "read_file", None)
+    monkeypatch.setattr(scan, "read_file", None)
     generation = retriever.store.generation
     again = Retriever.open(retriever.store.path)
     added = again.add_files(root)
