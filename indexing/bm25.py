@@ -6,19 +6,22 @@ BM25 as in Lucene with k1 1.5 and b 0.75, English stop words and Porter's stemme
 (https://github.com/xhluca/bm25s) use the same with Snowball, and NFCorpus comes out at their 32.1 nDCG@10.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 
 import bm25s
 import numpy as np
 from bm25s.tokenization import Tokenized
+
+from flatcoat.indexing.store.terms import stems
 
 from .top_k import reaching
 from .vectors import Hits
 
 SETTINGS = {"method": "lucene", "k1": 1.5, "b": 0.75}
 STOP_WORDS, STEMMER = "english", "porter"
+
+# Of bm25s' words, \w\w+, which an underscore does not end.
+_TOKENIZER = "porter unicode61 remove_diacritics 0 tokenchars '_'"
 
 
 class Bm25:
@@ -77,12 +80,4 @@ def _tokenize(texts: Iterable[str]) -> Tokenized:
 
 
 def _stem(words: list[str]) -> list[str]:
-    """Porter stems from SQLite's own stemmer (https://sqlite.org/fts5.html), which costs no dependency."""
-    with closing(sqlite3.connect(":memory:")) as database:
-        # the underscore belongs to a word here as it does in bm25s' pattern \w\w+
-        tokenizer = "porter unicode61 remove_diacritics 0 tokenchars '_'"
-        database.execute(f'CREATE VIRTUAL TABLE words USING fts5(word, tokenize="{tokenizer}")')
-        database.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(words, 'instance')")
-        database.executemany("INSERT INTO words(rowid, word) VALUES (?, ?)", enumerate(words))
-        stems = dict(database.execute("SELECT doc, term FROM terms ORDER BY doc, offset DESC"))
-    return [stems.get(row, word) for row, word in enumerate(words)]
+    return stems(words, tokenizer=_TOKENIZER)

@@ -3,18 +3,15 @@
 Axes: U tokens of a query, T tokens of a passage, D width.
 """
 
-import re
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from flatcoat.indexing.documents import Passage
-from flatcoat.indexing.store.terms import TOKENIZER, camel_parts, find_words, query_terms
+from flatcoat.indexing.store.terms import Span, find_terms, query_spans
 
-from .results import Match, Span
+from .results import Match
 
 if TYPE_CHECKING:
     from flatcoat.indexing.store.store import Store
@@ -68,48 +65,34 @@ def _shifted(span: Span | None, before: int) -> Span | None:
 
 
 class _Term(NamedTuple):
-    """A word looked for, and what it adds to the scores of passages, by row."""
+    """A term of the query, its place there, and its part of the score of each passage, by row."""
 
     text: str
-    span: Span | None
+    span: Span
     scores: dict[int, float]
 
 
 def explain_bm25(
-    store: "Store", query: str, rows: Sequence[int], passages: Sequence[Passage]
+    store: "Store", query: str, *, rows: Sequence[int], passages: Sequence[Passage]
 ) -> list[list[Match]]:
     """For each passage the words that match a term of the query; their scores add up to BM25.
 
-    Words that match the same term share what it adds.
+    Words that match the same term share its score.
     """
     among = np.array(rows, dtype=np.int64)
     terms = []
-    for text in query_terms(query):
+    for text, span in query_spans(query).items():
         hits = store.bm25(text, len(rows), rows=among)
-        place = re.search(re.escape(text), query, re.IGNORECASE)
-        scores = dict(zip(hits.ids, hits.scores.tolist(), strict=True))
-        terms.append(_Term(text, place.span() if place else None, scores))
+        terms.append(_Term(text, span, dict(zip(hits.ids, hits.scores.tolist(), strict=True))))
     return [_matches(terms, row, passage.text) for row, passage in zip(rows, passages, strict=True)]
 
 
 def _matches(terms: Sequence[_Term], row: int, text: str) -> list[Match]:
-    found = [term for term in terms if term.scores.get(row)]
-    places: dict[str, list[Span]] = {}
-    for word in find_words(text):
-        places.setdefault(word[0], []).append(word.span())
+    matched = [term for term in terms if term.scores.get(row)]
+    spans = find_terms(text, [term.text for term in matched])
     matches = []
-    for term, words in zip(found, _matching(list(places), [term.text for term in found]), strict=True):
-        spans = sorted(span for word in words for span in places[word]) or [None]
-        matches += [Match(term.text, term.span, span, term.scores[row] / len(spans)) for span in spans]
+    for term in matched:
+        places: Sequence[Span | None] = spans[term.text] or [None]
+        share = term.scores[row] / len(places)
+        matches += [Match(term.text, term.span, place, share) for place in places]
     return matches
-
-
-def _matching(words: Sequence[str], terms: Sequence[str]) -> list[list[str]]:
-    """For each term the words that SQLite finds by it, camelCase words by their parts too."""
-    table = f'fts5(word UNINDEXED, forms, tokenize = "{TOKENIZER}")'
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute(f"CREATE VIRTUAL TABLE words USING {table}")
-        forms = ((word, f"{word} {camel_parts(word)}") for word in words)
-        connection.executemany("INSERT INTO words VALUES (?, ?)", forms)
-        find = "SELECT word FROM words WHERE words MATCH ?"
-        return [[word for (word,) in connection.execute(find, [f'"{term}"'])] for term in terms]

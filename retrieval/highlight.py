@@ -1,16 +1,16 @@
 """Results as a person reads them in a terminal: the lines that answer most, their words highlighted."""
 
-import re
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from flatcoat.indexing.documents import normalized
-from flatcoat.indexing.store.terms import find_words
+from flatcoat.indexing.store.terms import find_terms, is_word_character, query_terms
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from .results import Result, Span
+    from flatcoat.indexing.store.terms import Span
+
+    from .results import Result
 
 SNIPPET_LINES = 6
 LINE_WIDTH = 160
@@ -21,10 +21,6 @@ _INDENT = " " * 5
 _CONTEXT = 30  # characters before the first match
 _SHOWN_DUPLICATES = 3
 
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_COMMON = frozenset(
-    "a an and are as at be by do does for from how in is it of on or that the this to what why with".split()  # noqa: SIM905
-)
 # A terminal would obey them, and rich would drop some, which moves the characters behind.
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], " ")
 
@@ -103,9 +99,9 @@ def _met(result: "Result", query: str) -> Iterable[str]:
 def _word_at(text: str, span: "Span") -> str:
     """The word that a span is in, or what it holds where that is in none."""
     start, end = span
-    while start > 0 and text[start - 1 : start + 1].isalnum():
+    while start > 0 and all(map(is_word_character, text[start - 1 : start + 1])):
         start -= 1
-    while end < len(text) and text[end - 1 : end + 1].isalnum():
+    while end < len(text) and all(map(is_word_character, text[end - 1 : end + 1])):
         end += 1
     return " ".join(text[start:end].split())
 
@@ -120,13 +116,9 @@ def _matches_in(result: "Result") -> list[_Mark]:
 
 
 def _words_in(text: str, query: str) -> list[_Mark]:
-    """Marks of the words that the query has too."""
-    asked = _words(normalized(query))
-    return [
-        _Mark(*word.span(), stem, 1.0)
-        for word in find_words(text)
-        for stem in sorted(({_stem(word[0])} | _words(word[0])) & asked)
-    ]
+    """Marks of the words that match a term of the query, as full-text search matches them."""
+    found = find_terms(text, query_terms(query))
+    return sorted(_Mark(*span, term, 1.0) for term, spans in found.items() for span in spans)
 
 
 def _snippet(text: str, marks: Sequence[_Mark]) -> tuple[int, list[_Line]]:
@@ -185,12 +177,3 @@ def _highlighted(line: _Line, marks: Sequence[_Mark]) -> "Text":
 
 def _end(line: _Line) -> int:
     return line.start + len(line.text)
-
-
-def _words(text: str) -> set[str]:
-    return {_stem(word[0]) for word in find_words(_CAMEL.sub(" ", text)) if len(word[0]) > 1} - _COMMON
-
-
-def _stem(word: str) -> str:
-    word = word.lower()
-    return re.sub(r"(ing|ed|es|s|e)$", "", word) if len(word) > 3 else word

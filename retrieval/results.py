@@ -6,12 +6,10 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 
 from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.documents import Metadata, normalized
+from flatcoat.indexing.store.terms import Span
 
 Mode = Literal["vectors", "bm25", "hybrid"]
 """What passages are ranked by."""
-
-Span = tuple[int, int]
-"""First character and the one after the last."""
 
 
 class Match(NamedTuple):

@@ -229,7 +229,7 @@ class Searcher:
         if question.mode == "vectors":
             return [None] * len(found)
         rows = [candidate.row for candidate in found]
-        return explain_bm25(self._store, question.query, rows, passages)
+        return explain_bm25(self._store, question.query, rows=rows, passages=passages)
 
 
 def _scores(hits: "Hits[int]") -> dict[int, float]:

@@ -1,7 +1,10 @@
 """Explanations add up to the scores, and their spans are where the tokens and words are."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from pydoc_data.topics import topics
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -10,10 +13,12 @@ import pytest
 from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.store.store import Store
+from flatcoat.indexing.store.terms import find_terms, query_terms
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
 from flatcoat.retrieval.encoders.load import load_encoder
 from flatcoat.retrieval.explain import LateInteraction, explain_bm25, explain_maxsim
-from flatcoat.retrieval.results import Match
+from flatcoat.retrieval.highlight import show_result
+from flatcoat.retrieval.results import Match, Result
 
 MakeFolder = Callable[..., Path]
 
@@ -145,7 +150,7 @@ def store(tmp_path: Path) -> Store:
 def found(store: Store, query: str) -> dict[str, list[Match]]:
     rows = store.snapshot().rows.tolist()
     passages = store.passages(rows)
-    explanations = explain_bm25(store, query, rows, passages)
+    explanations = explain_bm25(store, query, rows=rows, passages=passages)
     return {passage.document_id: matches for passage, matches in zip(passages, explanations, strict=True)}
 
 
@@ -195,3 +200,50 @@ def test_scores_add_up_to_bm25(store: Store, query: str) -> None:
     assert {id: score for id, score in sums.items() if score} == pytest.approx(
         dict(zip(ids, hits.scores.tolist(), strict=True)), abs=1e-4
     )
+
+
+ODD_WORDS = (
+    "parseHTTPReply HTTPReply http Replies getUserName usernames utf8Decoder decoding XMLReader readers "
+    "snake_case cased forêt FORETS naïve naively İstanbul straße Ⅷ x² हिन्दी हिन्दियों résumé resume ﬁnds finds "
+    "running runner ran relational relations purr purring the The of c C C3PO iPhone McDonald's don't"
+)
+
+
+def test_what_bm25_matches_is_explained_and_highlighted(tmp_path: Path) -> None:
+    """Each distinct word of Python's documentation, and some odd ones, looked for among all of them."""
+    plain = sorted({word for text in topics.values() for word in re.findall(r"\w+", text)})
+    texts = [*Random(0).sample(plain, 300), *ODD_WORDS.split()]
+    store = Store.create(tmp_path / "index", {})
+    with store.writer() as writer:
+        passages = [Passage(str(number), text) for number, text in enumerate(texts)]
+        writer.add(passages, np.zeros((len(texts), 4), dtype=np.float32))
+    joined, starts = " ".join(texts), np.cumsum([0, *(len(text) + 1 for text in texts)])
+    matched = 0
+    for query in texts:
+        rows = store.bm25(query, len(texts)).ids
+        found = store.passages(rows)
+        places = find_terms(joined, query_terms(query)).values()
+        holders = {int(starts.searchsorted(start, "right")) - 1 for spans in places for start, _ in spans}
+        assert {str(number) for number in holders} == {passage.document_id for passage in found}, query
+        for matches, passage in zip(
+            explain_bm25(store, query, rows=rows, passages=found), found, strict=True
+        ):
+            spans = {match.text_span for match in matches}
+            assert spans == {
+                span for spans in find_terms(passage.text, query_terms(query)).values() for span in spans
+            }
+            assert spans
+        matched += len(found)
+    assert matched > 1.2 * len(texts)
+
+
+@pytest.mark.parametrize("query", ["running related", "finding purrs", "c3po", "RÉSUMÉ", "the"])
+def test_highlighting_marks_what_bm25_finds(query: str) -> None:
+    text = ODD_WORDS[-150:]
+    result = Result(1, 0.5, "a", "a", (1, 1), text, {})
+    shown = show_result(result, query)
+    first = shown.plain.index(text)
+    marked = {(span.start - first, span.end - first) for span in shown.spans if "yellow" in str(span.style)}
+    expected = {span for places in find_terms(text, query_terms(query)).values() for span in places}
+    assert marked == expected
+    assert marked
