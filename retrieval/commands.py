@@ -79,7 +79,7 @@ def search(
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
         results = Retriever.open(index, model).search(
-            query, k, conditions, recall, mode=mode, rerank=rerank, group=group, explain=explain
+            query, k, where=conditions, recall=recall, mode=mode, rerank=rerank, group=group, explain=explain
         )
     if as_json:
         values = {"query": query, "results": [result.to_json() for result in results]}

@@ -1,9 +1,9 @@
-"""Passages that say the same made one, and results one a document.
+"""Fold near-duplicate passages; group results by document.
 
 Two passages are near-duplicates where the Jaccard similarity of their shingles (runs of five words) is 0.9
-or more (Broder 1997, https://doi.org/10.1109/SEQUEN.1997.666900). It is computed exactly, for few pairs: of
-sets so similar, those shares of each that come first in any one order have a member in common (prefix
-filtering, Bayardo, Ma and Srikant 2007, https://doi.org/10.1145/1242572.1242591).
+or more (Broder 1997, https://doi.org/10.1109/SEQUEN.1997.666900). It is computed exactly, but only for pairs
+that pass prefix filtering: if both sets are sorted in one order, two similar sets have a common member among
+their first few (Bayardo, Ma and Srikant 2007, https://doi.org/10.1145/1242572.1242591).
 """
 
 import math
@@ -13,14 +13,19 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SIMILAR = 0.9
+"""Least Jaccard similarity of near-duplicates."""
+
 SHINGLE = 5
-"""Words. A shorter text is one shingle, and has duplicates only in its equals."""
+"""Words per shingle. A shorter text is one shingle: its duplicates are only the equal texts."""
 
 
 def fold_duplicates(texts: Sequence[str]) -> list[list[int]]:
-    """Positions of texts that stay, in their order, each followed by those of its near-duplicates.
+    """Groups of near-duplicates: the position of the text that stays, then the positions folded into it.
 
-    A text is folded into the first similar one that stays; similar ones of folded ones need not be.
+    A text is folded into the first similar text that stays, and never into a folded one.
+
+    >>> fold_duplicates(["a cat purrs", "A CAT  purrs", "a dog barks"])
+    [[0, 1], [2]]
     """
     groups: list[list[int]] = []
     kept: list[frozenset[int]] = []
@@ -41,7 +46,11 @@ def fold_duplicates(texts: Sequence[str]) -> list[list[int]]:
 
 
 def group_by(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
-    """Items of equal keys together, groups and their members in the order they came."""
+    """Items grouped by ``key``; groups and their members keep the order of ``items``.
+
+    >>> group_by([1, 2, 3, 4], lambda number: number % 2)
+    [[1, 3], [2, 4]]
+    """
     groups: dict[Hashable, list[T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -49,13 +58,13 @@ def group_by(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
 
 
 def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
-    """The share of both sets that they have in common; sets are not empty."""
+    """Jaccard similarity of two sets that are not empty: the size of the intersection over the union."""
     common = len(one & other)
     return common / (len(one) + len(other) - common)
 
 
 def _shingles(text: str) -> frozenset[int]:
-    """Hashes of the runs of words, which blanks separate, case folded."""
+    """Hashes of all runs of SHINGLE words, case folded; words are separated by whitespace."""
     words = text.casefold().split()
     if len(words) <= SHINGLE:
         return frozenset([hash(tuple(words))])
@@ -64,6 +73,6 @@ def _shingles(text: str) -> frozenset[int]:
 
 
 def _first_shingles(shingles: frozenset[int]) -> list[int]:
-    """So many of the lowest that a set as similar has one of its own lowest among them."""
+    """The prefix of the sorted shingles: any set with Jaccard >= SIMILAR shares one of its own prefix."""
     needed = math.ceil(SIMILAR * len(shingles) - 1e-9)
     return sorted(shingles)[: len(shingles) - needed + 1]

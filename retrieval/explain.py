@@ -1,6 +1,6 @@
-"""Which parts of a passage answered which parts of a query.
+"""Explain results: which words of a passage matched which tokens of the query.
 
-Axes: U tokens of a query, T tokens of a passage, D width.
+Axes: Q query tokens, T tokens of a passage, D width.
 """
 
 from collections.abc import Sequence
@@ -21,44 +21,44 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class LateInteraction(Protocol):
-    """An encoder whose vectors belong to tokens."""
+    """An encoder with one vector per token."""
 
     def encode_queries(self, texts: Sequence[str]) -> "TokenVectors":
-        """Vectors of queries, in their order."""
+        """Token vectors of queries."""
         ...
 
     def encode_documents(self, texts: Sequence[str]) -> "TokenVectors":
-        """Vectors of documents, in their order."""
+        """Token vectors of documents."""
         ...
 
     def token_spans(self, texts: Sequence[str], is_query: bool) -> "list[list[TokenSpan]]":
-        """The token behind each vector of each text."""
+        """The token of each vector of each text."""
         ...
 
 
-def explain_maxsim(encoder: LateInteraction, query: str, passages: Sequence[Passage]) -> list[list[Match]]:
+def explain_maxsim(encoder: LateInteraction, query: str, *, passages: Sequence[Passage]) -> list[list[Match]]:
     """For each passage the best match of every query token; their scores add up to MaxSim."""
-    (query_UD,) = encoder.encode_queries([query])
+    (query_QD,) = encoder.encode_queries([query])
     (query_tokens,) = encoder.token_spans([query], is_query=True)
     texts = [passage.searchable for passage in passages]
     vectors = encoder.encode_documents(texts)
     spans = encoder.token_spans(texts, is_query=False)
     explanations = []
     for passage, text, document_TD, tokens in zip(passages, texts, vectors, spans, strict=True):
-        scores_UT = query_UD @ document_TD.T
-        best_U = scores_UT.argmax(axis=1)
+        scores_QT = query_QD @ document_TD.T
+        best_Q = scores_QT.argmax(axis=1)
         before = len(text) - len(passage.text)
         explanations.append(
             [
                 Match(token.text, token.span, _shifted(tokens[best].span, before), float(scores[best]))
-                for token, best, scores in zip(query_tokens, best_U.tolist(), scores_UT, strict=True)
+                for token, best, scores in zip(query_tokens, best_Q.tolist(), scores_QT, strict=True)
             ]
         )
     return explanations
 
 
 def _shifted(span: Span | None, before: int) -> Span | None:
-    """A span of title, section and text as one of the text, which comes last."""
+    """A span of title, section and text as a span of the text, which comes last; None outside the text."""
     if span is None or span[1] <= before:
         return None
     return max(span[0] - before, 0), span[1] - before

@@ -228,11 +228,18 @@ def _open_or_create(
     precision: Precision | None,
     engine: EngineSettings | None,
 ) -> "Retriever":
-    """What a new index was made with, the same command may say again: it goes on where it was cut off."""
+    """A new index, or the one that an earlier run of the same command began; other options are refused."""
     from .retriever import Retriever
 
     if not _is_index(index):
-        return Retriever.create(index, model, passage_tokens, precision, engine or AUTO, overlap or 0)
+        return Retriever.create(
+            index,
+            model,
+            passage_tokens=passage_tokens,
+            precision=precision,
+            index=engine or AUTO,
+            overlap=overlap or 0,
+        )
     retriever = Retriever.open(index, model)
     held: tuple[tuple[str, Any, Any], ...] = (
         ("passage length", passage_tokens, retriever.passage_tokens),

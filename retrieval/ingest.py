@@ -1,4 +1,4 @@
-"""Documents into passages, passages into vectors, both into the index: each batch while the next is made."""
+"""Cut documents into passages, encode and store them: each batch is stored while the next is encoded."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from flatcoat.retrieval.encoders.encoder import Encoder
 
 BATCH = 1_000
-"""Passages encoded and committed together: what a cut-off run loses at most."""
+"""Passages encoded and committed together: an interrupted run loses at most as many."""
 
 _IN_FLIGHT = 10
-"""More batches than are ever between their making and their commit."""
+"""More batches than are ever waiting between comparison and commit."""
 
 
 class Skip(NamedTuple):
-    """Something that was not indexed, and why."""
+    """A file or row that was not indexed, and why."""
 
     path: str
     reason: str
@@ -39,10 +39,10 @@ class Skip(NamedTuple):
 
 @dataclass
 class Added:
-    """What a call did; documents whose content the index held already are ``unchanged``.
+    """Counts of one call: everything ``found`` is indexed (``documents``), unchanged, renamed or skipped.
 
-    All that was ``found`` is indexed (``documents``), unchanged, renamed or skipped. ``bytes`` are of the
-    texts that were encoded.
+    Documents with the content that is stored already are ``unchanged``. ``bytes`` is the size of the encoded
+    texts.
     """
 
     found: int = 0
@@ -59,15 +59,15 @@ Cut = Callable[[Document, CountTokens], list[Passage]]
 """A document to its passages, ``indexing.chunking.chunk`` with its lengths chosen."""
 
 Progress = Callable[[Added], None]
-"""Called after each batch with what was done so far."""
+"""Called after each batch with the counts so far."""
 
 
 class Change(NamedTuple):
-    """A pending change to one document, with what is to be remembered of its file in the same commit.
+    """A pending change to one document, with the file state committed alongside.
 
-    A document is stored, under ``renamed_from`` (an id) without being encoded. Without one, the document of
-    that id stays as it is, or is taken out where ``state`` says why its file was skipped. ``name`` is what
-    its source calls it.
+    A ``document`` is encoded and stored, or takes over the vectors of the document ``renamed_from`` (an id).
+    Without a ``document``, the one with this id stays as it is, or is removed if ``state`` says that its file
+    is skipped. ``name`` is its name within its source.
     """
 
     id: str
@@ -79,12 +79,12 @@ class Change(NamedTuple):
 
 
 class Adder:
-    """Carries out changes over one writer, counting in ``added``."""
+    """Carries out changes through one writer, with counts in ``added``."""
 
     def __init__(
-        self, writer: "Writer", encoder: "Callable[[], Encoder]", cut: Cut, on_progress: Progress
+        self, writer: "Writer", encoder: "Callable[[], Encoder]", *, cut: Cut, on_progress: Progress
     ) -> None:
-        """``encoder`` is called when there is something to encode, and not before."""
+        """``encoder`` is called at the first document to encode."""
         self.added = Added()
         self._writer = writer
         self._encoder = encoder
@@ -92,7 +92,7 @@ class Adder:
         self._on_progress = on_progress
 
     def carry_out(self, changes: Iterable[Change], *, source: int | None = None) -> None:
-        """Carry out changes as they come, committing batch by batch; all are of one source, or of none."""
+        """Carry out a stream of changes, all of one ``source`` (a key) or of none, one commit per batch."""
         written: Future[None] | None = None
         batches = closing(ahead(_batches(map(self._chunked, changes))))
         with batches as prepared, ThreadPoolExecutor(1, "flatcoat-writer") as pool:
@@ -120,7 +120,7 @@ class Adder:
         return self._encoder().encode_documents(texts) if texts else None
 
     def _write(self, batch: "list[_Chunked]", vectors: "Vectors | None", source: int | None) -> None:
-        self._take_out(batch)
+        self._remove_textless(batch)
         for change, _ in batch:
             if change.renamed_from is not None and change.document is not None:
                 self._writer.rename(change.renamed_from, change.document, hash=change.hash, name=change.name)
@@ -138,8 +138,8 @@ class Adder:
             self._writer.remember(source, states)
         self._writer.commit()
 
-    def _take_out(self, batch: "list[_Chunked]") -> None:
-        """Documents that have lost their text, or whose file is skipped now."""
+    def _remove_textless(self, batch: "list[_Chunked]") -> None:
+        """Remove documents without text, or whose file is skipped now."""
         self._writer.remove(
             change.id
             for change, passages in batch
@@ -155,7 +155,7 @@ class _Chunked(NamedTuple):
 
 
 def _batches(chunked: Iterable[_Chunked]) -> Iterator[list[_Chunked]]:
-    """Batches of about BATCH passages; an id that comes twice starts a new batch, which replaces the old."""
+    """Batches of about BATCH passages; a repeated id starts a new batch, which replaces the old document."""
     batch: list[_Chunked] = []
     ids: set[str] = set()
     size = 0
@@ -171,10 +171,10 @@ def _batches(chunked: Iterable[_Chunked]) -> Iterator[list[_Chunked]]:
 
 
 class Ids:
-    """The ids under which an index holds, or is to hold, what a source calls by names of its own.
+    """The ids in an index of the documents of a source, which have names within the source.
 
-    An id is the name behind the source's prefix, and where another document has that the name behind the
-    source's: both are kept.
+    An id is the prefix of the source and the name. If another document has that id, the label of the source
+    takes the place of the prefix, so that both documents are kept.
     """
 
     def __init__(self, store: "Store", source: Source) -> None:
@@ -182,12 +182,12 @@ class Ids:
         self._given: set[str] = set()
 
     def of(self, name: str) -> str:
-        """The id of a document; of a new one, one that no other has."""
+        """The id of a document; a new document gets a free one."""
         held = self._store.document(self._source.key, name)
         return held[0] if held else self.new(name)
 
     def new(self, name: str) -> str:
-        """An id that no document has, nor one to which it was given here."""
+        """An id that neither a stored document has nor one that got its id here."""
         plain = normalized(name)
         usual = self._source.prefix + plain
         mine = label(place(self._store.path, self._source))
@@ -249,10 +249,13 @@ _END = object()
 
 
 def ahead(items: Iterable[T], count: int = 2) -> Generator[T]:
-    """The same items, up to ``count`` of them made before they are asked for, by another thread.
+    """The same items, up to ``count`` of them prepared ahead of the caller by another thread.
 
-    What ``items`` raises is raised here, after the items before it. Where the caller stops early, so does the
-    thread, at its next item.
+    An error of ``items`` is raised here, after the items before it. If the caller stops early, the thread
+    stops at its next item.
+
+    >>> list(ahead(range(3)))
+    [0, 1, 2]
     """
     queue: Queue[object] = Queue(count)
     stopped = Event()
@@ -275,7 +278,7 @@ def ahead(items: Iterable[T], count: int = 2) -> Generator[T]:
         except BaseException as error:
             put(_Raised(error))
 
-    # With what its caller is doing: documents that are added while they are made would wait for themselves.
+    # In the context of the caller: a thread that adds documents while it makes them must not wait for itself.
     thread = Thread(target=copy_context().run, args=[run], name="flatcoat-ahead", daemon=True)
     thread.start()
     try:

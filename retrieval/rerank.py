@@ -1,6 +1,6 @@
-"""Candidates of a first search scored again, by a cross-encoder or by an encoder's own vectors.
+"""Rerank the candidates of a first search, by a cross-encoder or by the vectors of an encoder.
 
-Axes: N documents, Q queries, P pairs of both, U tokens of queries, T tokens of one document, D width.
+Axes: P pairs of a query and a document, Q query tokens, T document tokens, D width.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError
 from flatcoat.indexing.vectors import TokenVectors, Vectors
 from flatcoat.retrieval.encoders.encoder import loading, taking_turns
 from flatcoat.retrieval.encoders.load import architectures, load_encoder
@@ -23,30 +23,33 @@ if TYPE_CHECKING:
 Score: TypeAlias = Callable[[Sequence[str], np.ndarray], np.ndarray]
 """Documents and pairs (int64 [P, 2]: positions of query and document) to scores (float32 [P])."""
 
-_AT_ONCE = 128  # documents encoded together
+_BATCH = 128  # documents encoded together
 
 
 class Reranker(Protocol):
-    """What scores pairs of a query and a document."""
+    """A model that scores pairs of a query and a document."""
 
     @property
     def name(self) -> str:
-        """The folder or hub name it was loaded from."""
+        """The folder or hub name of the model."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """JSON values: everything that decides a score."""
+        """Everything that decides a score, as JSON values."""
         ...
 
     def scorer(self, queries: Sequence[str]) -> Score:
-        """What scores documents for these queries."""
+        """A function that scores documents for these queries."""
         ...
 
 
 def load_reranker(name_or_path: str | Path, **options: Any) -> Reranker:
     """Load a cross-encoder, or any encoder, by folder or hub name.
 
-    Raises FlatcoatError where there is no such model, or a cross-encoder gives other than one score a pair.
+    Raises NotFoundError if there is no such model, and DataError if a cross-encoder has several outputs.
+
+    >>> load_reranker("cross-encoder/ms-marco-MiniLM-L6-v2").name  # doctest: +SKIP
+    'cross-encoder/ms-marco-MiniLM-L6-v2'
     """
     if not any(kind.endswith("ForSequenceClassification") for kind in architectures(name_or_path)):
         return EncoderReranker(load_encoder(name_or_path, **options))
@@ -56,7 +59,7 @@ def load_reranker(name_or_path: str | Path, **options: Any) -> Reranker:
 def load_cross_encoder(name_or_path: str | Path, **options: Any) -> "CrossEncoder":
     """A model that reads query and document together; ``options`` go to sentence-transformers' CrossEncoder.
 
-    Raises FlatcoatError where there is no such model, or it gives other than one score a pair.
+    Raises NotFoundError if there is no such model, and DataError if it has several outputs.
     """
     from sentence_transformers import CrossEncoder
 
@@ -64,14 +67,14 @@ def load_cross_encoder(name_or_path: str | Path, **options: Any) -> "CrossEncode
         model = CrossEncoder(str(name_or_path), **options)
     if model.num_labels != 1:
         count = model.num_labels
-        raise FlatcoatError(
-            f"cross-encoder {name_or_path} gives {count} scores a pair: one that gives one is needed"
+        raise DataError(
+            f"cross-encoder {name_or_path} gives {count} scores per pair: a model with one score is needed"
         )
     return model
 
 
 class CrossEncoderReranker:
-    """Reads query and document together: a ``sentence_transformers.CrossEncoder`` of one score."""
+    """Reads query and document together: a ``sentence_transformers.CrossEncoder`` with one output."""
 
     def __init__(self, model: "CrossEncoder", name: str) -> None:
         self.model, self.name = model, name
@@ -84,7 +87,7 @@ class CrossEncoderReranker:
         return {"kind": "cross-encoder", "weights": weights, "length": self.model.max_length}
 
     def scorer(self, queries: Sequence[str]) -> Score:
-        """Logits: a sigmoid would make the best scores equal in float32."""
+        """Scores are logits: a sigmoid would make the best ones equal in float32."""
         from torch.nn import Identity
 
         def score(documents: Sequence[str], pairs_P2: np.ndarray) -> np.ndarray:
@@ -97,46 +100,50 @@ class CrossEncoderReranker:
 
 
 class EncoderReranker:
-    """Scores by MaxSim, or by the inner product of a dense encoder: exact search among the candidates."""
+    """Scores by MaxSim, or by the inner product for a dense encoder, exactly."""
 
     def __init__(self, encoder: "Encoder") -> None:
         self.encoder = encoder
 
     @property
     def name(self) -> str:
-        """The encoder's."""
+        """The name of the encoder."""
         return self.encoder.name
 
     def describe(self) -> dict[str, Any]:
-        """The encoder's contract, less its name."""
+        """The contract of the encoder, without its name."""
         contract = self.encoder.contract.to_json()
         del contract["model"]
         return contract
 
     def scorer(self, queries: Sequence[str]) -> Score:
-        """Queries are encoded once, here."""
-        asked = _token_vectors(self.encoder.encode_queries(queries))
+        """Scores from vectors; the queries are encoded once, here."""
+        query_vectors = _token_vectors(self.encoder.encode_queries(queries))
 
         def score(documents: Sequence[str], pairs_P2: np.ndarray) -> np.ndarray:
             scores_P = np.zeros(len(pairs_P2), dtype=np.float32)
             by_document = np.argsort(pairs_P2[:, 1], kind="stable")
-            for _, group in groupby(by_document.tolist(), lambda pair: pairs_P2[pair, 1] // _AT_ONCE):
+            for _, group in groupby(by_document.tolist(), lambda pair: pairs_P2[pair, 1] // _BATCH):
                 pairs = np.array(list(group))
-                first = int(pairs_P2[pairs[0], 1]) // _AT_ONCE * _AT_ONCE
-                vectors = _token_vectors(self.encoder.encode_documents(documents[first : first + _AT_ONCE]))
+                first = int(pairs_P2[pairs[0], 1]) // _BATCH * _BATCH
+                vectors = _token_vectors(self.encoder.encode_documents(documents[first : first + _BATCH]))
                 for pair in pairs.tolist():
                     query, document = pairs_P2[pair]
-                    scores_P[pair] = maxsim(asked[query], vectors[document - first])
+                    scores_P[pair] = maxsim(query_vectors[query], vectors[document - first])
             return scores_P
 
         return score
 
 
-def maxsim(query_UD: np.ndarray, document_TD: np.ndarray) -> float:
-    """For each query token the best inner product with a document token, summed; 0 where either has none."""
-    if not len(query_UD) or not len(document_TD):
+def maxsim(query_QD: np.ndarray, document_TD: np.ndarray) -> float:
+    """For each query token the best inner product with a document token, summed; 0 if either has none.
+
+    >>> maxsim(np.eye(2), np.array([[1.0, 0.0], [0.5, 0.5]]))
+    1.5
+    """
+    if not len(query_QD) or not len(document_TD):
         return 0.0
-    return float((query_UD @ document_TD.T).max(axis=1).sum())
+    return float((query_QD @ document_TD.T).max(axis=1).sum())
 
 
 def _token_vectors(vectors: Vectors) -> TokenVectors:

@@ -1,22 +1,22 @@
-"""What a search is asked for and what it gives back."""
+"""Results of a search, and the checks of its arguments."""
 
 from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, TypeGuard
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 from flatcoat.indexing.documents import Metadata, normalized
 from flatcoat.indexing.store.terms import Span
 
 Mode = Literal["vectors", "bm25", "hybrid"]
-"""What passages are ranked by."""
+"""How passages are ranked: by embedding vectors, by BM25, or by both fused."""
 
 
 class Match(NamedTuple):
-    """What one token of the query found, and what that adds to the score.
+    """The best match of one query token, and its share of the score.
 
-    ``query_span`` is None of special, prefix and expansion tokens, ``text_span`` where the match is in the
-    title, the section or a special token.
+    ``query_span`` is None for special, prefix and expansion tokens; ``text_span`` is None if the match is in
+    the title, the section or a special token. Spans are in characters of the query and of the text.
     """
 
     query_token: str
@@ -27,12 +27,16 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """A passage that was found. ``lines`` are those of its document, 1-based and inclusive.
+    """A passage in the results. ``lines`` are line numbers of its document, 1-based and inclusive.
 
     ``section`` is its path of headings, or the names of the classes and functions around it. ``score`` is
-    that of the last stage, ``scores`` has those of all stages that found it ("vectors", "bm25", "fused",
-    "rerank"). ``duplicates`` names the places ("path:line") of candidates that say the same, ``more`` counts
-    the other candidates of its document where results are one a document.
+    the score of the last stage, ``scores`` has the scores of all stages ("vectors", "bm25", "fused",
+    "rerank"). ``duplicates`` names the places ("path:line") of near-duplicates among the candidates, ``more``
+    counts the other candidates of its document when results are grouped by document.
+
+    >>> result = Result(1, 0.5, "sky.md", "Sky", (1, 2), "The sky is blue.", {"lang": "markdown"})
+    >>> result.to_json()["lines"]
+    [1, 2]
     """
 
     rank: int
@@ -57,32 +61,32 @@ class Result:
 
 
 def checked_query(query: object) -> str:
-    """A query in the form in which all text is stored."""
+    """The query in the form of all stored text (NFC); UsageError if it is empty or no str."""
     if not isinstance(query, str):
-        raise FlatcoatError(f"the query is {type(query).__name__} {query!r:.60}: a str is wanted")
+        raise UsageError(f"the query is {type(query).__name__} {query!r:.60}: a str is wanted")
     if not query.strip():
-        raise FlatcoatError("the query is empty: say what to look for")
+        raise UsageError("the query is empty: say what to look for")
     return normalized(str(query))
 
 
 def checked_k(k: object) -> int:
-    """How many results; numpy's integers will do."""
+    """The number of results as an int, at least 1; NumPy integers are accepted. UsageError otherwise."""
     if not isinstance(k, Integral) or isinstance(k, bool):
-        raise FlatcoatError(f"k is {k!r:.60}: a whole number is wanted")
+        raise UsageError(f"k is {k!r:.60}: a whole number is wanted")
     if k < 1:
-        raise FlatcoatError(f"k is {k!s:.60}: at least 1 is needed")
+        raise UsageError(f"k is {k!s:.60}: at least 1 is needed")
     return int(k)
 
 
 def checked_recall(recall: object) -> float | None:
-    """A share of the best to be found; None is what the index thinks right."""
+    """The target recall, above 0 and at most 1; None leaves it to the index. UsageError otherwise."""
     if recall is None:
         return None
     if not is_number(recall) or not 0 < recall <= 1:
-        raise FlatcoatError(f"recall is {recall!r:.60}: a number above 0, and 1 at most, is wanted")
+        raise UsageError(f"recall is {recall!r:.60}: a number above 0, and 1 at most, is wanted")
     return float(recall)
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Of Python or numpy, truth values aside."""
+    """Whether a value is a real number of Python or NumPy; booleans are not."""
     return isinstance(value, Real) and not isinstance(value, bool)

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, get_args
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import ConflictError, DataError, UsageError
 from flatcoat.indexing.chunking.chunk import chunk
 from flatcoat.indexing.documents import Document
 from flatcoat.indexing.store.engines import EngineSettings
@@ -37,9 +37,16 @@ if TYPE_CHECKING:
 
 
 class Retriever:
-    """Search over documents of one's own. Writing takes the index's one lock; readers never wait for it."""
+    """Search over your own documents. Writers take the one lock of the index; readers never wait for it.
 
-    def __init__(self, store: Store, encoder: "Encoder | None" = None):
+    >>> retriever = Retriever.create("my.index")  # doctest: +SKIP
+    >>> retriever.add([Document("sky", "Air scatters blue light.")]).documents  # doctest: +SKIP
+    1
+    >>> retriever.search("why is the sky blue?", k=1)[0].document_id  # doctest: +SKIP
+    'sky'
+    """
+
+    def __init__(self, store: Store, encoder: "Encoder | None" = None) -> None:
         self.store = store
         self.contract = Contract.from_json(store.contract["encoder"])
         self.passage_tokens = int(store.contract["passage_tokens"])
@@ -54,6 +61,7 @@ class Retriever:
     def create(
         path: str | Path,
         model: "str | Path | Encoder | None" = None,
+        *,
         passage_tokens: int | None = None,
         precision: Precision | None = None,
         index: Engine | EngineSettings = "auto",
@@ -61,33 +69,33 @@ class Retriever:
     ) -> "Retriever":
         """Make an empty index at ``path``.
 
-        ``model`` is an encoder, a checkpoint's folder or its name on the hub (None: the one inside flatcoat).
-        ``passage_tokens`` bounds a passage; by default it is what the model reads of a document, 512 at most.
-        A model given by name reads on to where its positions end, which may hold whole documents.
-        ``overlap`` is how many tokens of the passage before a passage of text may begin with, at most half of
-        it; code is cut without. ``precision`` is what a model given by name computes in, here and when the
-        index is opened. ``index`` searches it: "exact", "plaid", "faiss", or "auto", which is exact as long
-        as that is as fast. Raises FlatcoatError where the path is taken, or the model or its precision is
-        unknown.
+        ``model`` is an encoder, a checkpoint folder or hub name (None: the model shipped with flatcoat).
+        ``passage_tokens`` is the maximum length of a passage; by default the document length of the model, at
+        most 512. A model given by name can read passages as long as its positions allow, whole documents
+        perhaps. ``overlap`` is the number of tokens repeated from the previous passage of a text, at most
+        half a passage; passages of code do not overlap. ``precision`` is the precision of a model given by
+        name, here and when the index is opened. ``index`` is the engine: "exact", "plaid", "faiss", or
+        "auto", which is exact search as long as that is as fast.
+
+        Raises UsageError for an option out of range, ConflictError if there is an index at ``path`` or the
+        encoder has another precision, and NotFoundError or DataError for a model that cannot be loaded.
         """
         if precision not in (None, *get_args(Precision)):
-            raise FlatcoatError(f"precision {precision!r}: {', '.join(get_args(Precision))} are possible")
+            raise UsageError(f"precision {precision!r}: {', '.join(get_args(Precision))} are possible")
         encoder = _load(model, precision, passage_tokens)
         own = encoder.contract.precision
         if precision not in (None, own):
-            raise FlatcoatError(
+            raise ConflictError(
                 f"the encoder given computes in {own}, not {precision}: load it in {precision}"
             )
         limit = encoder.contract.document_length
         tokens = min(limit, 512) if passage_tokens is None else passage_tokens
         if not (_is_integer(tokens) and 16 <= tokens <= limit):
-            raise FlatcoatError(
+            raise UsageError(
                 f"passage_tokens {tokens!r}: from 16 to {limit}, what the model reads, is possible"
             )
         if not (_is_integer(overlap) and 0 <= overlap <= tokens // 2):
-            raise FlatcoatError(
-                f"overlap {overlap!r}: from 0 to {tokens // 2}, half of a passage, is possible"
-            )
+            raise UsageError(f"overlap {overlap!r}: from 0 to {tokens // 2}, half of a passage, is possible")
         engine = index if isinstance(index, EngineSettings) else EngineSettings(index)
         engine.validate_for(encoder.contract.shape)
         contract = {
@@ -100,12 +108,12 @@ class Retriever:
 
     @staticmethod
     def open(path: str | Path, model: "str | Path | Encoder | None" = None) -> "Retriever":
-        """Open an index; its own model is loaded when first needed.
+        """Open an index; its model is loaded when first needed.
 
-        The model that an index names is read as data alone, by flatcoat itself and without the network; one
-        that needs the code of another library is to be given as ``model``. A model given by name computes in
-        the precision that made the index where this machine is fast in it. Raises FlatcoatError where there
-        is no index, or ``model`` is not the one that made it.
+        The model that the index names is read by flatcoat itself, as data alone and without the network; a
+        model that needs the code of another library must be given as ``model``. A model given by name
+        computes in the precision of the index if that is fast on this machine. Raises NotFoundError if there
+        is no index, and ConflictError if ``model`` did not make it.
         """
         retriever = Retriever(Store.open(path))
         if model is not None:
@@ -114,14 +122,14 @@ class Retriever:
 
     @property
     def encoder(self) -> "Encoder":
-        """The encoder that made the index, loaded when first asked for and checked against its contract."""
+        """The encoder that made the index, loaded at the first use and checked against the contract."""
         with self._loading:
             if self._encoder is None:
                 self._encoder = self._checked(None)
         return self._encoder
 
     def _checked(self, model: "str | Path | Encoder | None") -> "Encoder":
-        """None is the model that the index names: the index may be somebody else's, so that is only data."""
+        """The encoder; None is the model that the index names, read as data since anyone may have made it."""
         from flatcoat.retrieval.encoders.load import fast_here, load_named
 
         precision, length = fast_here(self.contract.precision), self.contract.document_length
@@ -133,15 +141,15 @@ class Retriever:
         self.contract.require(encoder.contract)
         return encoder
 
-    def add(self, documents: Iterable[Document], on_progress: Progress = lambda added: None) -> Added:
-        """Encode and store documents as they come; an id that is there already is replaced.
+    def add(self, documents: Iterable[Document], *, on_progress: Progress = lambda added: None) -> Added:
+        """Encode and store documents; a document with the id of a stored one replaces it.
 
-        Each batch is committed by itself: what a cut-off run had committed stays, and the same call again
-        goes on from there, since documents with unchanged content are passed over.
+        Each batch is one commit, and documents with unchanged content are not encoded again: the same call
+        resumes an interrupted one. Raises UsageError for anything that is no valid document.
         """
         documents = [documents] if isinstance(documents, Document) else documents
         if not isinstance(documents, Iterable):
-            raise FlatcoatError(f"{type(documents).__name__} came: a Document or several are needed")
+            raise UsageError(f"{type(documents).__name__} came: a Document or several are needed")
         with self._adding(on_progress) as (_, adder):
             adder.carry_out(new_or_changed(documents, self.store, added=adder.added))
         return adder.added
@@ -155,17 +163,18 @@ class Retriever:
         encoding: str | None = None,
         on_progress: Progress = lambda added: None,
     ) -> Added:
-        """Add folders and files, and from then on bring them up to date; without any, all that were added.
+        """Add folders and files, or bring them up to date; without roots, all sources of the index.
 
-        A root is a folder (less what .gitignore excludes), a file, rows (.jsonl, .csv, .parquet), a BEIR
-        folder, "-" for stdin or "datasets:NAME" of the hub. Only what changed is read, and encoded; a renamed
-        file keeps its vectors; documents whose file is gone are removed. ``include`` and ``exclude`` are
-        patterns as in .gitignore, ``columns`` names those of rows, ``encoding`` the charset of texts (by
-        default it is detected). A source remembers these; without them it is read as before.
+        A root is a folder (without the files that .gitignore excludes), a file, a file of rows (.jsonl, .csv,
+        .tsv, .parquet), a BEIR folder, "-" for stdin or "datasets:NAME" for a data set of the hub. Only new
+        and changed files are read and encoded; a renamed file keeps its vectors; documents of deleted files
+        are removed. ``include`` and ``exclude`` are .gitignore patterns, ``columns`` names the columns of
+        rows, ``encoding`` is the character encoding of texts (detected by default). A source remembers these
+        options.
 
-        What cannot be read is in ``skipped`` with its reason, a source that is gone too: its documents stay
-        until ``forget``. Raises FlatcoatError where a root that is named is missing, or nothing in all of
-        them could be read.
+        Files and sources that cannot be read are in ``skipped`` with the reason; the documents of a source
+        that does not exist any more stay until ``forget``. Raises NotFoundError for a missing root,
+        UsageError for a malformed option, and DataError if no root has anything to index.
         """
         from .sync import Sync, found
 
@@ -178,13 +187,13 @@ class Retriever:
                 sync.bring_up_to_date(source)
             added = adder.added
             if not (added.documents or added.unchanged or added.renamed or added.removed):
-                raise FlatcoatError(_nothing_in(roots or [self.store.path], added))
+                raise DataError(_nothing_in(roots or [self.store.path], added))
         return added
 
     def forget(self, root: str | Path) -> int:
-        """Forget a folder, file or other source, and remove its documents; returns how many there were.
+        """Remove a source (a folder, file or data set) and all its documents; returns their number.
 
-        It need not be there any more. FlatcoatError where the index has no such source.
+        The files need not exist any more. Raises NotFoundError if the index has no such source.
         """
         with self.store.writer() as writer:
             return writer.forget_source(self.store.source_at(root).key)
@@ -193,47 +202,49 @@ class Retriever:
     def _adding(self, on_progress: Progress) -> "Iterator[tuple[Writer, Adder]]":
         with self.store.writer() as writer:
             cut = partial(chunk, max_tokens=self.passage_tokens, overlap=self.overlap)
-            yield writer, Adder(writer, lambda: self.encoder, cut, on_progress)
+            yield writer, Adder(writer, lambda: self.encoder, cut=cut, on_progress=on_progress)
             writer.compact(full=False)
 
     def remove(self, document_ids: str | Iterable[str]) -> int:
-        """Remove one document or several; returns how many of them were there."""
+        """Remove documents by id, one or several; returns the number of documents removed."""
         with self.store.writer() as writer:
             return writer.remove(document_ids)
 
     def compact(self) -> None:
-        """Merge what many additions and removals left behind, and train the index anew where it has grown."""
+        """Merge segments, drop removed passages, and retrain PLAID or FAISS if the index has grown."""
         self.store.compact()
 
     def search(
         self,
         query: str,
         k: int = 10,
+        *,
         where: str | Condition | Iterable[str | Condition] | None = (),
         recall: float | None = None,
-        *,
         mode: Mode | Fusion | None = None,
         rerank: "Reranker | str | Path | None" = None,
         group: bool = False,
         explain: bool = False,
     ) -> list[Result]:
-        """The ``k`` best passages, best first, among documents that meet every condition of ``where``.
+        """The ``k`` best passages, best first, of the documents that meet all conditions of ``where``.
 
         Conditions are written ``lang=python``, ``year>=2020``, ``path^=src/``, ``lang in python,rust``.
-        ``recall`` is the share of the truly best to be found where the index does not score all. ``mode``
-        ranks by "vectors", by "bm25" (which needs no model) or by both ("hybrid", the default; a ``Fusion``
-        says how). ``rerank``, a model or its name, scores the best max(5 ``k``, 50) of these again. Passages
-        that say the same count as one. ``group`` gives one result a document, ``explain`` says which parts
-        of a result answered which parts of the query. Of a query's words, BM25 looks for the first 1024.
-        Raises FlatcoatError for an empty query, ``k`` below 1, an unknown mode, a malformed condition, a
+        ``recall`` is the target recall@10 against exact search, for PLAID. ``mode`` ranks by "vectors", by
+        "bm25" (which needs no model) or by both fused ("hybrid", the default; a ``Fusion`` says how).
+        ``rerank`` is a cross-encoder or encoder, or its name, that scores the best max(5 ``k``, 50) passages
+        again. Near-duplicate passages are folded into one result. ``group`` gives one result per document,
+        ``explain`` the matches of query tokens with words of each result. BM25 uses the first 1024 terms of a
+        query. Raises UsageError for an empty query, ``k`` below 1, an unknown mode, a malformed condition, a
         recall out of reach, or an argument of another type.
         """
         mode = "hybrid" if mode is None else mode
-        question = Question(query, k, where, recall, mode, rerank, group, explain)
+        question = Question(
+            query, k, where=where, recall=recall, mode=mode, rerank=rerank, group=group, explain=explain
+        )
         return self._searcher.search(question)
 
     def info(self) -> Stats:
-        """Sizes of the index."""
+        """Numbers of documents, passages, vectors and segments, bytes on disk, and the engine."""
         return self.store.stats()
 
     def close(self) -> None:
@@ -256,7 +267,7 @@ def _nothing_in(places: "Sequence[Path | str]", added: Added) -> str:
 
 
 def _load(model: "str | Path | Encoder | None", precision: Precision | None, length: int | None) -> "Encoder":
-    """A model given by name reads documents of ``length`` tokens, where its own length is less."""
+    """The encoder; a model given by name reads at least ``length`` tokens per document."""
     if model is not None and not isinstance(model, str | Path):
         return model
     from flatcoat.retrieval.encoders.load import load_encoder

@@ -1,7 +1,7 @@
-"""How one query is answered: ranked by vectors and by BM25, fused, folded, reranked, grouped, explained."""
+"""Answer one query: rank by vectors and BM25, fuse, fold duplicates, rerank, group, explain."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.fusion import RRF_CONSTANT, reciprocal_rank_fusion, weighted_fusion
 from flatcoat.indexing.store.filters import Condition, as_conditions
@@ -27,31 +27,36 @@ if TYPE_CHECKING:
 
 
 _DEEP = 10_000
-"""Candidates; who wants more is asked how many passages there are."""
+"""Candidates. Only for more than these the number of passages is looked up, which costs a query."""
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """How the rankings by vectors and by BM25 become one.
+    """How the rankings by vectors and by BM25 are fused.
 
-    "rrf" adds 1 / (``constant`` + rank), "weighted" adds scores spread over 0 to 1, those of vectors with
-    ``weight`` and those of BM25 with the rest.
+    "rrf" is reciprocal rank fusion: the sum of 1 / (``constant`` + rank). "weighted" is the sum of scores
+    scaled to 0..1, with ``weight`` for vectors and 1 - ``weight`` for BM25.
+
+    >>> fused = Fusion("rrf", constant=60).fuse({1: 0.9, 2: 0.1}, {2: 7.5})
+    >>> max(fused, key=fused.get)
+    2
     """
 
     name: Literal["rrf", "weighted"] = "weighted"
+    _: KW_ONLY
     constant: int = RRF_CONSTANT
     weight: float = 0.4
 
     def __post_init__(self) -> None:
         if self.name not in ("rrf", "weighted"):
-            raise FlatcoatError(f"fusion is {self.name!r:.60}: rrf, weighted are possible")
+            raise UsageError(f"fusion is {self.name!r:.60}: rrf, weighted are possible")
         if not is_number(self.constant) or self.constant < 0:
-            raise FlatcoatError(f"constant is {self.constant!r:.60}: a number from 0 is wanted")
+            raise UsageError(f"constant is {self.constant!r:.60}: a number from 0 is wanted")
         if not is_number(self.weight) or not 0 <= self.weight <= 1:
-            raise FlatcoatError(f"weight is {self.weight!r:.60}: a number from 0 to 1 is wanted")
+            raise UsageError(f"weight is {self.weight!r:.60}: a number from 0 to 1 is wanted")
 
     def fuse(self, vectors: dict[int, float], bm25: dict[int, float]) -> dict[int, float]:
-        """One score for each row of either; both come best first."""
+        """The fused score of each row of either ranking; both are ordered best first."""
         if self.name == "rrf":
             return reciprocal_rank_fusion([list(vectors), list(bm25)], self.constant)
         return weighted_fusion([vectors, bm25], [self.weight, 1 - self.weight])
@@ -72,13 +77,14 @@ weighted 0.5 41.89 32.15 36.41 94.54
 
 @dataclass(frozen=True)
 class Question:
-    """What ``Retriever.search`` is asked, checked and in one form: the query in NFC, conditions as such.
+    """The arguments of ``Retriever.search``, checked: the query in NFC, the conditions parsed.
 
-    Raises FlatcoatError for what cannot be answered.
+    Raises UsageError if one is of the wrong type or out of range.
     """
 
     query: str
     k: int = 10
+    _: KW_ONLY
     where: str | Condition | Iterable[str | Condition] | None = ()
     recall: float | None = None
     mode: Mode | Fusion = "hybrid"
@@ -97,25 +103,25 @@ class Question:
         if not isinstance(self.mode, Fusion) and not (
             isinstance(self.mode, str) and self.mode in get_args(Mode)
         ):
-            raise FlatcoatError(f"mode is {self.mode!r:.60}: {', '.join(get_args(Mode))} are possible")
+            raise UsageError(f"mode is {self.mode!r:.60}: {', '.join(get_args(Mode))} are possible")
         named = isinstance(self.rerank, str | Path) and str(self.rerank)
         if not named and self.rerank is not None and not hasattr(self.rerank, "scorer"):
-            raise FlatcoatError(f"rerank is {self.rerank!r:.60}: a model's name or a Reranker is wanted")
+            raise UsageError(f"rerank is {self.rerank!r:.60}: a model's name or a Reranker is wanted")
 
     @property
     def conditions(self) -> Sequence[Condition]:
-        """Those of ``where``, parsed."""
+        """The conditions of ``where``, parsed."""
         return cast(Sequence[Condition], self.where)
 
     @property
     def fusion(self) -> Fusion | None:
-        """How rankings are fused, where there are two."""
+        """How the two rankings are fused; None if there is one."""
         return HYBRID if self.mode == "hybrid" else self.mode if isinstance(self.mode, Fusion) else None
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A passage with its score at each stage so far, the last one last."""
+    """A passage with its score at each stage so far, in the order of the stages."""
 
     row: int
     passage: Passage
@@ -132,17 +138,17 @@ class _Candidate:
 
 
 class Searcher:
-    """Answers questions to one store. The encoder is asked for when a question needs vectors."""
+    """Answers questions to one store. The encoder is loaded at the first question that needs vectors."""
 
     def __init__(self, store: Store, encoder: "Callable[[], Encoder]") -> None:
         self._store = store
         self._encoder = encoder
         self._opened: tuple[State, VectorIndex[int]] | None = None
         self._rerankers: dict[str, Reranker] = {}
-        self._opening = Lock()  # What one thread opens or loads, others wait for: it may be large.
+        self._opening = Lock()  # Indexes and models may be large: one thread opens or loads, the others wait.
 
     def search(self, question: Question) -> list[Result]:
-        """The best passages, or documents, best first."""
+        """The best passages, or the best passage per document, best first."""
         reranker = self._reranker(question.rerank)
         vectors = None if question.mode == "bm25" else self._encoder().encode_queries([question.query])
         count = self._bounded(max(5 * question.k, 50))
@@ -150,7 +156,7 @@ class Searcher:
             try:
                 candidates = self._store.of_one_state(partial(self._candidates, question, vectors, count))
             except StaleRow as stale:
-                raise FlatcoatError(
+                raise StorageError(
                     f"index {self._store.path} is damaged: a passage that was found is not stored "
                     "(flatcoat verify says what else is wrong)"
                 ) from stale
@@ -164,11 +170,11 @@ class Searcher:
             count = self._bounded(4 * count)
 
     def _bounded(self, count: int) -> int:
-        """A depth that finds all there is is deep enough."""
+        """A number of candidates, no larger than the index beyond _DEEP."""
         return count if count <= _DEEP else min(count, max(self._store.stats().passages + 1, _DEEP))
 
     def _candidates(self, question: Question, vectors: "Vectors | None", count: int) -> list[_Candidate]:
-        """The best ``count`` passages of the first stage; two rankings twice as deep are fused."""
+        """The best ``count`` passages of the first stage; rankings to be fused are twice as deep."""
         fusion = question.fusion
         depth = 2 * count if fusion else count
         rows = self._store.rows_where(question.conditions) if question.conditions else None
@@ -194,10 +200,10 @@ class Searcher:
                 self._opened = state, self._store.index()
             return self._opened[1]
 
-    def _reranker(self, wanted: "Reranker | str | Path | None") -> "Reranker | None":
-        if not isinstance(wanted, str | Path):
-            return wanted
-        name = str(wanted)
+    def _reranker(self, model: "Reranker | str | Path | None") -> "Reranker | None":
+        if not isinstance(model, str | Path):
+            return model
+        name = str(model)
         with self._opening:
             if name not in self._rerankers:
                 from .rerank import load_reranker
@@ -220,12 +226,12 @@ class Searcher:
     def _explanations(
         self, question: Question, found: Sequence[_Candidate], reranker: "Reranker | None"
     ) -> Sequence[list[Match] | None]:
-        """By the last stage that matches tokens or words."""
+        """Explanations by the last stage that matches tokens or words; None if no stage does."""
         passages = [candidate.passage for candidate in found]
         encoder = None if question.mode == "bm25" else self._encoder()
         for model in (getattr(reranker, "encoder", None), encoder):
             if isinstance(model, LateInteraction):
-                return explain_maxsim(model, question.query, passages)
+                return explain_maxsim(model, question.query, passages=passages)
         if question.mode == "vectors":
             return [None] * len(found)
         rows = [candidate.row for candidate in found]
@@ -263,14 +269,14 @@ def _grouped(candidates: Sequence[_Candidate]) -> list[list[_Candidate]]:
 def _result(rank: int, group: Sequence[_Candidate], explanation: list[Match] | None) -> Result:
     best, passage = group[0], group[0].passage
     return Result(
-        rank,
-        best.score,
-        passage.document_id,
-        passage.title,
-        passage.lines,
-        passage.text,
-        passage.metadata,
-        passage.section,
+        rank=rank,
+        score=best.score,
+        document_id=passage.document_id,
+        title=passage.title,
+        lines=passage.lines,
+        text=passage.text,
+        metadata=passage.metadata,
+        section=passage.section,
         scores=best.scores,
         duplicates=best.duplicates,
         more=len(group) - 1,

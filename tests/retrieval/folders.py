@@ -279,7 +279,7 @@ class Sources:
 
     def create(self, index: Path) -> None:
         """An empty index for them."""
-        Retriever.create(index, self.encoder, 16, index=self._engine).close()  # type: ignore[arg-type]
+        Retriever.create(index, self.encoder, passage_tokens=16, index=self._engine).close()  # type: ignore[arg-type]
 
     def open(self, index: Path) -> Retriever:
         """An index of them."""

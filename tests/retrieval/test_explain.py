@@ -72,7 +72,7 @@ def test_tokens_cover_the_words(make_colbert: MakeFolder) -> None:
 
 def test_scores_add_up_to_maxsim(encoder: ColbertEncoder) -> None:
     assert isinstance(encoder, LateInteraction)
-    explanations = explain_maxsim(encoder, QUERY, PASSAGES)
+    explanations = explain_maxsim(encoder, QUERY, passages=PASSAGES)
     query_UD = encoder.encode_queries([QUERY])[0]
     for passage, matches in zip(PASSAGES, explanations, strict=True):
         document_TD = encoder.encode_documents([passage.searchable])[0]
@@ -99,7 +99,7 @@ def test_each_token_is_matched_by_the_best_of_the_whole_text(make_colbert: MakeF
     behind = len(passage.searchable) - len(passage.text)
     kinds = set()
     for match, asked, query in zip(
-        explain_maxsim(encoder, QUERY, [passage])[0], query_tokens, query_UD, strict=True
+        explain_maxsim(encoder, QUERY, passages=[passage])[0], query_tokens, query_UD, strict=True
     ):
         scores = [float(query @ document) for document in document_TD]
         span = tokens[scores.index(max(scores))].span
@@ -112,7 +112,7 @@ def test_each_token_is_matched_by_the_best_of_the_whole_text(make_colbert: MakeF
 
 def test_punctuation_on_the_skiplist_is_never_matched(make_colbert: MakeFolder) -> None:
     encoder = ColbertEncoder.load(make_colbert(), device="cpu")
-    (matches,) = explain_maxsim(encoder, "cats, dogs!", [Passage("a", "a. b, c! " * 5)])
+    (matches,) = explain_maxsim(encoder, "cats, dogs!", passages=[Passage("a", "a. b, c! " * 5)])
     assert not {",", ".", "!"} & {
         ("a. b, c! " * 5)[slice(*match.text_span)] for match in matches if match.text_span
     }

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flatcoat import FlatcoatError
+from flatcoat import DataError, FlatcoatError
 from flatcoat.retrieval import rerank
 from flatcoat.retrieval.rerank import EncoderReranker, load_reranker, maxsim
 
@@ -39,7 +39,7 @@ def test_a_cross_encoder_scores_pairs_as_sentence_transformers_does(make_cross_e
 
 
 def test_a_classifier_of_several_labels_is_refused(make_cross_encoder):
-    with pytest.raises(FlatcoatError, match="gives 3 scores a pair"):
+    with pytest.raises(DataError, match="gives 3 scores per pair"):
         load_reranker(make_cross_encoder(labels=3))
 
 
@@ -51,7 +51,7 @@ def test_no_model_is_a_flatcoat_error(tmp_path):
 @pytest.mark.parametrize("kind", ["colbert", "dense"])
 @pytest.mark.parametrize("at_once", [1, 5, 100])
 def test_an_encoder_scores_by_its_vectors(make_colbert, make_dense, texts, kind, at_once, monkeypatch):
-    monkeypatch.setattr(rerank, "_AT_ONCE", at_once)
+    monkeypatch.setattr(rerank, "_BATCH", at_once)
     reranker = load_reranker(make_colbert() if kind == "colbert" else make_dense())
     assert isinstance(reranker, EncoderReranker)
     queries, documents = reranker.encoder.encode_queries(QUERIES), reranker.encoder.encode_documents(texts)

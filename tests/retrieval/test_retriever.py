@@ -199,7 +199,7 @@ def test_what_cannot_be_created_or_opened(filled: Retriever, encoder: Encoder, t
         Retriever.open(tmp_path, encoder)
     for tokens in (15, 121):
         with pytest.raises(FlatcoatError, match=f"passage_tokens {tokens}: from 16 to 120"):
-            Retriever.create(tmp_path / "new", encoder, tokens)
+            Retriever.create(tmp_path / "new", encoder, passage_tokens=tokens)
     with pytest.raises(FlatcoatError, match="cannot be read from the Hugging Face hub"):
         Retriever.create(tmp_path / "new", "nobody/no-such-model")
     assert not (tmp_path / "new").exists()
@@ -258,7 +258,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     retriever = Retriever.create(tmp_path / "index", encoder)
     progress: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        retriever.add(many(20, stop_at=10), lambda added: progress.append(added.documents))
+        retriever.add(many(20, stop_at=10), on_progress=lambda added: progress.append(added.documents))
     assert progress == [4]  # The second batch was being written when reading was interrupted.
     assert retriever.info().documents == 8
     assert retriever.store.verify() == []
@@ -328,5 +328,5 @@ def test_documents_that_add_documents_are_refused(filled: Retriever) -> None:
     with pytest.raises(FlatcoatError, match="is being written by the caller of this"):
         filled.add(nested())
     with pytest.raises(FlatcoatError, match="is being written by the caller of this"):
-        filled.add([Document("other", "new")], lambda added: filled.remove(["sky"]) and None)
+        filled.add([Document("other", "new")], on_progress=lambda added: filled.remove(["sky"]) and None)
     assert filled.add([Document("after", "works again")]).documents == 1

@@ -127,11 +127,11 @@ def test_bm25_needs_no_model(retriever: Retriever, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("k", [1, 7, 60])
 def test_filters_hold_at_every_stage(retriever: Retriever, mode: Mode | Fusion, k: int) -> None:
-    results = retriever.search("cat river", k, ["part=1"], mode=mode)
+    results = retriever.search("cat river", k, where=["part=1"], mode=mode)
     assert all(result.metadata["part"] == 1 for result in results)
     having = sum("cat" in text or "river" in text for text in (d.text for d in make_documents(120)[1::3]))
     assert len(results) == min(k, having if mode == "bm25" else 40)
-    assert retriever.search("cat", k, ["part=9"], mode=mode) == []
+    assert retriever.search("cat", k, where=["part=9"], mode=mode) == []
 
 
 class Longest:
@@ -310,9 +310,9 @@ def test_a_commit_between_two_reads_is_looked_at_again(
     retriever = make(tmp_path, encoder, [Document("a", "cat one"), Document("b", "cat two")])
     bm25, commits = Store.bm25, iter(["a", "b"])
 
-    def read(store: Store, *arguments: Any) -> Any:
+    def read(store: Store, *arguments: Any, **options: Any) -> Any:
         """Replace a document after it has been found, before it is read."""
-        found = bm25(store, *arguments)
+        found = bm25(store, *arguments, **options)
         if id := next(commits, None):
             with Store.open(retriever.store.path) as other:
                 Retriever(other, encoder).add([Document(id, f"cat new {id}")])
@@ -371,7 +371,7 @@ def test_numbers_of_numpy_are_numbers(retriever: Retriever) -> None:
 
 
 def test_one_condition_need_not_be_in_a_list(retriever: Retriever) -> None:
-    expected = retriever.search("cat", 5, ["part=1"])
+    expected = retriever.search("cat", 5, where=["part=1"])
     condition = parse_condition("part=1")
     wheres: list[Any] = [
         "part=1",
@@ -382,8 +382,8 @@ def test_one_condition_need_not_be_in_a_list(retriever: Retriever) -> None:
         np.array(["part=1"]),
     ]
     for where in wheres:
-        assert retriever.search("cat", 5, where) == expected
-    assert retriever.search("cat", 5, None) == retriever.search("cat", 5)  # type: ignore[arg-type]
+        assert retriever.search("cat", 5, where=where) == expected
+    assert retriever.search("cat", 5, where=None) == retriever.search("cat", 5)  # type: ignore[arg-type]
 
 
 def test_a_query_of_any_length_is_answered_soon(retriever: Retriever) -> None:

@@ -135,12 +135,12 @@ def make_documents(name: str, count: int, part: int) -> list[Document]:
 
 def searching(retriever: Retriever, rerankers: Sequence[Any]) -> list[Callable[[], Any]]:
     calls: list[Callable[[], Any]] = [
-        lambda mode=mode, query=query: retriever.search(query, 4, ["part=1"], mode=mode, explain=True)
+        lambda mode=mode, query=query: retriever.search(query, 4, where=["part=1"], mode=mode, explain=True)
         for mode in ("vectors", "bm25", "hybrid")
         for query in ("cat", "how does bread rise over the river, and why is the sky light?")
     ]
     return calls + [
-        lambda reranker=reranker: retriever.search("a cat", 3, ["part=1"], rerank=reranker)
+        lambda reranker=reranker: retriever.search("a cat", 3, where=["part=1"], rerank=reranker)
         for reranker in rerankers
     ]
 
@@ -170,7 +170,7 @@ def test_what_is_added_while_others_search_is_what_would_have_been_added_alone(
     queries = ["cat", "how does bread rise over the river, and why is the sky light?"]
 
     def ask(query: str) -> list[tuple[str, float]]:
-        found = retriever.search(query, 5, ["part=1"], mode="vectors")
+        found = retriever.search(query, 5, where=["part=1"], mode="vectors")
         return [(result.document_id, result.score) for result in found]
 
     expected = {query: ask(query) for query in queries}

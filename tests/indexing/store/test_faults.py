@@ -85,15 +85,15 @@ WRONG: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "do not rise from 0": ("offsets", lambda offsets: offsets[[0, 2, 1, 3]]),
     "number of vectors": ("offsets", lambda offsets: offsets - [0, 1, 0, 0]),
     "holds 2 passages": ("offsets", lambda offsets: offsets[[0, 1, 3]]),
-    "int64 [9] came, uint16": ("codes", lambda codes: codes.astype(np.int64) - (1 << 40)),
-    "uint8 [9, 5] came, uint8": ("residuals", lambda residuals: np.zeros((len(residuals), 5), np.uint8)),
-    "float16 [9] came, uint16": ("codes", lambda codes: codes.astype(np.float16)),
-    "int64 [9, 4] came, uint8": ("residuals", lambda residuals: np.full(residuals.shape, 1 << 40)),
-    "uint8 [5] came, uint8 [any, any]": ("residuals", lambda residuals: np.zeros(5, np.uint8)),
-    "int64 [9, 100000] came, uint8": ("scales", lambda scales: np.full((len(scales), 100_000), 1)),
+    "int64 [9], uint16": ("codes", lambda codes: codes.astype(np.int64) - (1 << 40)),
+    "uint8 [9, 5], uint8": ("residuals", lambda residuals: np.zeros((len(residuals), 5), np.uint8)),
+    "float16 [9], uint16": ("codes", lambda codes: codes.astype(np.float16)),
+    "int64 [9, 4], uint8": ("residuals", lambda residuals: np.full(residuals.shape, 1 << 40)),
+    "uint8 [5], uint8 [any, any]": ("residuals", lambda residuals: np.zeros(5, np.uint8)),
+    "int64 [9, 100000], uint8": ("scales", lambda scales: np.full((len(scales), 100_000), 1)),
     "codes, residuals and scales": ("scales", lambda scales: np.repeat(scales, 2, axis=1)),
-    "came, uint16 [any]": ("lists", lambda lists: lists.astype(np.int64) - (1 << 33)),
-    "came, uint32 [any]": ("list_offsets", lambda ends: -ends.astype(np.int64)),
+    "int64 [7], uint16 [any]": ("lists", lambda lists: lists.astype(np.int64) - (1 << 33)),
+    "int64 [13], uint32 [any]": ("list_offsets", lambda ends: -ends.astype(np.int64)),
 }
 
 

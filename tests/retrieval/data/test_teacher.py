@@ -95,7 +95,7 @@ def test_what_is_no_teacher(bert_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FlatcoatError, match="cannot be read from the Hugging Face hub"):
         load_cross_encoder("nobody/no-such-teacher")
     CrossEncoder(str(bert_folder), num_labels=3, device="cpu").save(str(tmp_path / "three"))
-    with pytest.raises(FlatcoatError, match="gives 3 scores a pair: one that gives one is needed"):
+    with pytest.raises(FlatcoatError, match="gives 3 scores per pair: a model with one score is needed"):
         load_cross_encoder(str(tmp_path / "three"))
 
 
