@@ -241,6 +241,7 @@ def _from_hf(values: Mapping[str, Any]) -> ModernBertConfig:
     model_type = values.get("model_type")
     if model_type not in ("modernbert", FLEXBERT):
         raise UsageError(f"model_type is {model_type!r}: a modernbert checkpoint is needed")
+    _check_types(values)
     _check_sizes(values)
     own = values if model_type == FLEXBERT else _own_spelling(values)
     names = {field.name for field in fields(ModernBertConfig)} - {"extra"}
@@ -256,6 +257,22 @@ def _check_sizes(values: Mapping[str, Any]) -> None:
         size = values.get(name)
         if size is not None and (type(size) is not int or not 1 <= size <= most):
             raise UsageError(f"{name} is {size!r:.40}: a whole number from 1 to {most:,} is needed")
+
+
+def _check_types(values: Mapping[str, Any]) -> None:
+    """Raise DataError for a value of another JSON type than its setting has: a file may hold anything."""
+    types: dict[str, Any] = {
+        field.name: int | float for field in fields(ModernBertConfig) if field.type is float
+    }
+    types |= {"pad_token_id": int, "layer_types": list | tuple, "rope_parameters": dict}
+    types |= dict.fromkeys(("hidden_activation", "classifier_activation"), str)
+    rope = values.get("rope_parameters")
+    nested = {name: (rope.get(name), dict) for name in _HF_LAYER_TYPES} if isinstance(rope, dict) else {}
+    for name, (value, kind) in (
+        {name: (values.get(name), kind) for name, kind in types.items()} | nested
+    ).items():
+        if value is not None and not isinstance(value, kind):
+            raise DataError(f"{name} is {value!r:.40}: another type is needed")
 
 
 def _every(period: int, layers: int) -> tuple[LayerType, ...]:

@@ -54,7 +54,7 @@ class SystemSelection:
         if self.bm25:
             yield from self._with_reranked(bm25)
         for model, encoder in zip(self.models, self._encoders, strict=True):
-            encoder.read_documents(document_length)
+            encoder.truncate_documents(document_length)
             for engine in engines:
                 recall = self.recall if engine.name == "plaid" else None
                 # As the user named it: the last folders of two paths may well be the same.

@@ -16,7 +16,7 @@ from .results import Match
 if TYPE_CHECKING:
     from flatcoat.indexing.store.store import Store
     from flatcoat.indexing.vectors import TokenVectors
-    from flatcoat.retrieval.encoders.encoder import TokenSpan
+    from flatcoat.retrieval.encoders.tokenization import TokenSpan
 
 
 @runtime_checkable
@@ -31,8 +31,8 @@ class LateInteraction(Protocol):
         """Token vectors of documents."""
         ...
 
-    def token_spans(self, texts: Sequence[str], is_query: bool) -> "list[list[TokenSpan]]":
-        """The token of each vector of each text."""
+    def token_spans(self, texts: Sequence[str], *, is_query: bool) -> "list[list[TokenSpan]]":
+        """The token behind each vector of each text."""
         ...
 
 

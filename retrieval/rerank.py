@@ -12,8 +12,9 @@ import numpy as np
 
 from flatcoat.errors import DataError
 from flatcoat.indexing.vectors import TokenVectors, Vectors
-from flatcoat.retrieval.encoders.encoder import loading, taking_turns
+from flatcoat.retrieval.encoders.checkpoint_files import loading
 from flatcoat.retrieval.encoders.load import architectures, load_encoder
+from flatcoat.retrieval.encoders.tokenization import taking_turns
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder

@@ -130,11 +130,13 @@ class Retriever:
 
     def _checked(self, model: "str | Path | Encoder | None") -> "Encoder":
         """The encoder; None is the model that the index names, read as data since anyone may have made it."""
-        from flatcoat.retrieval.encoders.load import fast_here, load_named
+        from flatcoat.retrieval.encoders.load import fast_here, load_untrusted
 
         precision, length = fast_here(self.contract.precision), self.contract.document_length
         if model is None:
-            named = load_named(self.contract.model, f"index {self.store.path}", precision)
+            named = load_untrusted(
+                self.contract.model, named_by=f"index {self.store.path}", precision=precision
+            )
             encoder = _reading(named, length)
         else:
             encoder = _load(model, precision, length)
@@ -277,5 +279,5 @@ def _load(model: "str | Path | Encoder | None", precision: Precision | None, len
 
 def _reading(encoder: "Encoder", length: int | None) -> "Encoder":
     if length is not None and length > encoder.contract.document_length:
-        encoder.read_documents(length)
+        encoder.truncate_documents(length)
     return encoder

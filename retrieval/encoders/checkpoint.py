@@ -1,8 +1,8 @@
-"""ModernBERT checkpoints of sentence-transformers and PyLate, read for encoding alone.
+"""ModernBERT checkpoints of sentence-transformers and PyLate, read without those libraries, for encoding.
 
-Importing those libraries takes longer than all else that a first search does. What is read here has the
-attributes of their models that encoders use, and gives the same vectors; a checkpoint that says anything this
-file does not know is left to them.
+Importing the libraries takes longer than everything else in a first search. A model read here has the
+attributes of theirs that encoders use, and computes the same vectors. A checkpoint with any setting that this
+file does not know is left to its own library.
 """
 
 import logging
@@ -19,13 +19,13 @@ from flatcoat.backbone.weights import init_empty_weights
 from flatcoat.errors import FlatcoatError
 
 from .checkpoint_files import Find, read_json
-from .tokenization import FastTokenizer
+from .fast_tokenizer import FastTokenizer
 
 logger = logging.getLogger(__name__)
 
 _LIBRARIES = ("sentence_transformers.", "pylate.")
-_MOST_TOKENS = 8192
-"""Of a text: what ModernBERT was made for. Expanded queries are as long as their checkpoint says."""
+_MAX_TOKENS = 8192
+"""The longest text for which ModernBERT was trained, whatever a checkpoint claims: it bounds memory."""
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "torch.nn.modules.linear.Identity": nn.Identity,
@@ -39,55 +39,61 @@ _POOLINGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""In sentence-transformers' order."""
+"""In the order in which sentence-transformers concatenates them."""
 
 
-class Unknown(Exception):
-    """Says what the checkpoint has that is read by the library that wrote it."""
+class Unsupported(Exception):
+    """A checkpoint that this file does not read; the message says which of its settings is the reason."""
 
 
-def read_checkpoint(find: Find, late: bool, device: str | None = None) -> "Checkpoint | None":
-    """A checkpoint whose vectors are known to be equal to its own library's, or None."""
+def try_load_checkpoint(find: Find, late: bool, *, device: str | None = None) -> "Checkpoint | None":
+    """A checkpoint with the same vectors as by its own library, or None: then that library must load it.
+
+    The reason for None is logged (debug).
+    """
     if device is None and torch.backends.mps.is_available():
+        logger.debug("a checkpoint is left to its own library: it chooses Apple's GPU")
         return None
     try:
-        return known_checkpoint(find, late, device)
-    except Unknown as why:
-        logger.debug("a checkpoint is left to its own library: %s", why)
+        return load_checkpoint(find, late, device=device)
+    except Unsupported as reason:
+        logger.debug("a checkpoint is left to its own library: %s", reason)
         return None
 
 
-def known_checkpoint(find: Find, late: bool, device: str | None = None) -> "Checkpoint":
-    """The same from files that may be anyone's: they are data, no code of theirs or of a library is run.
+def load_checkpoint(find: Find, late: bool, *, device: str | None = None) -> "Checkpoint":
+    """The same from untrusted files: they are read as data, no code of theirs or of a library runs.
 
-    Raises Unknown, which says why, whatever the files make those who read them raise.
+    Raises Unsupported, with the reason, for files that cannot be read or have settings unknown here.
     """
+    from safetensors import SafetensorError
+
     try:
         model = (LateCheckpoint if late else DenseCheckpoint)(find)
         return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    except (Unknown, FlatcoatError) as error:
-        raise Unknown(str(error)) from error
-    except KeyError as error:
-        raise Unknown(f"it lacks the setting {error}") from error
-    except Exception as error:
-        raise Unknown(f"{type(error).__name__}: {error}") from error
+    except FlatcoatError as error:
+        raise Unsupported(str(error)) from error
+    # RuntimeError is torch's, for tensors that do not fit and for devices. Errors that only a mistake in the
+    # code raises (TypeError, AttributeError, KeyError) are let through.
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise Unsupported(f"{type(error).__name__}: {error}") from error
 
 
 class Checkpoint(nn.Sequential):
-    """Backbone, and what follows it, under the names that sentence-transformers gives their weights."""
+    """The backbone and the modules after it, their weights named as sentence-transformers names them."""
 
     def __init__(self, find: Find) -> None:
         modules = read_json(_present(find, "modules.json"), list)
-        kinds = [_kind(module) for module in modules]
+        kinds = [_class_name(module) for module in modules]
         _require(kinds[:1] == ["Transformer"], "its first module is no transformer")
-        # Before the weights: where it is another library's, they would be read twice.
+        # Before the weights: if the tokenizer is unknown, the library will read them again.
         tokenizer = FastTokenizer(_present(find, "tokenizer.json"), _json(find, "tokenizer_config.json"))
         first = _Backbone(find, modules[0]["path"])
         super().__init__(first)
         self.tokenizer = tokenizer
         config = first.auto_model.config
         self.rows = config.vocab_size
-        self.longest = min(config.max_position_embeddings, _MOST_TOKENS)
+        self.longest = min(config.max_position_embeddings, _MAX_TOKENS)
         _require(tokenizer.highest_id < self.rows, f"it has {self.rows} rows for more token ids")
         self.folder = _present(find, "config.json").parent
         self.width = config.hidden_size
@@ -99,9 +105,9 @@ class Checkpoint(nn.Sequential):
             "its weights are not float32",
         )
 
-    def _length(self, said: dict[str, Any], name: str) -> int:
-        """A number of tokens that has room for special tokens, a prefix and one of a text."""
-        length = said[name]
+    def _length(self, settings: dict[str, Any], name: str) -> int:
+        """A maximum length in tokens, with room for special tokens, a prefix and one token of text."""
+        length = _setting(settings, name)
         _require(type(length) is int and 4 <= length <= self.longest, f"its {name} is {length!r:.40}")
         return length
 
@@ -115,7 +121,13 @@ class Checkpoint(nn.Sequential):
 
 
 class LateCheckpoint(Checkpoint):
-    """As ``pylate.models.ColBERT`` reads what it saved."""
+    """A late-interaction model with the attributes of ``pylate.models.ColBERT`` after loading.
+
+    >>> from flatcoat.retrieval.encoders.checkpoint_files import in_folder
+    >>> from flatcoat.retrieval.encoders.load import SHIPPED_MODEL
+    >>> LateCheckpoint(in_folder(SHIPPED_MODEL)).document_prefix
+    '[D] '
+    """
 
     def __init__(self, find: Find) -> None:
         super().__init__(find)
@@ -123,15 +135,15 @@ class LateCheckpoint(Checkpoint):
             len(self) > 1 and all(isinstance(module, _Dense) for module in list(self)[1:]),
             "other modules than projections follow its transformer",
         )
-        said = _json(find, "config_sentence_transformers.json")
-        self.query_prefix: str = _typed(said, "query_prefix", str)
-        self.document_prefix: str = _typed(said, "document_prefix", str)
-        self.query_length = self._length(said, "query_length")
-        self.document_length = self._length(said, "document_length")
-        self.skiplist_words: list[str] = _typed(said, "skiplist_words", list)
+        settings = _json(find, "config_sentence_transformers.json")
+        self.query_prefix: str = _setting(settings, "query_prefix", str)
+        self.document_prefix: str = _setting(settings, "document_prefix", str)
+        self.query_length = self._length(settings, "query_length")
+        self.document_length = self._length(settings, "document_length")
+        self.skiplist_words: list[str] = _setting(settings, "skiplist_words", list)
         _require(all(isinstance(word, str) for word in self.skiplist_words), "its skiplist holds no words")
-        self.do_query_expansion: bool = _typed(said, "do_query_expansion", bool)
-        attended = _typed(said, "attend_to_expansion_tokens", bool)
+        self.do_query_expansion: bool = _setting(settings, "do_query_expansion", bool)
+        attended = _setting(settings, "attend_to_expansion_tokens", bool)
         self.attend_to_expansion_tokens: bool = attended and self.do_query_expansion
         self.query_prefix_id = self._prefix_id(self.query_prefix)
         self.document_prefix_id = self._prefix_id(self.document_prefix)
@@ -145,18 +157,17 @@ class LateCheckpoint(Checkpoint):
 
 
 class DenseCheckpoint(Checkpoint):
-    """As ``sentence_transformers.SentenceTransformer`` reads what it saved."""
+    """A dense model with the attributes of ``SentenceTransformer`` after loading."""
 
     def __init__(self, find: Find) -> None:
         super().__init__(find)
         _require(len(self) > 1 and isinstance(self[1], _Pooling), "no pooling follows its transformer")
         self.max_seq_length = self._length(_json(find, "sentence_bert_config.json"), "max_seq_length")
-        said = _json(find, "config_sentence_transformers.json")
-        self.prompts: dict[str, str] = _typed(said, "prompts", dict)
+        settings = _json(find, "config_sentence_transformers.json")
+        self.prompts: dict[str, str] = _setting(settings, "prompts", dict)
         _require(all(isinstance(text, str) for text in self.prompts.values()), "its prompts are no texts")
-        self.default_prompt_name: str | None = said["default_prompt_name"]
-        _require(isinstance(self.default_prompt_name, str | None), "its default prompt has no name")
-        _require(said.get("truncate_dim") is None, "it cuts vectors short (truncate_dim)")
+        self.default_prompt_name: str | None = _setting(settings, "default_prompt_name", str | None)
+        _require(settings.get("truncate_dim") is None, "it cuts vectors short (truncate_dim)")
 
     def get_sentence_embedding_dimension(self) -> int:
         return self.width
@@ -166,13 +177,14 @@ class _Backbone(nn.Module):
     def __init__(self, find: Find, path: str) -> None:
         super().__init__()
         _require(path == "", "its transformer is not in the folder itself")
-        said = _json(find, "sentence_bert_config.json")
-        unknown = said.keys() - {"max_seq_length", "do_lower_case"}
+        settings = _json(find, "sentence_bert_config.json")
+        unknown = settings.keys() - {"max_seq_length", "do_lower_case"}
         _require(not unknown, f"unknown settings of its transformer: {', '.join(sorted(unknown))}")
-        _require(not said.get("do_lower_case"), "it folds case before the tokenizer does")
+        _require(not settings.get("do_lower_case"), "it folds case before the tokenizer does")
         config = _json(find, "config.json")
         dtype = config.get("dtype", config.get("torch_dtype"))
-        _require(config["model_type"] == "modernbert", f"its backbone is {config['model_type']!r:.60}")
+        model_type = _setting(config, "model_type")
+        _require(model_type == "modernbert", f"its backbone is {model_type!r:.60}")
         _require("auto_map" not in config, "its config.json names code of its own (auto_map)")
         _require(dtype in (None, "float32"), f"its weights are {dtype!r:.20}, not float32")
         weights = _present(find, "model.safetensors")
@@ -183,31 +195,34 @@ class _Backbone(nn.Module):
 
 
 class _Dense(nn.Module):
-    """A projection of either library; PyLate's may add its input."""
+    """A projection of sentence-transformers or PyLate, without PyLate's residual connections."""
 
     def __init__(self, find: Find, path: str, width: int) -> None:
         super().__init__()
         from safetensors.torch import load_file
 
-        said = _json(find, f"{path}/config.json")
-        _require(not said.pop("use_residual", False), "its projection adds its input")
-        name = said.pop("activation_function")
-        _require(name in _ACTIVATIONS, f"the activation of its projection is {name!r:.60}")
-        taken, wanted, bias = (said.pop(name) for name in ("in_features", "out_features", "bias"))
-        _require(not said, f"unknown settings of a projection: {', '.join(sorted(said))}")
+        settings = _json(find, f"{path}/config.json")
+        _require(not settings.pop("use_residual", False), "its projection adds its input")
+        activation = _setting(settings, "activation_function", str)
+        _require(activation in _ACTIVATIONS, f"the activation of its projection is {activation!r:.60}")
+        width_in, width_out = (_setting(settings, name) for name in ("in_features", "out_features"))
+        bias = _setting(settings, "bias", bool)
+        unknown = settings.keys() - {"activation_function", "in_features", "out_features", "bias"}
+        _require(not unknown, f"unknown settings of a projection: {', '.join(sorted(unknown))}")
         weights = _present(find, f"{path}/model.safetensors")
         _require(_fits(weights), "its weights are larger than this machine's memory")
         state = {name: tensor.float() for name, tensor in load_file(weights).items()}
-        held = tuple(state["linear.weight"].shape)
+        _require("linear.weight" in state, "its projection has no linear.weight")
+        shape = tuple(state["linear.weight"].shape)
         _require(
-            taken == width and held == (wanted, taken),
-            f"its projection, from {taken!r:.20} to {wanted!r:.20}, does not fit: {width} come, and the "
-            f"weights are {held}",
+            width_in == width and shape == (width_out, width_in),
+            f"its projection, from {width_in!r:.20} to {width_out!r:.20}, does not fit: {width} come, and "
+            f"the weights are {shape}",
         )
         with init_empty_weights():
-            self.linear = nn.Linear(width, held[0], bias=bool(bias))
-        self.activation_function = _ACTIVATIONS[name]()
-        self.out_features = held[0]
+            self.linear = nn.Linear(width, shape[0], bias=bias)
+        self.activation_function = _ACTIVATIONS[activation]()
+        self.out_features = shape[0]
         self.load_state_dict(state, assign=True)
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -218,14 +233,15 @@ class _Dense(nn.Module):
 class _Pooling(nn.Module):
     def __init__(self, find: Find, path: str, width: int) -> None:
         super().__init__()
-        said = _json(find, f"{path}/config.json")
-        self.include_prompt: bool = said.pop("include_prompt", True)
-        taken = said.pop("word_embedding_dimension")
-        _require(taken == width, f"its pooling takes width {taken!r:.20}, and {width} come")
+        settings = _json(find, f"{path}/config.json")
+        self.include_prompt: bool = settings.pop("include_prompt", True)
+        width_in = settings.pop("word_embedding_dimension", None)
+        _require(width_in == width, f"its pooling takes width {width_in!r:.20}, and {width} come")
         _require(
-            "pooling_mode_mean_tokens" in said and said.keys() <= _POOLINGS.keys(), "its pooling is unknown"
+            "pooling_mode_mean_tokens" in settings and settings.keys() <= _POOLINGS.keys(),
+            "its pooling is unknown",
         )
-        self._modes = [mode for name, mode in _POOLINGS.items() if said.get(name)]
+        self._modes = [mode for name, mode in _POOLINGS.items() if settings.get(name)]
         _require(bool(self._modes), "its pooling has no mode")
         self.out_features = width * len(self._modes)
 
@@ -238,45 +254,49 @@ class _Normalize(nn.Module):
         return {name: nn.functional.normalize(vectors_ND, dim=1) for name, vectors_ND in features.items()}
 
 
-def _kind(module: dict[str, Any]) -> str:
-    """The name of a module's class, where that is of a library that is known, and its folder a plain name."""
-    name, path = module["type"], module["path"]
+def _class_name(module: Any) -> str:
+    """The class of an entry of modules.json; Unsupported unless it is a known library's."""
+    _require(isinstance(module, dict), f"its modules.json holds {module!r:.60}")
+    name, path = _setting(module, "type", str), _setting(module, "path", str)
     _require(name.startswith(_LIBRARIES), f"its modules.json names code of its own ({name!r:.60})")
     _require(path == Path(path).name, f"its modules.json names the folder {path!r:.60}")
     return name.rpartition(".")[2]
 
 
-def _module(kind: str, find: Find, path: str, width: int) -> nn.Module:
-    if kind == "Normalize":
+def _module(name: str, find: Find, path: str, width: int) -> nn.Module:
+    """The module after the backbone of a class name, reading its folder; ``width`` is that of its input."""
+    if name == "Normalize":
         return _Normalize()
     readers: dict[str, Callable[[Find, str, int], nn.Module]] = {"Dense": _Dense, "Pooling": _Pooling}
-    _require(kind in readers, f"it has a module {kind!r:.60}")
-    return readers[kind](find, path, width)
+    _require(name in readers, f"it has a module {name!r:.60}")
+    return readers[name](find, path, width)
 
 
 def _json(find: Find, name: str) -> dict[str, Any]:
     return read_json(_present(find, name), dict)
 
 
-def _typed(said: dict[str, Any], name: str, kind: type) -> Any:
-    _require(isinstance(said[name], kind), f"its {name} is {said[name]!r:.60}")
-    return said[name]
+def _setting(settings: dict[str, Any], name: str, kind: Any = object) -> Any:
+    """The value of a setting; Unsupported if it is missing or of another type."""
+    _require(name in settings, f"it lacks the setting {name!r}")
+    _require(isinstance(settings[name], kind), f"its {name} is {settings[name]!r:.60}")
+    return settings[name]
 
 
 def _present(find: Find, name: str) -> Path:
     file = find(name)
     if file is None:
-        raise Unknown(f"it has no {name}")
+        raise Unsupported(f"it has no {name}")
     return file
 
 
 def _fits(file: Path) -> bool:
-    """Whether a file is smaller than this machine's memory; a file of holes takes no room on a disk."""
+    """Whether a file is smaller than this machine's memory; a sparse file may claim any size."""
     if not hasattr(os, "sysconf"):
         return True
     return file.stat().st_size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _require(known: bool, otherwise: str) -> None:
-    if not known:
-        raise Unknown(otherwise)
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise Unsupported(otherwise)

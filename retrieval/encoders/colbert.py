@@ -1,7 +1,7 @@
-"""Late-interaction encoders: one vector a token, over ``pylate.models.ColBERT``, or its files alone.
+"""Late-interaction encoders, one vector per token, over ``pylate.models.ColBERT`` or the files of one.
 
 On a ModernBERT checkpoint the texts run packed through flatcoat's backbone; other backbones run through
-PyLate. What ``save`` writes, plain PyLate loads with equal outputs. Axes: N texts, T tokens, D width.
+PyLate. Plain PyLate loads what ``save`` writes, with equal outputs. Axes: N texts, T tokens, D width.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,34 +15,27 @@ import torch.nn.functional as F
 
 from flatcoat.indexing.vectors import TokenVectors
 
+from .backbone import backbone_in_precision, default_precision, max_positions, unpad_backbone
 from .checkpoint import LateCheckpoint
+from .checkpoint_files import loading
 from .contract import Contract, Precision, weights_hash
-from .encoder import (
-    TOKEN_BUDGET,
-    HiddenBatch,
-    TokenSpan,
-    backbone_in,
-    character_spans,
-    checked_texts,
-    default_precision,
-    hidden_batches,
-    in_batches,
-    loading,
-    most_tokens,
-    token_counter,
-    token_ids,
-    unpad_backbone,
-)
+from .encoder import HiddenBatch, checked_texts, hidden_batches, in_batches
+from .tokenization import TokenSpan, character_spans, token_counter, token_ids
 
 if TYPE_CHECKING:
     from pylate.models import ColBERT
 
 
 class ColbertEncoder:
-    """Texts to token vectors of length 1, ready for MaxSim."""
+    """Texts to token vectors of length 1, ready for MaxSim.
+
+    >>> encoder = ColbertEncoder.load("lightonai/GTE-ModernColBERT-v1")  # doctest: +SKIP
+    >>> encoder.encode_queries(["why is the sky blue?"]).values_TD.shape  # doctest: +SKIP
+    (32, 128)
+    """
 
     def __init__(
-        self, model: "ColBERT | LateCheckpoint", name: str, precision: Precision | None = None
+        self, model: "ColBERT | LateCheckpoint", name: str, *, precision: Precision | None = None
     ) -> None:
         # Any: PyLate declares its settings optional, and a loaded model has them all.
         self.model: Any = model
@@ -52,7 +45,7 @@ class ColbertEncoder:
         model.eval()
         self._own_length = self.model.document_length
         self.precision: Precision = precision or default_precision(self.model)
-        self._backbone = backbone_in(self.model, self.precision)
+        self._backbone = backbone_in_precision(self.model, self.precision)
 
     @staticmethod
     def load(
@@ -60,15 +53,15 @@ class ColbertEncoder:
     ) -> "ColbertEncoder":
         """Load a PyLate or Stanford ColBERT checkpoint; ``options`` go to ``pylate.models.ColBERT``.
 
-        ``precision`` is what the backbone computes in; the default is float32 on a CPU, on a GPU the dtype
-        that the weights were saved in. Raises FlatcoatError where there is no such model, or no such
-        precision for it.
+        ``precision`` is the arithmetic of the backbone; the default is float32 on a CPU, on a GPU the dtype
+        of the saved weights. Raises NotFoundError for an unknown model, DataError for a damaged folder, and
+        UsageError for a precision that the model does not have.
         """
         from .pylate_colbert import UnpaddedColBERT
 
         with loading(name_or_path):
             model = UnpaddedColBERT(str(name_or_path), **options)
-        return ColbertEncoder(model, str(name_or_path), precision)
+        return ColbertEncoder(model, str(name_or_path), precision=precision)
 
     def save(self, folder: str | Path) -> None:
         """Write a checkpoint that plain PyLate loads with equal outputs."""
@@ -85,7 +78,7 @@ class ColbertEncoder:
 
     @property
     def contract(self) -> Contract:
-        """Everything that decides which vectors a text gets."""
+        """The settings and weights that determine the vectors of a text."""
         model = self.model
         return Contract(
             kind="colbert",
@@ -107,29 +100,29 @@ class ColbertEncoder:
         return token_counter(self.model.tokenizer)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as a document, special tokens and prefix counted and nothing cut off."""
+        """Tokens per text as a document, special tokens and prefix included, without truncation."""
         prefix = self.model.document_prefix_id is not None
         return [count + prefix for count in self._count(checked_texts(texts))]
 
-    def read_documents(self, length: int | None) -> None:
-        """Cut documents at ``length`` tokens, or where the model ends; None: where the checkpoint says."""
-        self.model.document_length = min(length or self._own_length, most_tokens(self.model))
+    def truncate_documents(self, length: int | None) -> None:
+        """Truncate documents at ``length`` tokens, at most the model's; None: the checkpoint's own length."""
+        self.model.document_length = min(length or self._own_length, max_positions(self.model))
 
     def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
-        """Vectors of every query token, expansion tokens included where the checkpoint uses them."""
+        """Vectors of all query tokens, and of expansion tokens if the checkpoint uses them."""
         return self._encode(texts, is_query=True)
 
     def encode_documents(self, texts: Sequence[str]) -> TokenVectors:
-        """Vectors of every document token but those on the skiplist (punctuation)."""
+        """Vectors of all document tokens except those on the skiplist (punctuation)."""
         return self._encode(texts, is_query=False)
 
-    def token_spans(self, texts: Sequence[str], is_query: bool) -> list[list[TokenSpan]]:
-        """The token behind each vector of each text; FlatcoatError where the tokenizer does not say."""
+    def token_spans(self, texts: Sequence[str], *, is_query: bool) -> list[list[TokenSpan]]:
+        """The token behind each vector of each text; UsageError for a tokenizer that does not know spans."""
         model, texts = self.model, checked_texts(texts)
         sequences, _ = self._token_ids(texts, is_query)
         prefix, length = self._prefix_and_length(is_query)
-        spans_of = character_spans(model, texts, length - (prefix is not None))
-        found = []
+        spans_of = character_spans(model, texts, max_length=length - (prefix is not None))
+        tokens_of_texts = []
         for text, ids, spans in zip(texts, sequences, spans_of, strict=True):
             placed = spans if prefix is None else [spans[0], None, *spans[1:]]
             placed += [None] * (len(ids) - len(placed))
@@ -139,32 +132,39 @@ class ColbertEncoder:
                 for name, span in zip(names, placed, strict=True)
             ]
             skipped = () if is_query else model.skiplist
-            found.append([token for id, token in zip(ids, tokens, strict=True) if id not in skipped])
-        return found
+            tokens_of_texts.append(
+                [token for id, token in zip(ids, tokens, strict=True) if id not in skipped]
+            )
+        return tokens_of_texts
 
     def _encode(self, texts: Sequence[str], is_query: bool) -> TokenVectors:
         texts = checked_texts(texts)
         if not texts:
             return TokenVectors.from_list([], self.model[-1].out_features)
-        found: list[np.ndarray] = [np.empty(0)] * len(texts)
+        matrices: list[np.ndarray] = [np.empty(0)] * len(texts)
         if self._backbone is None:
             encode = partial(self.model.encode, is_query=is_query, show_progress_bar=False)
-            for index, matrix in in_batches(encode, texts, self.model.tokenizer):
-                found[index] = np.asarray(matrix)
-            return TokenVectors.from_list(found)
+            for index, matrix in in_batches(encode, texts, tokenizer=self.model.tokenizer):
+                matrices[index] = np.asarray(matrix)
+            return TokenVectors.from_list(matrices)
         sequences, key_masks = self._token_ids(texts, is_query)
-        for hidden in hidden_batches(self._backbone, sequences, key_masks, TOKEN_BUDGET, self.model.device):
+        for hidden in hidden_batches(
+            self._backbone, sequences, key_masks=key_masks, device=self.model.device
+        ):
             for index, matrix in zip(hidden.indices, self._finish(hidden, is_query), strict=True):
-                found[index] = matrix
-        return TokenVectors.from_list(found)
+                matrices[index] = matrix
+        return TokenVectors.from_list(matrices)
 
     def _token_ids(
         self, texts: Sequence[str], is_query: bool
     ) -> tuple[list[list[int]], list[list[bool]] | None]:
-        """PyLate's token ids: prefix after CLS, truncation that counts it, expansion with MASK tokens."""
+        """PyLate's token ids, and masks of attended tokens if expansion tokens are not attended to.
+
+        The prefix follows CLS and counts for truncation; queries are expanded with MASK tokens.
+        """
         model = self.model
         prefix, length = self._prefix_and_length(is_query)
-        sequences = token_ids(model, texts, length - (prefix is not None))
+        sequences = token_ids(model, texts, max_length=length - (prefix is not None))
         if prefix is not None:
             sequences = [[ids[0], prefix, *ids[1:]] for ids in sequences]
         if not is_query or not model.do_query_expansion:
@@ -182,6 +182,7 @@ class ColbertEncoder:
         return model.document_prefix_id, model.document_length
 
     def _finish(self, hidden: HiddenBatch, is_query: bool) -> list[np.ndarray]:
+        """Project and normalise one batch: a matrix [tokens, D] per text, without skiplist tokens."""
         with torch.inference_mode():
             features = {"token_embeddings": hidden.hidden_TD.to(self.model.dtype)}
             for module in list(self.model)[1:]:

@@ -1,10 +1,10 @@
-"""What made a set of vectors. An index keeps it, so that nothing else is ever searched against them."""
+"""The contract of an index: the encoder settings that made its vectors, and that queries need too."""
 
 import hashlib
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import ConflictError, StorageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -12,14 +12,23 @@ if TYPE_CHECKING:
     from flatcoat.indexing.vectors import Shape
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-"""What a backbone computes in; "int8" names the linear layers alone."""
+"""The arithmetic of a backbone; "int8" is that of its linear layers, the others compute in float32."""
 
 
 @dataclass(frozen=True)
 class Contract:
     """Two encoders with equal contracts (the ``model`` names aside) give equal vectors for equal texts.
 
-    ``weights`` is a sha256; lengths are in tokens; ``width`` in components.
+    ``weights`` is a SHA-256; lengths are in tokens; ``width`` in components.
+
+    >>> contract = Contract(
+    ...     kind="dense", model="org/model", weights="", width=768, query_prefix="", document_prefix="",
+    ...     query_length=512, document_length=512, pooling="mean",
+    ... )
+    >>> contract.shape
+    Shape(kind='dense', width=768)
+    >>> Contract.from_json(contract.to_json()) == contract
+    True
     """
 
     kind: Literal["dense", "colbert"]
@@ -38,7 +47,7 @@ class Contract:
 
     @property
     def shape(self) -> "Shape":
-        """What vectors of this encoder look like to an index."""
+        """Kind and width of the encoder's vectors, which is all that an index needs."""
         from flatcoat.indexing.vectors import Shape
 
         return Shape("token" if self.kind == "colbert" else "dense", self.width)
@@ -49,41 +58,41 @@ class Contract:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "Contract":
-        """Raises FlatcoatError where a field is missing or unknown, or of another type."""
+        """Raises StorageError for a missing or unknown field, and for a value of another type."""
         if not isinstance(values, dict):
-            raise FlatcoatError(f"the index's contract is damaged: it is {_short(values)}")
+            raise StorageError(f"the index's contract is damaged: it is {_short(values)}")
         values = {"precision": "fp32"} | values  # Earlier indexes do not name it.
         names = {field.name for field in fields(Contract)}
         if wrong := sorted(names ^ set(values)):
-            raise FlatcoatError(
+            raise StorageError(
                 f"the index's contract has other fields than this release knows: {', '.join(wrong)}"
             )
         for field in fields(Contract):
             value = values[field.name]
-            wanted = list if field.name == "skiplist" else field.type if field.type in (int, bool) else str
-            if type(value) is not wanted:
-                raise FlatcoatError(f"the index's contract is damaged: {field.name} is {_short(repr(value))}")
+            expected = list if field.name == "skiplist" else field.type if field.type in (int, bool) else str
+            if type(value) is not expected:
+                raise StorageError(f"the index's contract is damaged: {field.name} is {_short(repr(value))}")
         arguments: dict[str, Any] = values | {"skiplist": tuple(values["skiplist"])}
         return Contract(**arguments)
 
     def require(self, other: "Contract") -> None:
-        """Raise FlatcoatError naming the first field in which ``other`` differs.
+        """Raise ConflictError that names the first field in which ``other`` differs.
 
-        Models may be renamed, and may compute in another precision, which changes vectors by rounding alone.
+        Models may be renamed, and may compute in another precision, which changes vectors by rounding only.
         nDCG@10 x 100 of flatcoat-small, both documents and queries in fp32, both in int8, documents in int8
         and queries in fp32: 83.03, 83.03, 83.03 on squad-dev; 28.30, 28.30, 28.27 on nfcorpus.
         """
         for field in fields(self):
             ours, theirs = getattr(self, field.name), getattr(other, field.name)
             if field.name not in ("model", "precision") and ours != theirs:
-                raise FlatcoatError(
+                raise ConflictError(
                     f"the index was made with {field.name} {_short(ours)} (model {self.model}), "
                     f"the model given has {_short(theirs)} (model {other.model}): use the model of the index"
                 )
 
 
 def weights_hash(module: "nn.Module") -> str:
-    """sha256 over every parameter's name, dtype, shape and bytes: equal for equal models."""
+    """SHA-256 over the names, dtypes, shapes and bytes of all tensors: equal for equal models."""
     import torch
 
     digest = hashlib.sha256()

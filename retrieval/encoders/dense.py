@@ -1,7 +1,7 @@
-"""Single-vector (DPR) encoders: one vector a text, over sentence-transformers' models, or their files alone.
+"""Single-vector (DPR) encoders, one vector per text, over ``SentenceTransformer`` or the files of one.
 
 On a ModernBERT checkpoint the texts run packed through flatcoat's backbone; other backbones run through
-sentence-transformers. What ``save`` writes, plain sentence-transformers loads with equal outputs.
+sentence-transformers. Plain sentence-transformers loads what ``save`` writes, with equal outputs.
 Axes: N texts, T tokens, D width.
 """
 
@@ -16,22 +16,12 @@ from torch import Tensor
 
 from flatcoat.backbone.packing import PackedBatch
 
+from .backbone import backbone_in_precision, default_precision, max_positions, unpad_backbone
 from .checkpoint import DenseCheckpoint
+from .checkpoint_files import loading
 from .contract import Contract, Precision, weights_hash
-from .encoder import (
-    TOKEN_BUDGET,
-    HiddenBatch,
-    backbone_in,
-    checked_texts,
-    default_precision,
-    hidden_batches,
-    in_batches,
-    loading,
-    most_tokens,
-    token_counter,
-    token_ids,
-    unpad_backbone,
-)
+from .encoder import HiddenBatch, checked_texts, hidden_batches, in_batches
+from .tokenization import token_counter, token_ids
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -39,12 +29,24 @@ if TYPE_CHECKING:
 _QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
+_NO_MAXIMUM = -1e9
+"""The maximum over no tokens, as in sentence-transformers."""
+
 
 class DenseEncoder:
-    """Texts to vectors of length 1, so that inner products are cosines."""
+    """Texts to vectors of length 1, so that inner products are cosines.
+
+    >>> encoder = DenseEncoder.load("Alibaba-NLP/gte-modernbert-base")  # doctest: +SKIP
+    >>> encoder.encode_queries(["why is the sky blue?"]).shape  # doctest: +SKIP
+    (1, 768)
+    """
 
     def __init__(
-        self, model: "SentenceTransformer | DenseCheckpoint", name: str, precision: Precision | None = None
+        self,
+        model: "SentenceTransformer | DenseCheckpoint",
+        name: str,
+        *,
+        precision: Precision | None = None,
     ) -> None:
         # Any: the two have the same attributes, and no common type.
         self.model: Any = model
@@ -54,21 +56,21 @@ class DenseEncoder:
         model.eval()
         self._own_length = model.max_seq_length
         self.precision: Precision = precision or default_precision(self.model)
-        self._backbone = backbone_in(self.model, self.precision)
+        self._backbone = backbone_in_precision(self.model, self.precision)
 
     @staticmethod
     def load(name_or_path: str | Path, precision: Precision | None = None, **options: Any) -> "DenseEncoder":
         """Load a sentence-transformers checkpoint; ``options`` go to ``SentenceTransformer``.
 
-        ``precision`` is what the backbone computes in; the default is float32 on a CPU, on a GPU the dtype
-        that the weights were saved in. Raises FlatcoatError where there is no such model, or no such
-        precision for it.
+        ``precision`` is the arithmetic of the backbone; the default is float32 on a CPU, on a GPU the dtype
+        of the saved weights. Raises NotFoundError for an unknown model, DataError for a damaged folder, and
+        UsageError for a precision that the model does not have.
         """
         from sentence_transformers import SentenceTransformer
 
         with loading(name_or_path):
             model = SentenceTransformer(str(name_or_path), **options)
-        return DenseEncoder(model, str(name_or_path), precision)
+        return DenseEncoder(model, str(name_or_path), precision=precision)
 
     def save(self, folder: str | Path) -> None:
         """Write a checkpoint that plain sentence-transformers loads with equal outputs."""
@@ -91,7 +93,7 @@ class DenseEncoder:
 
     @property
     def contract(self) -> Contract:
-        """Everything that decides which vectors a text gets."""
+        """The settings and weights that determine the vectors of a text."""
         model = self.model
         length = int(model.max_seq_length or model.tokenizer.model_max_length)
         pooling = next(filter(_is_pooling, model), None)
@@ -113,14 +115,14 @@ class DenseEncoder:
         return token_counter(self.model.tokenizer)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as a document, special tokens and prompt counted and nothing cut off."""
+        """Tokens per text as a document, special tokens and prompt included, without truncation."""
         prompt = self._prompt(_DOCUMENT_PROMPTS)
         return self._count([prompt + text for text in checked_texts(texts)])
 
-    def read_documents(self, length: int | None) -> None:
-        """Cut texts at ``length`` tokens, or where the model ends; None: where the checkpoint says."""
+    def truncate_documents(self, length: int | None) -> None:
+        """Truncate texts at ``length`` tokens, at most the model's; None: the checkpoint's own length."""
         self.model.max_seq_length = (
-            self._own_length if length is None else min(length, most_tokens(self.model))
+            self._own_length if length is None else min(length, max_positions(self.model))
         )
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
@@ -132,7 +134,7 @@ class DenseEncoder:
         return self._encode(texts, self._prompt(_DOCUMENT_PROMPTS))
 
     def _prompt(self, names: Sequence[str]) -> str:
-        """The first prompt of these names that the checkpoint has, as sentence-transformers chooses it."""
+        """The checkpoint's first prompt among these names, else its default, as in sentence-transformers."""
         prompts = self.model.prompts
         return next(
             (prompts[name] for name in (*names, self.model.default_prompt_name) if name in prompts), ""
@@ -145,27 +147,33 @@ class DenseEncoder:
             encode = partial(
                 self.model.encode, prompt=prompt, show_progress_bar=False, normalize_embeddings=True
             )
-            for index, vector_D in in_batches(encode, texts, self.model.tokenizer):
+            for index, vector_D in in_batches(encode, texts, tokenizer=self.model.tokenizer):
                 vectors_ND[index] = vector_D
             return vectors_ND
         skipped = self._prompt_tokens(prompt)
-        sequences = token_ids(self.model, [prompt + text for text in texts], self.model.max_seq_length)
-        for hidden in hidden_batches(self._backbone, sequences, None, TOKEN_BUDGET, self.model.device):
+        prompted = [prompt + text for text in texts]
+        sequences = token_ids(self.model, prompted, max_length=self.model.max_seq_length)
+        for hidden in hidden_batches(self._backbone, sequences, device=self.model.device):
             vectors_ND[hidden.indices] = self._finish(hidden, skipped)
         return vectors_ND
 
     def _prompt_tokens(self, prompt: str) -> int:
-        """How many tokens at the start of every text the checkpoint leaves out of its pooling."""
+        """Number of tokens at the start of every text that the checkpoint leaves out of pooling."""
         if not prompt or self.model[1].include_prompt:
             return 0
-        (ids,) = token_ids(self.model, [prompt], self.model.max_seq_length)
+        (ids,) = token_ids(self.model, [prompt], max_length=self.model.max_seq_length)
         return len(ids) - (ids[-1] in self.model.tokenizer.all_special_ids)
 
     def _finish(self, hidden: HiddenBatch, prompt_tokens: int) -> np.ndarray:
-        """Pool and project one batch."""
+        """Pool, project and normalise one batch: [N, D]."""
         pooling, *projections = list(self.model)[1:]
         with torch.inference_mode():
-            vectors_ND = pooled(hidden.hidden_TD, hidden.batch, pooling.get_pooling_mode_str(), prompt_tokens)
+            vectors_ND = pooled(
+                hidden.hidden_TD,
+                hidden.batch,
+                modes=pooling.get_pooling_mode_str(),
+                prompt_tokens=prompt_tokens,
+            )
             features = {"sentence_embedding": vectors_ND.to(self.model.dtype)}
             for module in projections:
                 features = module(features)
@@ -177,14 +185,15 @@ def _is_pooling(module: object) -> bool:
     return hasattr(module, "get_pooling_mode_str")
 
 
-_LOWEST = -1e9
-"""A maximum over no token, as sentence-transformers has it."""
-
-
-def pooled(hidden_TD: Tensor, batch: PackedBatch, modes: str, prompt_tokens: int = 0) -> Tensor:
-    """One float32 vector a text, the ``modes`` ("cls", "mean+max") side by side: [N, D x modes].
+def pooled(hidden_TD: Tensor, batch: PackedBatch, *, modes: str, prompt_tokens: int = 0) -> Tensor:
+    """One float32 vector per text, the ``modes`` ("cls", "mean+max") side by side: [N, D x modes].
 
     Means and maxima leave out the first ``prompt_tokens`` of every text.
+
+    >>> batch = PackedBatch.from_sequences([[5, 6], [7]])
+    >>> pooled(torch.tensor([[1.0], [3.0], [4.0]]), batch, modes="mean")
+    tensor([[2.],
+            [4.]])
     """
     states_TD, positions_T = hidden_TD.float(), batch.positions()
     starts_N, ends_N = batch.cu_seqlens[:-1].long(), batch.cu_seqlens[1:].long()
@@ -193,16 +202,18 @@ def pooled(hidden_TD: Tensor, batch: PackedBatch, modes: str, prompt_tokens: int
     kept_TD = states_TD[kept_T] if prompt_tokens else states_TD
     weights_T1 = (positions_T[kept_T] + 1).float()[:, None]
 
-    def total(states_TD: Tensor) -> Tensor:
+    def sums(states_TD: Tensor) -> Tensor:
         return torch.segment_reduce(states_TD, "sum", lengths=lengths_N, unsafe=True)
 
     counts_N1 = lengths_N.clamp(min=1)[:, None]
-    ways: dict[str, Callable[[], Tensor]] = {
+    poolings: dict[str, Callable[[], Tensor]] = {
         "cls": lambda: states_TD[starts_N],
-        "max": lambda: torch.segment_reduce(kept_TD, "max", lengths=lengths_N, unsafe=True, initial=_LOWEST),
-        "mean": lambda: total(kept_TD) / counts_N1,
-        "mean_sqrt_len_tokens": lambda: total(kept_TD) / counts_N1.sqrt(),
-        "weightedmean": lambda: total(kept_TD * weights_T1) / total(weights_T1).clamp(min=1),
+        "max": lambda: torch.segment_reduce(
+            kept_TD, "max", lengths=lengths_N, unsafe=True, initial=_NO_MAXIMUM
+        ),
+        "mean": lambda: sums(kept_TD) / counts_N1,
+        "mean_sqrt_len_tokens": lambda: sums(kept_TD) / counts_N1.sqrt(),
+        "weightedmean": lambda: sums(kept_TD * weights_T1) / sums(weights_T1).clamp(min=1),
         "lasttoken": lambda: states_TD[ends_N - 1],
     }
-    return torch.cat([pool() for mode, pool in ways.items() if mode in modes.split("+")], dim=1)
+    return torch.cat([pool() for mode, pool in poolings.items() if mode in modes.split("+")], dim=1)

@@ -1,4 +1,7 @@
-"""PyLate's ColBERT as flatcoat trains it."""
+"""PyLate's ColBERT with query expansion on an unpadded backbone, for training.
+
+In a file by itself: it imports PyLate, which encoders read by ``checkpoint`` do without.
+"""
 
 from typing import Any
 
@@ -6,11 +9,15 @@ import torch
 from pylate.models import ColBERT
 from torch import Tensor
 
-from .encoder import packed_backbone
+from .backbone import packed_backbone
 
 
 class UnpaddedColBERT(ColBERT):
-    """PyLate's ColBERT whose features name the masked tokens that are query expansion, still computed."""
+    """PyLate's ColBERT whose query features keep expansion tokens from being unpadded.
+
+    PyLate masks expansion tokens as keys, and reads their vectors all the same; an unpadded backbone computes
+    masked tokens only if ``keep_mask`` says so.
+    """
 
     def tokenize(self, texts: Any, is_query: bool = True, *args: Any, **options: Any) -> dict[str, Tensor]:
         features = super().tokenize(texts, is_query, *args, **options)

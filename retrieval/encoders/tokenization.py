@@ -1,159 +1,110 @@
-"""The tokenizer of a checkpoint, over its ``tokenizer.json`` alone."""
+"""Texts to token ids, token counts and character spans, by the tokenizer of an encoder's model."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
-from tokenizers import Encoding, Tokenizer
+from flatcoat.errors import UsageError
 
-from flatcoat.errors import FlatcoatError
+from .fast_tokenizer import FastTokenizer
 
-_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
-_UNUSED = {
-    "added_tokens_decoder",
-    "backend",
-    "clean_up_tokenization_spaces",
-    "extra_special_tokens",
-    "is_local",
-    "max_length",
-    "model_input_names",
-    "model_max_length",
-    "pad_to_multiple_of",
-    "pad_token_type_id",
-    "padding_side",
-    "stride",
-    "tokenizer_class",
-    "truncation_side",
-    "truncation_strategy",
-}
-"""Settings that are read elsewhere, or change no ids."""
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerBase
 
-_NAMED = ("bos_token", "cls_token", "eos_token", "mask_token", "pad_token", "sep_token", "unk_token")
+_turns: "WeakKeyDictionary[Any, tuple[Lock, Lock]]" = WeakKeyDictionary()
+"""Per tokenizer, the lock of the queue and the lock of the thread whose turn it is."""
 
 
-_CHARACTERS = 32
-"""Of a text, for each token that is wanted, as far as it is read first."""
+class TokenSpan(NamedTuple):
+    """A token's text, and its character span in the text; None for special, prefix and expansion tokens."""
 
-_MARGIN = 64
-"""Tokens before the end of what was read that may be others than in the whole text."""
+    text: str
+    span: tuple[int, int] | None
 
 
-class FastTokenizer:
-    """What encoders ask of transformers' fast tokenizers: the same ids, without importing transformers.
+def token_ids(model: "SentenceTransformer", texts: Sequence[str], *, max_length: int) -> list[list[int]]:
+    """Token ids as in sentence-transformers: special tokens included, truncated to ``max_length``."""
+    return _tokenized(model, texts, max_length)["input_ids"] if texts else []
 
-    Threads may share it: no call changes it, so ids are cut here and not by the library.
+
+def character_spans(
+    model: "SentenceTransformer", texts: Sequence[str], *, max_length: int
+) -> list[list[tuple[int, int] | None]]:
+    """The character span of each of the ``token_ids`` without blanks around it; None for special tokens.
+
+    Raises UsageError if the tokenizer is a slow one, which does not know spans.
     """
-
-    is_fast = True
-
-    def __init__(self, file: Path, said: dict[str, Any]) -> None:
-        """``said`` is tokenizer_config.json.
-
-        ValueError where that says what would change the ids, or ``file`` is no tokenizer.
-        """
-        if said["tokenizer_class"] not in _CLASSES or said.get("truncation_side", "right") != "right":
-            raise ValueError("another tokenizer")
-        if unknown := said.keys() - _UNUSED - set(_NAMED):
-            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
-        self.backend_tokenizer = _read(file)
-        self._before, self._after = _special_tokens(self.backend_tokenizer)
-        self._said = said
-        self.pad_token_id = self.named("pad_token")
-        special = self.backend_tokenizer.get_added_tokens_decoder()
-        self.all_special_ids = [id for id, token in special.items() if token.special]
-        self.model_max_length = int(said["model_max_length"])
-
-    def __call__(
-        self,
-        texts: Sequence[str],
-        truncation: bool,
-        max_length: int,
-        return_attention_mask: bool,
-        return_offsets_mapping: bool = False,
-    ) -> dict[str, list[Any]]:
-        """Ids, special ones included, cut to ``max_length``, and where their tokens stand."""
-        assert truncation and not return_attention_mask
-        if max_length < self._before + self._after:
-            raise FlatcoatError(
-                f"{max_length} tokens a text: at least {self._before + self._after} are needed, "
-                "which this tokenizer adds to every text"
-            )
-        encodings = self._encoded(texts, max_length, with_offsets=return_offsets_mapping)
-        found = {"input_ids": [self._cut(encoding.ids, max_length) for encoding in encodings]}
-        if return_offsets_mapping:
-            found["offset_mapping"] = [self._cut(encoding.offsets, max_length) for encoding in encodings]
-        return found
-
-    def _encoded(self, texts: Sequence[str], tokens: int, with_offsets: bool) -> list[Encoding]:
-        """Encodings that begin as those of the whole texts, ``tokens`` of them at least or all there are."""
-        backend = self.backend_tokenizer
-        encode = backend.encode_batch if with_offsets else backend.encode_batch_fast
-        reach = _CHARACTERS * (tokens + _MARGIN)
-        encodings = encode([text[:reach] for text in texts])
-        # Blanks and words that are one token fill less: read on, twice as far each time.
-        for index, text in enumerate(texts):
-            read = reach
-            while read < len(text) and len(encodings[index]) < tokens + _MARGIN:
-                read *= 2
-                (encodings[index],) = encode([text[:read]])
-        return encodings
-
-    def _cut(self, tokens: list[Any], length: int) -> list[Any]:
-        """As the library cuts: special tokens stay at both ends."""
-        if len(tokens) <= length:
-            return tokens
-        return tokens[: length - self._after] + tokens[len(tokens) - self._after :]
-
-    def counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, special ones counted and nothing cut off."""
-        return [len(encoding) for encoding in self.backend_tokenizer.encode_batch_fast(list(texts))]
-
-    @property
-    def highest_id(self) -> int:
-        """Of all tokens, added ones too."""
-        return max(self.backend_tokenizer.get_vocab().values(), default=0)
-
-    @property
-    def size(self) -> int:
-        """Ids, added tokens counted."""
-        return self.backend_tokenizer.get_vocab_size(with_added_tokens=True)
-
-    def id(self, token: str) -> int:
-        """ValueError for an unknown token."""
-        found = self.backend_tokenizer.token_to_id(token)
-        if found is None:
-            raise ValueError(f"no token {token!r}")
-        return found
-
-    def id_or_unknown(self, token: str) -> int:
-        """The id of a token, or of the one that stands for unknown ones."""
-        found = self.backend_tokenizer.token_to_id(token)
-        return self.named("unk_token") if found is None else found
-
-    def named(self, name: str) -> int:
-        """The id of the token that the checkpoint calls so, such as "mask_token"."""
-        token = self._said[name]
-        return self.id(token["content"] if isinstance(token, dict) else token)
-
-    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
-        return [self.backend_tokenizer.id_to_token(id) or "" for id in ids]
+    if not model.tokenizer.is_fast:
+        raise UsageError("the model's tokenizer does not say where its tokens stand: a fast one is needed")
+    offsets = _tokenized(model, texts, max_length, return_offsets_mapping=True)["offset_mapping"]
+    return [
+        [_trimmed(text, len(text) - len(text.lstrip()), span) for span in spans]
+        for text, spans in zip(texts, offsets, strict=True)
+    ]
 
 
-def _read(file: Path) -> Tokenizer:
+def _trimmed(text: str, blanks: int, span: tuple[int, int]) -> tuple[int, int] | None:
+    """A span of the stripped text as a stripped span of ``text``, which begins with ``blanks`` blanks."""
+    first, last = span[0] + blanks, span[1] + blanks
+    token = text[first:last]
+    if not token.strip():
+        return (first, last) if token else None
+    return first + len(token) - len(token.lstrip()), last - len(token) + len(token.rstrip())
+
+
+def _tokenized(model: "SentenceTransformer", texts: Sequence[str], max_length: int, **options: bool) -> Any:
+    lower = getattr(model[0], "do_lower_case", False)
+    with taking_turns(model.tokenizer):
+        return model.tokenizer(
+            [text.strip().lower() if lower else text.strip() for text in texts],
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+            **options,
+        )
+
+
+def token_counter(
+    tokenizer: "PreTrainedTokenizerBase | FastTokenizer",
+) -> Callable[[Sequence[str]], list[int]]:
+    """A function that counts the tokens per text, special tokens included, without truncation.
+
+    It uses a copy of a tokenizer that threads must not share, so that no thread waits for it.
+    """
+    if isinstance(tokenizer, FastTokenizer):
+        return tokenizer.counts
+    with taking_turns(tokenizer):
+        copied: Any = copy.deepcopy(tokenizer)
+    if not copied.is_fast:
+        return lambda texts: (
+            [len(ids) for ids in copied(list(texts), verbose=False)["input_ids"]] if texts else []
+        )
+    backend = copied.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    # Without offsets and masks: half the time of transformers' call.
+    return lambda texts: [len(encoding) for encoding in backend.encode_batch_fast(list(texts))]
+
+
+@contextmanager
+def taking_turns(tokenizer: "PreTrainedTokenizerBase | FastTokenizer") -> Iterator[None]:
+    """A lock around a use of a transformers tokenizer: one thread at a time, first come, first served.
+
+    Such a tokenizer keeps its truncation length from call to call, and so does PyLate. A thread that encodes
+    batch after batch lets waiting threads in between two batches, which a plain lock does not: hence a queue,
+    in which the next thread waits while the lock is held.
+    """
+    if isinstance(tokenizer, FastTokenizer):
+        yield
+        return
+    queue, turn = _turns.setdefault(tokenizer, (Lock(), Lock()))
+    with queue:
+        turn.acquire()
     try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # The library knows no narrower one.
-        raise ValueError(f"{file.name} is no tokenizer: {error}") from None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def _special_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
-    """How many tokens are added before and after every text; ValueError where they stand elsewhere too."""
-    special = tokenizer.encode("a b").special_tokens_mask
-    before = next((place for place, added in enumerate(special) if not added), 0)
-    after = next((place for place, added in enumerate(reversed(special)) if not added), 0)
-    if sum(special) != before + after:
-        raise ValueError("its special tokens stand elsewhere than at the ends of a text")
-    return before, after
+        yield
+    finally:
+        turn.release()

@@ -87,7 +87,7 @@ class BagEncoder:
 
     encode_documents = encode_queries
 
-    def read_documents(self, length: int | None) -> None:
+    def truncate_documents(self, length: int | None) -> None:
         self.contract = replace(self.contract, document_length=length or 512)
 
 
@@ -102,7 +102,7 @@ class WordEncoder:
 
     encode_documents = encode_queries
 
-    def read_documents(self, length: int | None) -> None:
+    def truncate_documents(self, length: int | None) -> None:
         self.contract = replace(self.contract, document_length=length or 512)
 
 

@@ -69,7 +69,7 @@ class HashEncoder:
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) + 2 for text in texts]
 
-    def read_documents(self, length: int | None) -> None:
+    def truncate_documents(self, length: int | None) -> None:
         pass
 
     def _vector(self, word: str) -> np.ndarray:

@@ -48,7 +48,7 @@ def encoder(request: pytest.FixtureRequest, make_colbert: MakeFolder, bert_folde
 
 def test_every_vector_has_its_token(encoder: ColbertEncoder, texts: list[str]) -> None:
     for is_query, encode in ((True, encoder.encode_queries), (False, encoder.encode_documents)):
-        tokens = encoder.token_spans(texts, is_query)
+        tokens = encoder.token_spans(texts, is_query=is_query)
         assert [len(row) for row in tokens] == np.diff(encode(texts).offsets).tolist()
         for text, row in zip(texts, tokens, strict=True):
             spans = [token.span for token in row if token.span]

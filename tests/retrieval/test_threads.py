@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from time import monotonic
@@ -82,7 +83,7 @@ def encoding(encoder: Any, texts: Sequence[str]) -> list[Callable[[], Any]]:
         lambda: encoder.encode_documents(few),
     ]
     if isinstance(encoder, ColbertEncoder):
-        calls += [lambda: encoder.token_spans(many, True), lambda: encoder.token_spans(many, False)]
+        calls += [partial(encoder.token_spans, many, is_query=is_query) for is_query in (True, False)]
     return calls
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 from flatcoat.indexing.vectors import TokenVectors, Vectors
-from flatcoat.retrieval.encoders.checkpoint import Checkpoint
+from flatcoat.retrieval.encoders.checkpoint import Checkpoint, try_load_checkpoint
+from flatcoat.retrieval.encoders.checkpoint_files import in_folder
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
 from flatcoat.retrieval.encoders.dense import DenseEncoder
 from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, load_encoder
@@ -57,9 +59,9 @@ def test_late_interaction_is_as_pylate_has_it(
     assert_same(ours, theirs, texts)
     assert isinstance(ours, ColbertEncoder)
     for is_query in (True, False):
-        assert ours.token_spans(texts, is_query) == theirs.token_spans(texts, is_query)
+        assert ours.token_spans(texts, is_query=is_query) == theirs.token_spans(texts, is_query=is_query)
     for encoder in (ours, theirs):
-        encoder.read_documents(9_999)
+        encoder.truncate_documents(9_999)
     assert ours.contract.document_length == 1024
     assert_same(ours, theirs, texts)
 
@@ -83,7 +85,7 @@ def test_a_dense_checkpoint_is_saved_as_it_was_read(
 ) -> None:
     encoder = load_encoder(make_dense(pooling="cls"), device="cpu")
     assert isinstance(encoder, DenseEncoder)
-    encoder.read_documents(40)
+    encoder.truncate_documents(40)
     encoder.save(tmp_path / "saved")
     assert_same(load_encoder(tmp_path / "saved"), DenseEncoder.load(tmp_path / "saved", device="cpu"), texts)
     load_encoder(tmp_path / "saved").contract.require(encoder.contract)
@@ -126,23 +128,44 @@ def changed(folder: Path, copy: Path, file: str, **values: Any) -> Path:
 def test_what_is_unknown_is_left_to_the_library(
     make_colbert: MakeFolder, tmp_path: Path, file: str, values: dict[str, Any]
 ) -> None:
-    from flatcoat.retrieval.encoders.checkpoint import read_checkpoint
-
     folder = changed(make_colbert(), tmp_path / "other", file, **values)
-    assert read_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is None
+    assert try_load_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is None
     folder = make_colbert()
-    assert read_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is not None
+    assert try_load_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is not None
 
 
 def test_why_a_checkpoint_is_left_to_its_library_is_logged(
     make_colbert: MakeFolder, bert_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from flatcoat.retrieval.encoders.checkpoint import read_checkpoint
-
     folder = make_colbert(bert_folder)
     with caplog.at_level("DEBUG", "flatcoat.retrieval.encoders.checkpoint"):
-        assert read_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is None
+        assert try_load_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is None
     assert "left to its own library: its backbone is 'bert'" in caplog.text
+
+
+ODD: list[Any] = [None, True, -1, 1.5, float("inf"), 10**30, "", "\ud800", "x", [], [7], {}, {"a": [1]}]
+
+
+@pytest.mark.parametrize("odd", [["x", [7]], pytest.param(ODD, marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("late", [True, False])
+def test_whatever_a_setting_holds_it_is_read_or_declined(
+    make_colbert: MakeFolder, make_dense: MakeFolder, tmp_path: Path, late: bool, odd: list[Any]
+) -> None:
+    """No other exception: a mistake in the code that reads settings would be one."""
+    folder = tmp_path / "model"
+    shutil.copytree(make_colbert() if late else make_dense(project=True), folder)
+    files = [file for file in folder.rglob("*.json") if file.name not in ("tokenizer.json", "modules.json")]
+    assert len(files) >= 4
+    for file in files:
+        settings = json.loads(file.read_text())
+        for name, value in product(settings, odd):
+            file.write_text(json.dumps(settings | {name: value}))
+            try_load_checkpoint(in_folder(folder), late, device="cpu")
+        file.write_text(json.dumps(settings))
+    modules = folder / "modules.json"
+    for value in (*odd, *({"type": value, "path": value} for value in odd)):
+        modules.write_text(json.dumps([*json.loads(modules.read_text())[:1], value]))
+        assert try_load_checkpoint(in_folder(folder), late, device="cpu") is None
 
 
 def test_another_backbone_or_a_bare_one_is_left_to_the_library(

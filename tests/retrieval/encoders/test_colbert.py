@@ -14,8 +14,8 @@ from flatcoat import FlatcoatError
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
 from flatcoat.indexing.vectors import TokenVectors
+from flatcoat.retrieval.encoders.backbone import packed_backbone
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
-from flatcoat.retrieval.encoders.encoder import packed_backbone
 from flatcoat.retrieval.encoders.load import is_late_interaction, load_encoder
 
 MakeFolder = Callable[..., Path]

@@ -10,8 +10,8 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, ModernBertModel
 
 from flatcoat import FlatcoatError
+from flatcoat.retrieval.encoders.backbone import packed_backbone
 from flatcoat.retrieval.encoders.dense import DenseEncoder
-from flatcoat.retrieval.encoders.encoder import packed_backbone
 
 MakeFolder = Callable[..., Path]
 

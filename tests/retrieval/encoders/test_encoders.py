@@ -120,13 +120,13 @@ def test_the_contract_does_not_change(encoder: Encoder) -> None:
 def test_documents_are_read_as_far_as_is_said(encoder: Encoder) -> None:
     own, text = encoder.contract.document_length, "cats purr " * 200
     whole = rows(encoder.encode_documents([text]))
-    encoder.read_documents(12)
+    encoder.truncate_documents(12)
     assert encoder.contract.document_length == 12
     (cut,) = rows(encoder.encode_documents([text]))
     assert len(cut) != len(whole[0]) or not np.allclose(cut, whole[0], atol=1e-3)
-    encoder.read_documents(1_000_000)
+    encoder.truncate_documents(1_000_000)
     assert own <= encoder.contract.document_length < 1_000_000
-    encoder.read_documents(None)
+    encoder.truncate_documents(None)
     assert encoder.contract.document_length == own
     assert_same(rows(encoder.encode_documents([text])), whole)
 

@@ -120,7 +120,7 @@ SETTINGS = "config_sentence_transformers.json"
 CHANGES: dict[str, tuple[Change, str]] = {
     "a class of its own": (module(0, type="payload.Boom"), "names code of its own"),
     "a class of its own, called as ours": (module(1, type="payload.Dense"), "names code of its own"),
-    "a type that is no name": (module(1, type=7), "AttributeError"),
+    "a type that is no name": (module(1, type=7), "its type is 7"),
     "a folder above": (module(1, path="../x"), "names the folder '../x'"),
     "an absolute folder": (module(1, path="/etc"), "names the folder '/etc'"),
     "modules that are no list": (content("modules.json", b"{}"), "holds dict in JSON where a list"),

@@ -28,7 +28,7 @@ def test_vectors_are_those_of_the_padded_module(name: str, prompt_tokens: int) -
         "prompt_length": torch.tensor([prompt_tokens]),
     }
     expected = pooling(features)["sentence_embedding"]
-    came = pooled(hidden_TD, batch, pooling.get_pooling_mode_str(), prompt_tokens)
+    came = pooled(hidden_TD, batch, modes=pooling.get_pooling_mode_str(), prompt_tokens=prompt_tokens)
     if name == "lasttoken":  # The module has no last token of a text that is all prompt.
         came, expected = came[3:], expected[3:]
     torch.testing.assert_close(came, expected, rtol=1e-6, atol=1e-6)
@@ -36,6 +36,6 @@ def test_vectors_are_those_of_the_padded_module(name: str, prompt_tokens: int) -
 
 def test_half_precision_is_summed_in_full() -> None:
     batch = PackedBatch.from_sequences([[7] * 4_000])
-    came = pooled(torch.full((4_000, WIDTH), 1.0, dtype=torch.bfloat16), batch, "mean")
+    came = pooled(torch.full((4_000, WIDTH), 1.0, dtype=torch.bfloat16), batch, modes="mean")
     assert came.dtype == torch.float32
     assert torch.equal(came, torch.ones(1, WIDTH))

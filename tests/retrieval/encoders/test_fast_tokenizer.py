@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatcoat import FlatcoatError
+from flatcoat.retrieval.encoders.fast_tokenizer import FastTokenizer
 from flatcoat.retrieval.encoders.load import SHIPPED_MODEL
-from flatcoat.retrieval.encoders.tokenization import FastTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

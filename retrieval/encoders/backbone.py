@@ -1,0 +1,97 @@
+"""The backbone inside a sentence-transformers or PyLate model: swapping in flatcoat's, and its precision."""
+
+import copy
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import torch
+
+from flatcoat.backbone.model import ModernBert
+from flatcoat.errors import UsageError
+
+from .contract import Precision
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
+def unpad_backbone(model: "SentenceTransformer") -> bool:
+    """Replace the backbone of a sentence-transformers or PyLate model by flatcoat's, if it is a ModernBERT.
+
+    The weights are shared, not copied. Returns False for another backbone, which is left as it is.
+    """
+    from sentence_transformers.models import Transformer
+    from transformers import ModernBertModel
+
+    from flatcoat.backbone import hf_model
+
+    module = model[0]
+    if not isinstance(module, Transformer) or not isinstance(module.auto_model, ModernBertModel):
+        return False
+    module.auto_model = hf_model.ModernBertModel.of(module.auto_model)
+    module.model_forward_params.add("keep_mask")
+    return True
+
+
+def packed_backbone(model: "SentenceTransformer") -> "ModernBert | None":
+    """The backbone over packed batches, if the model has flatcoat's (``unpad_backbone``), else None."""
+    backbone = getattr(model[0], "auto_model", None)
+    if isinstance(backbone, ModernBert):
+        return backbone
+    from flatcoat.backbone import hf_model
+
+    return backbone.packed if isinstance(backbone, hf_model.ModernBertModel) else None
+
+
+def default_precision(model: "SentenceTransformer") -> Precision:
+    """The precision of a model by default: the dtype of its weights, but float32 for ModernBERT on a CPU.
+
+    A CPU without instructions for float16 takes twelve times as long in it.
+    """
+    if model.device.type == "cpu" and packed_backbone(model) is not None:
+        return "fp32"
+    return _weights_precision(model)
+
+
+def backbone_in_precision(model: "SentenceTransformer", precision: Precision) -> "ModernBert | None":
+    """The packed backbone of a model in a precision; None if transformers runs the model.
+
+    A precision other than the dtype of the weights makes a copy of them: the weights that are trained, saved
+    and hashed stay as they were loaded. Raises UsageError for an unknown precision, for int8 on a GPU, and
+    for a precision other than the dtype of the weights if transformers runs the model.
+    """
+    if precision not in get_args(Precision):
+        raise UsageError(f"no precision {precision!r}: {', '.join(get_args(Precision))} are known")
+    backbone = packed_backbone(model)
+    saved = _weights_precision(model)
+    if precision == saved:
+        return backbone
+    if backbone is None:
+        raise UsageError(
+            f"precision {precision} is for ModernBERT checkpoints; this one, whose weights are {saved}, runs "
+            "through transformers: leave the precision out"
+        )
+    if precision == "int8":
+        from flatcoat.backbone.quantization import quantize
+
+        return quantize(backbone)
+    return copy.deepcopy(backbone).to(_DTYPES[precision])
+
+
+def _weights_precision(model: "SentenceTransformer") -> Precision:
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    known: list[Precision] = [name for name, dtype in _DTYPES.items() if dtype in dtypes]
+    return known[0] if known else "fp32"
+
+
+def max_positions(model: "SentenceTransformer") -> int:
+    """The longest text, in tokens, for which the model has positions."""
+    config: Any = cast(Any, model[0]).auto_model.config
+    # RoBERTa's positions start after that of the padding token.
+    used = 1 + config.pad_token_id if "roberta" in getattr(config, "model_type", "") else 0
+    return config.max_position_embeddings - used

@@ -1,0 +1,170 @@
+"""A checkpoint's tokenizer from its ``tokenizer.json``, without importing transformers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Encoding, Tokenizer
+
+from flatcoat.errors import UsageError
+
+_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_UNUSED = {
+    "added_tokens_decoder",
+    "backend",
+    "clean_up_tokenization_spaces",
+    "extra_special_tokens",
+    "is_local",
+    "max_length",
+    "model_input_names",
+    "model_max_length",
+    "pad_to_multiple_of",
+    "pad_token_type_id",
+    "padding_side",
+    "stride",
+    "tokenizer_class",
+    "truncation_side",
+    "truncation_strategy",
+}
+"""Settings that are read elsewhere, or do not change token ids."""
+
+_NAMED = ("bos_token", "cls_token", "eos_token", "mask_token", "pad_token", "sep_token", "unk_token")
+
+_CHARACTERS = 32
+"""Characters per token that are tokenised first: a long text is not read to its end to be truncated."""
+
+_MARGIN = 64
+"""Tokens at the end of a text cut off in the middle that may differ from those of the whole text."""
+
+
+class FastTokenizer:
+    """The methods of transformers' fast tokenizers that encoders use, with the same token ids.
+
+    Threads may share it, since no call changes it: truncation happens here, not by a setting of the library.
+
+    >>> import json
+    >>> from flatcoat.retrieval.encoders.load import SHIPPED_MODEL
+    >>> settings = json.loads((SHIPPED_MODEL / "tokenizer_config.json").read_text())
+    >>> tokenizer = FastTokenizer(SHIPPED_MODEL / "tokenizer.json", settings)
+    >>> tokenizer.counts(["", "cats purr"])
+    [2, 5]
+    """
+
+    is_fast = True
+
+    def __init__(self, file: Path, settings: dict[str, Any]) -> None:
+        """``settings`` are those of tokenizer_config.json.
+
+        Raises ValueError for settings that would change token ids, and for a ``file`` that is no tokenizer.
+        """
+        name, side = settings.get("tokenizer_class"), settings.get("truncation_side", "right")
+        if name not in _CLASSES or side != "right":
+            raise ValueError(f"tokenizer_class is {name!r:.60}, truncation_side {side!r:.60}")
+        if unknown := settings.keys() - _UNUSED - set(_NAMED):
+            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+        length = settings.get("model_max_length")
+        if not isinstance(length, int):
+            raise ValueError(f"model_max_length is {length!r:.60}")
+        self.backend_tokenizer, (self._before, self._after) = _read(file)
+        self._settings = settings
+        self.model_max_length = length
+        self.pad_token_id = self.named("pad_token")
+        special = self.backend_tokenizer.get_added_tokens_decoder()
+        self.all_special_ids = [id for id, token in special.items() if token.special]
+
+    def __call__(
+        self,
+        texts: Sequence[str],
+        truncation: bool,
+        max_length: int,
+        return_attention_mask: bool,
+        return_offsets_mapping: bool = False,
+    ) -> dict[str, list[Any]]:
+        """Token ids with special tokens, truncated to ``max_length``, and their character spans."""
+        assert truncation and not return_attention_mask
+        if max_length < self._before + self._after:
+            raise UsageError(
+                f"{max_length} tokens a text: at least {self._before + self._after} are needed, "
+                "which this tokenizer adds to every text"
+            )
+        encodings = self._encoded(texts, max_length, with_offsets=return_offsets_mapping)
+        columns = {"input_ids": [self._cut(encoding.ids, max_length) for encoding in encodings]}
+        if return_offsets_mapping:
+            columns["offset_mapping"] = [self._cut(encoding.offsets, max_length) for encoding in encodings]
+        return columns
+
+    def _encoded(self, texts: Sequence[str], tokens: int, with_offsets: bool) -> list[Encoding]:
+        """Encodings whose first ``tokens`` tokens are those of the whole texts."""
+        backend = self.backend_tokenizer
+        encode = backend.encode_batch if with_offsets else backend.encode_batch_fast
+        reach = _CHARACTERS * (tokens + _MARGIN)
+        encodings = encode([text[:reach] for text in texts])
+        # Long runs of blanks, or words of one token each, fill fewer tokens: double the characters.
+        for index, text in enumerate(texts):
+            read = reach
+            while read < len(text) and len(encodings[index]) < tokens + _MARGIN:
+                read *= 2
+                (encodings[index],) = encode([text[:read]])
+        return encodings
+
+    def _cut(self, tokens: list[Any], length: int) -> list[Any]:
+        """Truncated as the library truncates: special tokens stay at both ends."""
+        if len(tokens) <= length:
+            return tokens
+        return tokens[: length - self._after] + tokens[len(tokens) - self._after :]
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens per text, special tokens included, without truncation."""
+        return [len(encoding) for encoding in self.backend_tokenizer.encode_batch_fast(list(texts))]
+
+    @property
+    def highest_id(self) -> int:
+        """The largest token id, added tokens included."""
+        return max(self.backend_tokenizer.get_vocab().values(), default=0)
+
+    @property
+    def size(self) -> int:
+        """The number of token ids, added tokens included."""
+        return self.backend_tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def id(self, token: str) -> int:
+        """The id of a token; ValueError for an unknown one."""
+        number = self.backend_tokenizer.token_to_id(token)
+        if number is None:
+            raise ValueError(f"no token {token!r}")
+        return number
+
+    def id_or_unknown(self, token: str) -> int:
+        """The id of a token, or of the unknown token."""
+        number = self.backend_tokenizer.token_to_id(token)
+        return self.named("unk_token") if number is None else number
+
+    def named(self, name: str) -> int:
+        """The id of a token by its role in the settings, such as "mask_token"; ValueError if it has none."""
+        token = self._settings.get(name)
+        text = token.get("content") if isinstance(token, dict) else token
+        if not isinstance(text, str):
+            raise ValueError(f"{name} is {token!r:.60}")
+        return self.id(text)
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+        return [self.backend_tokenizer.id_to_token(id) or "" for id in ids]
+
+
+def _read(file: Path) -> tuple[Tokenizer, tuple[int, int]]:
+    """The tokenizer, and the number of special tokens that it adds before and after every text.
+
+    Raises ValueError for a file that is no tokenizer, and for special tokens in the middle of texts.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        special = tokenizer.encode("a b").special_tokens_mask
+    except Exception as error:  # The library raises the base class itself.
+        raise ValueError(f"{file.name} is no tokenizer: {error}") from None
+    before = next((place for place, added in enumerate(special) if not added), 0)
+    after = next((place for place, added in enumerate(reversed(special)) if not added), 0)
+    if sum(special) != before + after:
+        raise ValueError("its special tokens stand elsewhere than at the ends of a text")
+    return tokenizer, (before, after)
