@@ -1,4 +1,4 @@
-"""The model card of a run, in the hub's Markdown with YAML front matter, and the picture of its curves."""
+"""The model card of a run, in the hub's Markdown with YAML front matter, and the plot of its curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +15,13 @@ from .scoring import DEV_MEASURE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from flatcoat.retrieval.training.train import DevScores, Point
+
+_PALE, _DARK = "#9bb7d4", "#1f4e79"
+
 
 def model_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
-    """What the model is, what it was trained on and how, how well it does, how to use it.
+    """Markdown: what the model is, its training data and settings, its scores, how to use it.
 
     ``record`` holds the values of a RunRecord.
     """
@@ -29,7 +33,7 @@ def model_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
         "tags": ["modernbert", "retrieval", "ColBERT" if late else "DPR", "flatcoat"],
     }
     start = f"`{recipe.base}`" if recipe.base else "random weights and a tokenizer trained on the same text"
-    vectors = f"one {recipe.encoder.width}-component vector a token" if late else "one vector a text"
+    vectors = f"one {recipe.encoder.width}-component vector per token" if late else "one vector per text"
     return f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
@@ -56,7 +60,7 @@ retriever = Retriever.create("my.index", model="path/to/this/folder")
 
 
 def _training(recipe: Recipe, record: Mapping[str, Any]) -> str:
-    last = f"{record['losses'][-1][1]:.3f}" if record["losses"] else "not logged"
+    last = f"{record['losses'][-1].value:.3f}" if record["losses"] else "not logged"
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     licences = {name: source.licence for name, source in recipe.sources.items()}
     rows = "\n".join(
@@ -99,20 +103,15 @@ Times 100, exact search, every judged query.
 """
 
 
-Curve = Sequence[tuple[int, float]]
-"""(step, value) points."""
-
-_PALE, _DARK = "#9bb7d4", "#1f4e79"
-
-
 def draw_curves(
-    losses: Curve,
-    learning_rates: Curve,
-    dev: Sequence[tuple[int, Mapping[str, float]]],
+    losses: "Sequence[Point]",
+    learning_rates: "Sequence[Point]",
+    *,
+    dev: "Sequence[DevScores]",
     title: str,
     file: Path,
 ) -> None:
-    """Write a PNG of a panel for each; that of the dev sets only where there are any."""
+    """Write a PNG with one panel each for losses, learning rates and, if there are dev sets, their scores."""
     from matplotlib.figure import Figure
 
     panels = 3 if dev else 2
@@ -123,8 +122,9 @@ def draw_curves(
     axes[1].plot(*zip(*learning_rates, strict=True), color=_DARK)
     axes[1].set(ylabel="learning rate")
     if dev:
-        for name in dev[0][1]:
-            axes[2].plot(*zip(*((step, scores[name]) for step, scores in dev), strict=True), label=name)
+        steps = [point.step for point in dev]
+        for name in dev[0].scores:
+            axes[2].plot(steps, [point.scores[name] for point in dev], label=name)
         axes[2].set(ylabel=title_of(DEV_MEASURE))
         axes[2].legend(frameon=False)
     axes[-1].set(xlabel="optimiser step")
@@ -133,8 +133,8 @@ def draw_curves(
     figure.savefig(file, dpi=120)
 
 
-def _draw_losses(axes: "Axes", losses: Curve) -> None:
-    """The points, and their running mean over a twentieth of the run."""
+def _draw_losses(axes: "Axes", losses: "Sequence[Point]") -> None:
+    """The logged losses, and their moving average over a twentieth of the run."""
     steps, values = np.array(losses, dtype=float).reshape(-1, 2).T
     axes.plot(steps, values, color=_PALE, linewidth=1, label="logged")
     width = max(1, len(values) // 20)

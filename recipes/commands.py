@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flatcoat.errors import FlatcoatError, first_line
+from flatcoat.errors import FlatcoatError, MissingExtraError, NotFoundError, first_line
 from flatcoat.eval.bench import commands as bench
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .train_speed import TrainSpeed
 
 app = typer.Typer()
+
+NOT_PUSHED = ("checkpoints/*", "run.json")
+"""Files that only resuming needs."""
 
 Named = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a recipe shipped with flatcoat.")
@@ -63,16 +66,16 @@ def train(
     if rates:
         from .sweep import sweep as run_sweep
 
-        with _progress() as on_progress:
-            trials = run_sweep(loaded, rates, folder, on_progress, resume)
+        with _progress() as on_step:
+            trials = run_sweep(loaded, rates, output=folder, on_step=on_step, resume=resume)
         if _is_main_process():
             _show_trials(trials)
         return
     from .run import run
 
-    with _progress() as on_progress:
-        log = run(loaded, folder, on_progress, resume)
-    last = f", last logged loss {log.losses[-1][1]:.3f}" if log.losses else ""
+    with _progress() as on_step:
+        log = run(loaded, folder, on_step=on_step, resume=resume)
+    last = f", last logged loss {log.losses[-1].value:.3f}" if log.losses else ""
     if _is_main_process():
         typer.echo(f"{folder}: {log.steps:,} steps in {log.seconds / 60:.1f} minutes{last}")
 
@@ -92,7 +95,7 @@ def push(
 ) -> None:
     """Upload a trained model with its model card to the Hugging Face hub."""
 
-    typer.echo(push_folder(folder, repo, private))
+    typer.echo(push_folder(folder, repo, private=private))
 
 
 @bench.app.command("train")
@@ -112,12 +115,16 @@ def bench_train(
     loaded = _load(recipe, set_ or ())
     with progress_bar() as progress:
         task = progress.add_task("starting", total=None)
-        rows = bench_training(loaded, steps, passes, lambda what: progress.update(task, description=what))
-    if as_json:
-        found = [row.to_json() for row in rows]
-        typer.echo(
-            json.dumps({"machine": describe_machine(), "recipe": loaded.name, "rows": found}, indent=2)
+        rows = bench_training(
+            loaded, steps, passes=passes, on_progress=lambda what: progress.update(task, description=what)
         )
+    if as_json:
+        report = {
+            "machine": describe_machine(),
+            "recipe": loaded.name,
+            "rows": [row.to_json() for row in rows],
+        }
+        typer.echo(json.dumps(report, indent=2))
         return
     _show_speeds(rows)
     typer.echo(
@@ -163,10 +170,12 @@ def _rates(text: str) -> list[float]:
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """FlatcoatError for a logger that is not installed."""
+    """Raise MissingExtraError for a logger that is not installed."""
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise FlatcoatError(f"training.log_to names {name}, which is not installed: pip install {name}")
+            raise MissingExtraError(
+                f"training.log_to names {name}, which is not installed: pip install {name}"
+            )
 
 
 def _is_main_process() -> bool:
@@ -175,7 +184,7 @@ def _is_main_process() -> bool:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, float], None]]:
-    """A bar of steps, drawn by the first process alone."""
+    """A progress bar of training steps, drawn by the first process only."""
     if not _is_main_process():
         yield lambda step, steps, loss: None
         return
@@ -207,28 +216,29 @@ def _show_trials(trials: "Sequence[Trial]") -> None:
 
 
 def find_recipe(name: str) -> Path:
-    """The file ``name``, or the recipe of that name inside flatcoat; FlatcoatError lists those there."""
-    if os.path.exists(name):  # noqa: PTH110 - False of what no path can be
+    """The file ``name``, or the shipped recipe of that name; NotFoundError lists the shipped recipes.
+
+    >>> find_recipe("squad-dense").name
+    'squad-dense.yaml'
+    """
+    if os.path.exists(name):  # noqa: PTH110 - False for impossible paths, too
         return Path(name)
     shipped = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
     if name.removesuffix(".yaml") in shipped:
         return shipped[name.removesuffix(".yaml")]
-    raise FlatcoatError(f"no recipe {name}: give a file, or one of {', '.join(shipped)}")
+    raise NotFoundError(f"no recipe {name}: give a file, or one of {', '.join(shipped)}")
 
 
-NOT_PUSHED = ("checkpoints/*", "run.json")
-"""What resuming needs, which nobody else does."""
+def push_folder(folder: Path, repo: str, *, private: bool = False) -> str:
+    """Upload a run's model, card, recipe and results to a hub repository; its URL. A new one is created.
 
-
-def push_folder(folder: Path, repo: str, private: bool = False) -> str:
-    """Upload a run's model, card, recipe and figures to a repository, made where there is none; its address.
-
-    Raises FlatcoatError for a run that is not finished and where the hub refuses or cannot be reached.
+    Raises NotFoundError for a folder without a finished run, and FlatcoatError if the hub refuses or cannot
+    be reached.
     """
     from .record import is_finished
 
     if not is_finished(folder):
-        raise FlatcoatError(f"{folder} holds no finished run: train it first, or --resume it")
+        raise NotFoundError(f"{folder} holds no finished run: train it first, or --resume it")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

@@ -1,14 +1,15 @@
 """The model that a recipe starts from: a checkpoint, or a new tokenizer and random weights."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatcoat.atomic_files import atomic_write
+from flatcoat.retrieval.encoders.checkpoint_files import loading, require_data_only
 from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, SHIPPED_NAME
-from flatcoat.retrieval.encoders.trusted_modules import require_data_only
-from flatcoat.retrieval.training.callbacks import processes
+from flatcoat.retrieval.training.callbacks import process_state
 
 from .schema import Recipe, Scratch
 
@@ -18,27 +19,30 @@ if TYPE_CHECKING:
 
 
 def build_model(
-    recipe: Recipe, sources: "Mapping[str, Dataset]", folder: Path, unpad: bool = True
+    recipe: Recipe, sources: "Mapping[str, Dataset]", *, scratch_folder: Path, unpad: bool = True
 ) -> "SentenceTransformer":
-    """The model before training; one from scratch is laid in ``folder``, and found there again.
+    """The model before training.
 
-    Without ``unpad`` a ModernBERT runs as transformers has it, padded. Raises FlatcoatError for a base that
-    cannot be loaded, or could run code and was named by the recipe alone.
+    A model from scratch is written to ``scratch_folder``, or read there if a run before has written it.
+    Without ``unpad`` a ModernBERT runs through transformers, padded. Raises NotFoundError for a base that
+    cannot be loaded, and UsageError for one that could run code unless the user named it himself.
     """
     import torch
 
-    from flatcoat.retrieval.encoders.encoder import loading, unpad_backbone
+    from flatcoat.retrieval.encoders.backbone import unpad_backbone
     from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
 
     base = str(SHIPPED_MODEL) if recipe.base == SHIPPED_NAME else recipe.base
     if recipe.scratch is not None:
-        if processes().is_main_process and not folder.exists():
-            start_from_scratch(recipe.scratch, _texts(sources), folder, recipe.training.seed)
-        processes().wait_for_everyone()
-        base = str(folder)
+        if process_state().is_main_process and not scratch_folder.exists():
+            start_from_scratch(
+                recipe.scratch, _texts(sources), folder=scratch_folder, seed=recipe.training.seed
+            )
+        process_state().wait_for_everyone()
+        base = str(scratch_folder)
     assert base is not None
     settings = recipe.encoder
-    # A new projection is random even where the base is a checkpoint.
+    # Even a checkpoint gets a new projection, of random weights.
     torch.manual_seed(recipe.training.seed)
     with loading(base):
         if not recipe.base_is_trusted:
@@ -61,6 +65,18 @@ def build_model(
     return model
 
 
+@contextmanager
+def truncated_documents(model: "SentenceTransformer", length: int) -> Iterator[None]:
+    """Within the context, the model truncates documents at ``length`` tokens."""
+    name = "document_length" if hasattr(model, "document_length") else "max_seq_length"
+    before = getattr(model, name)
+    setattr(model, name, length)
+    try:
+        yield
+    finally:
+        setattr(model, name, before)
+
+
 def _find(base: str, file: str) -> Path | None:
     """A file of a checkpoint, from the hub where that has it."""
     from transformers.utils.hub import cached_file
@@ -74,7 +90,7 @@ def _dense_model(base: str, recipe: Recipe) -> "SentenceTransformer":
     from sentence_transformers.models import Normalize, Pooling, Transformer
 
     settings = recipe.encoder
-    # Left out, transformers would ask on the terminal.
+    # Without an answer transformers would ask on the terminal.
     no_code: dict[str, Any] = {"trust_remote_code": False}
     transformer = Transformer(
         base, settings.document_length, model_args=no_code, tokenizer_args={**no_code}, config_args=no_code
@@ -90,7 +106,7 @@ def _texts(sources: "Mapping[str, Dataset]") -> Iterable[str]:
             yield from chain.from_iterable(zip(batch["query"], batch["document"], strict=True))  # type: ignore[call-overload]
 
 
-def start_from_scratch(shape: Scratch, texts: Iterable[str], folder: Path, seed: int) -> None:
+def start_from_scratch(shape: Scratch, texts: Iterable[str], *, folder: Path, seed: int) -> None:
     """Write a checkpoint of random weights with a tokenizer trained on the texts."""
     import torch
 

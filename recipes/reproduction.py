@@ -1,7 +1,7 @@
-"""The page that says how to measure every cell of the paper's table 1.
+"""The page REPRODUCE.md: commands that measure every cell of the paper's table 1.
 
-``python -m flatcoat.recipes.reproduction > recipes/REPRODUCE.md`` makes it anew. Its figures come from
-``eval/published.py``, its recipes are those beside this file.
+``python -m flatcoat.recipes.reproduction > recipes/REPRODUCE.md`` writes it. Its expected scores come from
+``eval/published.py``, its recipes lie beside this file.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ Training takes a GPU. What the paper leaves open (tuning on MLDR, the length of 
 
 
 class Cell(NamedTuple):
-    """One figure of the table, and how to get it; ``system`` and ``benchmark`` as in ``PUBLISHED``."""
+    """One score of the table and the command that measures it; names as in ``PUBLISHED``."""
 
     title: str
     system: str
@@ -34,7 +34,7 @@ class Cell(NamedTuple):
 
     @property
     def expected(self) -> float:
-        """What the paper has, a fraction of 1."""
+        """The paper's score, between 0 and 1."""
         (value,) = (
             row.value for row in PUBLISHED if (row.system, row.dataset) == (self.system, self.benchmark)
         )
@@ -42,7 +42,7 @@ class Cell(NamedTuple):
 
 
 def cells() -> Iterator[tuple[str, Cell]]:
-    """Every cell of the two models, with the model it belongs to."""
+    """Every cell with its model, base and large."""
     for size, model in _SIZES.items():
         large = size == "large"
         suffix = "-large" if large else ""
@@ -81,7 +81,7 @@ def cells() -> Iterator[tuple[str, Cell]]:
 
 
 class _Model(NamedTuple):
-    """A model to train: the folder it ends up in, and the command that gets it there."""
+    """A model to train: its run folder, and the command that trains it unless the folder exists."""
 
     run: str
     train: str
@@ -105,7 +105,7 @@ def _recipe(recipe: str, run: str, settings: str) -> _Model:
 
 
 def page() -> str:
-    """The whole page, Markdown."""
+    """The whole page in Markdown."""
     parts = [_HEAD]
     for model in _SIZES.values():
         own = [cell for name, cell in cells() if name == model]

@@ -1,7 +1,7 @@
-"""What a recipe may say. A recipe is one YAML file: a retriever, its training data and how it is trained.
+"""The schema of recipes. A recipe is one YAML file: a retriever, its training data and how it is trained.
 
-Unknown keys are errors that name the nearest known one. Defaults follow the paper (arXiv 2412.13663, app. E)
-where it states a value.
+An unknown key is an error that names the nearest known one. Defaults follow the paper (arXiv 2412.13663,
+appendix E) where it states a value.
 """
 
 import difflib
@@ -19,15 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import DataError, UsageError
 from flatcoat.retrieval.data.source import Positive, SomeName, SomePath, Source
+from flatcoat.retrieval.training.settings import TrainingSettings
 
 from .yaml_values import parse_yaml, read_yaml, require_sane, shown
 
 _LONGEST_NAME = 200
 _LONGEST_CHAIN = 20
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
@@ -56,60 +55,17 @@ class EncoderSettings(_Section):
     pooling: Literal["cls", "mean"] = "mean"
 
 
-class TrainingSettings(_Section):
-    """How a model learns, how long and how fast.
-
-    ``batch_size`` counts the queries of a batch over all processes; an optimiser step takes
-    ``gradient_accumulation`` batches. ``mini_batch_size`` (texts) or ``mini_batch_tokens`` bound the memory
-    of a batch, for a second forward. ``document_length`` shortens documents in training only.
-    ``contrastive`` learns from pairs and any negatives, ``margin-mse`` and ``distillation`` from teacher
-    scores. ``symmetric`` contrasts documents with queries too, ``gather`` takes negatives from all
-    processes, ``matryoshka`` trains those widths of a dense vector as well.
-    ``precision`` ``auto`` is bf16 where the device has instructions for it, else fp32.
-    ``patience`` ends a run after so many evaluations on the dev sets without a better one.
-    """
-
-    loss: Literal["contrastive", "margin-mse", "distillation"] = "contrastive"
-    symmetric: bool = False
-    gather: bool = False
-    matryoshka: tuple[Positive, ...] = ()
-    batch_size: Positive = 16
-    gradient_accumulation: Positive = 1
-    epochs: Annotated[float, Field(gt=0, le=1e6)] = 1
-    max_steps: Positive | None = None
-    learning_rate: Annotated[float, Field(gt=0)] = 8e-5
-    warmup: Fraction = 0.05
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    document_length: Positive | None = None
-    mini_batch_size: Positive | None = None
-    mini_batch_tokens: Positive | None = None
-    gradient_checkpointing: bool = False
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    weights_dtype: Literal["fp32", "fp16"] = "fp32"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
-    log_every: Positive = 10
-    log_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    save_every: Positive = 500
-    evaluate_every: Positive = 500
-    patience: Positive | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "TrainingSettings":
-        if self.mini_batch_size is not None and self.mini_batch_tokens is not None:
-            raise ValueError("name mini_batch_size (texts) or mini_batch_tokens, not both")
-        if self.loss != "contrastive" and (self.symmetric or self.gather):
-            raise ValueError(f"symmetric and gather are for loss: contrastive, not {self.loss}")
-        return self
-
-
 class Recipe(_Section):
     """One experiment. Start from ``base`` (a checkpoint) or from ``scratch``, not both.
 
-    ``evaluate`` names BEIR folders that the finished model is measured on, for its card, ``dev`` those that
-    choose the best checkpoint of a run and the best run of a sweep, by mean nDCG@10 (split "dev" where a
-    folder has one). Paths are relative to ``data_root``.
+    ``dev`` names BEIR folders whose mean nDCG@10 selects the best checkpoint of a run and the best run of a
+    sweep (split "dev" if a folder has one), ``evaluate`` those that score the finished model for its card.
+    Paths are relative to ``data_root``.
+
+    >>> from flatcoat.recipes.commands import find_recipe
+    >>> recipe = Recipe.load(find_recipe("squad-dense"), ["training.batch_size=8"])
+    >>> recipe.kind, recipe.training.batch_size
+    ('dense', 8)
     """
 
     name: Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME)]
@@ -128,7 +84,7 @@ class Recipe(_Section):
     @field_validator("name")
     @classmethod
     def _one_folder(cls, name: str) -> str:
-        # Where nothing else is said, the run's folder is called after it.
+        # The default output folder has this name.
         odd = name in (".", "..") or not name.isprintable() or {"/", "\\"} & set(name)
         if odd or len(name.encode()) > _LONGEST_NAME:
             raise ValueError("a name that a folder can have is wanted, without slashes")
@@ -153,25 +109,26 @@ class Recipe(_Section):
 
     @property
     def sources(self) -> dict[str, Source]:
-        """The sources by label, numbered where two would have the same."""
-        named: dict[str, Source] = {}
+        """The sources by label, numbered if two have the same."""
+        labelled: dict[str, Source] = {}
         for source in self.data:
-            same = sum(other.label == source.label for other in named.values())
-            named[f"{source.label}-{same + 1}" if same else source.label] = source
-        return named
+            same = sum(other.label == source.label for other in labelled.values())
+            labelled[f"{source.label}-{same + 1}" if same else source.label] = source
+        return labelled
 
     @property
     def base_is_trusted(self) -> bool:
-        """Whether the user named the base himself, not the recipe: only then may it bring code along."""
+        """Whether the user named the base, not the recipe: only then may its checkpoint bring code."""
         return self._base_is_trusted
 
     @staticmethod
     def load(path: Path, overrides: Sequence[str] = ()) -> "Recipe":
         """Read a recipe; ``overrides`` are ``key.key=value`` with YAML values.
 
-        A recipe that ``extends`` another, beside it or inside flatcoat and named without its ending, has that
-        one's values where it names none of its own. Raises FlatcoatError naming the file, the key and what
-        was wanted.
+        A recipe may ``extends`` another recipe, beside it or shipped, named without ``.yaml``: keys that it
+        lacks have the values of the other. Raises NotFoundError for a missing file, DataError for a file that
+        is no YAML, and UsageError for a wrong key or value; the message names the file, the key and the
+        accepted values.
         """
         values = _read(path)
         for override in overrides:
@@ -179,37 +136,37 @@ class Recipe(_Section):
         try:
             recipe = Recipe.model_validate(values)
         except ValidationError as error:
-            raise FlatcoatError(f"recipe {path}: {_explain(error)}") from None
+            raise UsageError(f"recipe {path}: {_explain(error)}") from None
         recipe._base_is_trusted = any(override.startswith("base=") for override in overrides)
         return recipe
 
 
 def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The values of a recipe over those of the one that it extends."""
+    """The values of a recipe, merged over the values of the recipe that it extends."""
     values = read_yaml(path)
     if not isinstance(values, dict):
-        raise FlatcoatError(f"recipe {path} holds no keys: name, kind and data are needed")
+        raise DataError(f"recipe {path} holds no keys: name, kind and data are needed")
     if "extends" not in values:
         return values
     extends = values.pop("extends")
     if not isinstance(extends, str) or not 0 < len(extends.encode()) <= _LONGEST_NAME:
-        raise FlatcoatError(
+        raise UsageError(
             f"recipe {path}: extends: the name of a recipe is wanted, not {shown(repr(extends))}"
         )
     below = (*below, path.resolve())
     beside, shipped = path.parent / f"{extends}.yaml", Path(__file__).parent / f"{extends}.yaml"
     extended = shipped if shipped.is_file() and not beside.is_file() else beside
     if extended.resolve() in below:
-        raise FlatcoatError(f"recipe {path} extends {extends}, which extends it: break the circle")
+        raise UsageError(f"recipe {path} extends {extends}, which extends it: break the circle")
     if len(below) > _LONGEST_CHAIN:
-        raise FlatcoatError(
+        raise UsageError(
             f"recipe {path} is the {len(below)}th that the one before it extends: shorten the chain"
         )
     return _merged(_read(extended, below), values)
 
 
 def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
-    """``upper`` over ``lower``, key by key within sections; a list replaces a list."""
+    """``upper`` over ``lower``, key by key within sections; a list replaces a whole list."""
     both = {
         key: _merged(lower[key], value)
         if isinstance(value, dict) and isinstance(lower.get(key), dict)
@@ -223,7 +180,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     path, found, value = override.partition("=")
     what = f"--set {shown(repr(override))}"
     if not found or not path:
-        raise FlatcoatError(f"{what}: key=value is wanted, as in training.batch_size=64")
+        raise UsageError(f"{what}: key=value is wanted, as in training.batch_size=64")
     require_sane(path, what)
     *parents, last = path.split(".")
     section: Any = values
@@ -233,14 +190,14 @@ def _override(values: dict[str, Any], override: str) -> None:
         elif isinstance(section, list) and (place := _place(key, section)) is not None:
             section = section[place]
         else:
-            raise FlatcoatError(f"{what}: there is nothing at {shown(key)}")
+            raise UsageError(f"{what}: there is nothing at {shown(key)}")
     if not isinstance(section, dict):
-        raise FlatcoatError(f"{what}: name a key, as in training.batch_size or data.0.max_pairs")
+        raise UsageError(f"{what}: name a key, as in training.batch_size or data.0.max_pairs")
     section[last] = parse_yaml(value, what)
 
 
 def _place(key: str, items: Sequence[Any]) -> int | None:
-    """The number that a key is, of one of the items."""
+    """The key as an index of ``items``; None if it is none."""
     return next((place for place in range(len(items)) if str(place) == key), None)
 
 

@@ -1,12 +1,12 @@
-"""A learning-rate sweep: one run a rate, the choice made on the recipe's dev sets."""
+"""A learning-rate sweep: one run per rate, the best chosen on the recipe's dev sets."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flatcoat.errors import FlatcoatError
-from flatcoat.retrieval.training.train import Progress
+from flatcoat.errors import UsageError
+from flatcoat.retrieval.training.callbacks import OnStep
 
 from .record import is_finished, read_record
 from .run import run
@@ -15,7 +15,7 @@ from .schema import Recipe
 
 @dataclass(frozen=True)
 class Trial:
-    """A run of a sweep and its best scores on the dev sets, ``mean`` among them."""
+    """One run of a sweep: its best step, and the scores there by dev set, ``mean`` among them."""
 
     learning_rate: float
     folder: str
@@ -26,23 +26,24 @@ class Trial:
 def sweep(
     recipe: Recipe,
     rates: Sequence[float],
+    *,
     output: Path,
-    on_progress: Progress = lambda step, steps, loss: None,
+    on_step: OnStep = lambda step, steps, loss: None,
     resume: bool = False,
 ) -> list[Trial]:
-    """Run a recipe at every rate, in ``output/lr-RATE``; the best trial first, all in ``output/sweep.json``.
+    """Run a recipe at every rate, in ``output/lr-RATE``; trials by mean score, the best first.
 
-    With ``resume``, runs that are finished stay as they are and the one that was cut off goes on. Raises
-    FlatcoatError where the recipe names no dev sets.
+    ``output/sweep.json`` has them too. With ``resume``, finished runs are kept and an unfinished one
+    continues. Raises UsageError for a recipe without dev sets.
     """
     if not recipe.dev:
-        raise FlatcoatError("a sweep chooses on dev sets: name BEIR folders under dev in the recipe")
+        raise UsageError("a sweep chooses on dev sets: name BEIR folders under dev in the recipe")
     trials = []
     for rate in rates:
         folder = output / f"lr-{rate:g}"
         if not (resume and is_finished(folder)):
             training = recipe.training.model_copy(update={"learning_rate": rate})
-            run(recipe.model_copy(update={"training": training}), folder, on_progress, resume)
+            run(recipe.model_copy(update={"training": training}), folder, on_step=on_step, resume=resume)
         record = read_record(folder)
         step, scores = next((step, scores) for step, scores in record["dev"] if step == record["best_step"])
         trials.append(Trial(rate, folder.name, step, scores))

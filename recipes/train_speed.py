@@ -1,6 +1,6 @@
-"""How fast a recipe trains on the unpadded backbone and on transformers' padded one, in turns.
+"""How fast a recipe trains on flatcoat's unpadded backbone and on transformers' padded one, in turns.
 
-Every pass is a process of its own, so that its peak of memory is its own. Both see the same batches.
+Every pass is a separate process, so that its peak memory is measured by itself. Both see the same batches.
 """
 
 import logging
@@ -22,13 +22,14 @@ from .schema import Recipe
 PADDED = "transformers, padded"
 
 _WARM_UP = 1
+"""Steps before timing starts."""
 
 
 @dataclass(frozen=True)
 class TrainSpeed:
-    """Optimiser steps a second, the median pass; ``loss`` is the mean over a pass, as training logs it.
+    """Optimiser steps per second in the median pass; ``loss`` is the mean over a pass, as training logs it.
 
-    ``peak_bytes`` is the process's resident memory at its highest, on a GPU what tensors held there.
+    ``peak_bytes`` is the peak resident memory of the process, on a GPU the peak memory of tensors there.
     """
 
     implementation: str
@@ -48,31 +49,37 @@ class _Pass(NamedTuple):
 
 
 def bench_training(
-    recipe: Recipe, steps: int, passes: int, on_progress: Callable[[str], None] = lambda what: None
+    recipe: Recipe,
+    steps: int,
+    *,
+    passes: int,
+    on_progress: Callable[[str], None] = lambda what: None,
 ) -> list[TrainSpeed]:
-    """Time the first ``steps`` steps after a warm-up, ``passes`` times each, ours first.
+    """Time the first ``steps`` steps after a warm-up, ``passes`` times on each backbone, flatcoat's first.
 
-    Raises FlatcoatError as ``run`` does. A backbone that is not ModernBERT trains padded in both.
+    Raises the errors of ``run``. A backbone that is not ModernBERT trains padded in both.
     """
     recipe = _shortened(recipe, steps)
-    found: dict[str, list[_Pass]] = {OURS: [], PADDED: []}
+    measured: dict[str, list[_Pass]] = {OURS: [], PADDED: []}
     with tempfile.TemporaryDirectory() as place:
-        # A model from scratch is made by the first pass, for all.
+        # The first pass makes a model from scratch for all passes.
         start = Path(place) / "start"
         for number in range(passes):
-            for name, done in found.items():
+            for name, done in measured.items():
                 on_progress(f"{name}, pass {number + 1} of {passes}")
                 done.append(_in_process(recipe, name == OURS, start))
-    medians = {name: statistics.median(one.steps_per_second for one in done) for name, done in found.items()}
+    medians = {
+        name: statistics.median(one.steps_per_second for one in done) for name, done in measured.items()
+    }
     return [
         TrainSpeed(
-            name,
-            medians[name],
-            medians[name] / medians[OURS],
-            max(one.peak_bytes for one in done),
-            done[0].loss,
+            implementation=name,
+            steps_per_second=medians[name],
+            ratio_to_ours=medians[name] / medians[OURS],
+            peak_bytes=max(one.peak_bytes for one in done),
+            loss=done[0].loss,
         )
-        for name, done in found.items()
+        for name, done in measured.items()
     ]
 
 
@@ -99,8 +106,14 @@ def _measure(recipe: Recipe, unpad: bool, start: Path) -> _Pass:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         sources = read_sources(recipe, folder / "data")
-        model = build_model(recipe, sources, start, unpad)
-        log = fit(recipe, model, sources, folder / "checkpoints", lambda *_: ends.append(time.perf_counter()))
+        model = build_model(recipe, sources, scratch_folder=start, unpad=unpad)
+        log = fit(
+            recipe,
+            model,
+            sources=sources,
+            checkpoints=folder / "checkpoints",
+            on_step=lambda *_: ends.append(time.perf_counter()),
+        )
     timed = ends[_WARM_UP - 1 :]
     peak = torch.cuda.max_memory_allocated() if model.device.type == "cuda" else peak_bytes()
-    return _Pass((len(timed) - 1) / (timed[-1] - timed[0]), peak, log.losses[-1][1])
+    return _Pass((len(timed) - 1) / (timed[-1] - timed[0]), peak, log.losses[-1].value)

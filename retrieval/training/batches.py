@@ -1,4 +1,4 @@
-"""Training batches: each from one source, sources mixed by their shares, texts as tokenised columns."""
+"""Training batches: each from one source, sources mixed by their shares, texts tokenised column by column."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
@@ -9,26 +9,30 @@ from pylate.models import ColBERT
 from sentence_transformers.sampler import MultiDatasetDefaultBatchSampler
 from torch import Tensor
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 from flatcoat.retrieval.data.examples import PLACE
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch.utils.data import ConcatDataset
 
+SCORES = "scores"
+"""The column of a teacher's scores: one per document of a row, the positive's first."""
+
 
 class MixedBatches(MultiDatasetDefaultBatchSampler):
-    """All batches of a run, as one sequence that the seed decides.
+    """All batches of a run as one sequence of row numbers that depends on the seed alone.
 
-    Sources are drawn by ``shares`` (relative), or by their numbers of batches. Each starts over in a new
-    order when it is through, so that nothing but the batch's number says what is in it. Raises FlatcoatError
-    where a source cannot fill one batch with texts that all differ.
+    Sources are drawn by their relative ``shares``. An exhausted source starts again in a new order, so that
+    the number of a batch alone determines its rows: a resumed run skips the batches it has seen. Raises
+    UsageError if a source cannot fill one batch with distinct texts.
     """
 
     def __init__(
         self,
         dataset: "ConcatDataset[Any]",
         batch_samplers: Sequence[Any],
+        *,
         generator: torch.Generator | None,
         seed: int,
         batches: int,
@@ -42,52 +46,58 @@ class MixedBatches(MultiDatasetDefaultBatchSampler):
         return self._batches
 
     def __iter__(self) -> Iterator[list[int]]:
+        # Rows are numbered through all sources, as ConcatDataset lays them end to end.
         starts = [0, *self.dataset.cumulative_sizes]
-        streams = [self._stream(source) for source in range(len(self.batch_samplers))]
-        for source in islice(self._sources(), self._batches):
+        streams = [self._batches_of(source) for source in range(len(self.batch_samplers))]
+        for source in islice(self._source_order(), self._batches):
             yield [starts[source] + row for row in next(streams[source])]
 
-    def _sources(self) -> Iterator[int]:
-        whole = sum(map(len, self.batch_samplers))
-        counts = [max(1, round(whole * share / sum(self._shares))) for share in self._shares]
+    def _source_order(self) -> Iterator[int]:
+        """The source of every batch: per epoch a shuffle in which each source occurs by its share."""
+        batches_per_epoch = sum(map(len, self.batch_samplers))
+        total = sum(self._shares)
+        # Even a tiny share gets one batch per epoch.
+        counts = [max(1, round(batches_per_epoch * share / total)) for share in self._shares]
         sources = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
         for epoch in count():
             generator = torch.Generator().manual_seed(self.seed + epoch)
             yield from sources[torch.randperm(len(sources), generator=generator)].tolist()
 
-    def _stream(self, source: int) -> Iterator[list[int]]:
+    def _batches_of(self, source: int) -> Iterator[list[int]]:
+        """Batches of one source without end, epoch after epoch, shuffled anew in each."""
         sampler: Any = self.batch_samplers[source]
         for epoch in count():
             sampler.set_epoch(epoch)
-            # Samplers of one trainer share a generator, which belongs to nobody halfway through.
+            # The samplers of a trainer share one generator: taken in turns, they would disturb each other.
             sampler.generator = torch.Generator()
             empty = True
             for batch in sampler:
                 empty = False
                 yield batch
             if empty:
-                raise FlatcoatError(
+                raise UsageError(
                     f"source {source + 1} of the training data has no {sampler.batch_size} rows whose texts "
                     "all differ: name a smaller batch_size"
                 )
 
 
-def shares_of(sizes: Mapping[str, int], weights: Mapping[str, float]) -> list[float]:
-    """The share of each source: its weight, or its number of rows."""
+def source_shares(sizes: Mapping[str, int], weights: Mapping[str, float]) -> list[float]:
+    """The relative share of each source: its weight, or else its number of rows.
+
+    >>> source_shares({"squad": 900, "code": 300}, {"code": 450.0})
+    [900, 450.0]
+    """
     return [weights.get(name, size) for name, size in sizes.items()]
 
 
-SCORES = "scores"
-
-
 class Collator:
-    """Tokenises the queries of a batch and all its documents, each padded to the longest there is.
+    """Tokenises a batch: its queries, and all its documents together, each padded to the longest.
 
-    Rows hold query, document, negatives, a teacher's scores where the loss wants them, and their places,
-    which are passed on as they are.
+    Rows hold a query, a document, negatives, a teacher's scores if the loss needs them, and their places,
+    which are passed through.
     """
 
-    # No texts, of which a batch holds none twice.
+    # Read by the sampler, which keeps equal texts apart: columns that hold no text.
     valid_label_columns: Sequence[str] = (SCORES, PLACE)
 
     def __init__(self, model: "SentenceTransformer"):
@@ -96,6 +106,7 @@ class Collator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         query, *documents = (name for name in rows[0] if name not in self.valid_label_columns)
         batch: dict[str, Any] = _prefixed(query, self._tokenized([row[query] for row in rows], is_query=True))
+        # Tokenised at once, so that every column of documents has the same padded length: losses stack them.
         together = self._tokenized([row[name] for name in documents for row in rows], is_query=False)
         for index, name in enumerate(documents):
             part = slice(index * len(rows), (index + 1) * len(rows))
@@ -115,4 +126,5 @@ class Collator:
 
 
 def _prefixed(column: str, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Features under the names by which sentence-transformers' trainer tells columns apart."""
     return {f"{column}_{key}": values for key, values in features.items()}

@@ -1,4 +1,4 @@
-"""What happens along a training run: progress, evaluation, and checkpoints that are known to be whole."""
+"""Callbacks of a training run: progress, evaluation on dev sets, and checkpoints marked when complete."""
 
 import math
 import shutil
@@ -16,25 +16,32 @@ from flatcoat.errors import FlatcoatError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+OnStep = Callable[[int, int, float], None]
+"""Called after each optimiser step with (step, total steps, latest logged loss)."""
+
+Evaluate = Callable[["SentenceTransformer"], Mapping[str, float]]
+"""Scores of a model by dev set, higher is better."""
+
 _COMPLETE = "complete"
+"""The file that marks a checkpoint whose files are all written."""
 
 
-class Report(TrainerCallback):
-    """Tells ``on_progress`` after every step: (step, steps in all, latest logged loss)."""
+class ProgressCallback(TrainerCallback):
+    """Calls ``on_step`` after every optimiser step."""
 
-    def __init__(self, on_progress: Callable[[int, int, float], None]):
-        self._on_progress = on_progress
+    def __init__(self, on_step: OnStep):
+        self._on_step = on_step
         self._loss = float("nan")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         self._loss = (logs or {}).get("loss", self._loss)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._on_progress(state.global_step, state.max_steps, self._loss)
+        self._on_step(state.global_step, state.max_steps, self._loss)
 
 
 class FinalEvaluation(TrainerCallback):
-    """Evaluates after the last step too, wherever it falls."""
+    """Evaluates after the last step too, even between two regular evaluations."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step >= state.max_steps:
@@ -42,25 +49,28 @@ class FinalEvaluation(TrainerCallback):
 
 
 class MarkComplete(TrainerCallback):
-    """Marks a checkpoint when all its files, those of other processes too, are written."""
+    """Marks a checkpoint once all processes have written their files."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        processes().wait_for_everyone()
+        process_state().wait_for_everyone()
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The last whole checkpoint of a trainer's folder; those that were cut off in writing are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    whole = [path for path in found if (path / _COMPLETE).exists()]
-    for path in set(found) - set(whole):
+    """The latest complete checkpoint in a trainer's folder; incomplete ones are removed."""
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    complete = [path for path in checkpoints if (path / _COMPLETE).exists()]
+    for path in set(checkpoints) - set(complete):
         shutil.rmtree(path, ignore_errors=True)
-    return str(whole[-1]) if whole else None
+    return str(complete[-1]) if complete else None
 
 
-def scored(evaluate: "Callable[[SentenceTransformer], Mapping[str, float]]") -> SentenceEvaluator:
-    """An evaluator for the trainer: scores by dev set, and their mean; FlatcoatError for one that is none."""
+def dev_evaluator(evaluate: Evaluate) -> SentenceEvaluator:
+    """An evaluator for the trainer: scores by dev set and their mean.
+
+    Calling it raises FlatcoatError for a score that is NaN or infinite.
+    """
 
     class Dev(SentenceEvaluator):
         def __call__(self, model: "SentenceTransformer", *_: Any, **__: Any) -> dict[str, float]:
@@ -75,7 +85,7 @@ def scored(evaluate: "Callable[[SentenceTransformer], Mapping[str, float]]") -> 
     return Dev()
 
 
-def processes() -> PartialState:
-    """Which of how many processes this is, and how to wait for the others; the first call joins them."""
-    # Without a GPU accelerate joins processes only where it is told so.
+def process_state() -> PartialState:
+    """Rank and number of the processes that train together, with barriers; the first call joins them."""
+    # Without a GPU accelerate joins processes only if it is told to use the CPU.
     return PartialState(cpu=not torch.cuda.is_available())

@@ -1,16 +1,26 @@
 """The losses of retrievers: those of sentence-transformers and PyLate, and ours where they have none.
 
-contrastive     multiple negatives: every other document of a batch, and hard negatives where a row has them
-margin-mse      differences of scores between the document and each negative, as a teacher has them
-distillation    Kullback-Leibler divergence from a teacher's min-max-normalised scores
+Below, s is the student's score (inner product, or MaxSim), t the teacher's, T the temperature, q a query, d+
+its document, d- a negative.
 
-Axes: B rows of a batch, C documents of a row, Q query tokens, L document tokens, D width.
+contrastive     -log exp(s(q, d+) / T) / sum over d exp(s(q, d) / T), d over all documents of the batch and
+                the hard negatives of all its rows; ``symmetric`` averages it with the same per document over
+                the batch's queries. InfoNCE, https://arxiv.org/abs/1807.03748; in-batch negatives as in DPR,
+                https://arxiv.org/abs/2004.04906
+margin-mse      mean over a row's d- of ((s(q, d+) - s(q, d-)) / T - (t(q, d+) - t(q, d-)))^2;
+                https://arxiv.org/abs/2010.02666
+distillation    KL(softmax(t / T) || softmax(s / T)) over the documents of a row; teacher scores are min-max
+                normalised per row, a ColBERT's own too. https://arxiv.org/abs/2010.11386 (dense: T^2 times
+                it), https://arxiv.org/abs/2112.01488 (late interaction: T is 1)
+matryoshka      a dense loss summed over prefixes of the vectors; https://arxiv.org/abs/2205.13147
+
+Axes: B rows of a batch, C documents per row (the positive first), Q query tokens, L padded document length, D
+width.
 """
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -21,43 +31,25 @@ from sentence_transformers import losses as dense
 from sentence_transformers.util import pairwise_dot_score
 from torch import Tensor, nn
 
-from flatcoat.errors import FlatcoatError
+from flatcoat.errors import UsageError
 
 from .maxsim import BatchMaxSim, GatheredContrast, GatheredMaxSim
+from .settings import TrainingSettings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
 
-LossName = Literal["contrastive", "margin-mse", "distillation"]
 Features = list[dict[str, Tensor]]
 """Tokenised columns: queries, documents, then each column of negatives."""
 
 
-@dataclass(frozen=True)
-class LossSettings:
-    """Scores are divided by ``temperature``.
+def make_loss(model: "SentenceTransformer", settings: TrainingSettings) -> nn.Module:
+    """A loss module for sentence-transformers' trainer, called with tokenised columns and scores [B, C].
 
-    ``symmetric`` contrasts a document with the batch's queries as well, ``gather`` takes negatives from all
-    processes: both for ``contrastive``. ``matryoshka`` adds the same loss on so many first components of a
-    dense vector.
+    Of the settings it reads ``loss``, ``temperature``, ``symmetric``, ``gather`` and ``matryoshka``.
     """
-
-    name: LossName = "contrastive"
-    temperature: float = 1.0
-    symmetric: bool = False
-    gather: bool = False
-    matryoshka: tuple[int, ...] = ()
-
-    @property
-    def needs_scores(self) -> bool:
-        """Whether rows must carry a teacher's scores."""
-        return self.name != "contrastive"
-
-
-def make_loss(model: "SentenceTransformer", settings: LossSettings) -> nn.Module:
-    """A loss module for sentence-transformers' trainer, called with tokenised columns and scores [B, C]."""
     if isinstance(model, ColBERT):
         return _late_loss(model, settings)
     loss = _dense_loss(model, settings)
@@ -69,21 +61,22 @@ def make_loss(model: "SentenceTransformer", settings: LossSettings) -> nn.Module
 
 
 def require_learnable(
-    model: "SentenceTransformer", settings: LossSettings, source: str, documents: int, rows: int
+    model: "SentenceTransformer", settings: TrainingSettings, *, source: str, documents: int, rows: int
 ) -> None:
-    """FlatcoatError where a loss is the same whatever the model does.
+    """Raise UsageError if the loss is constant, whatever the model does.
 
-    ``documents`` of a row, the positive counted, and ``rows`` that are contrasted with each other.
+    ``documents`` counts the documents per row, the positive included, ``rows`` the rows whose documents are
+    each other's negatives.
     """
-    late = isinstance(model, ColBERT)
-    if settings.name == "contrastive" and rows * documents == 1:
-        raise FlatcoatError(
+    if settings.loss == "contrastive" and rows * documents == 1:
+        raise UsageError(
             f"a batch of one row without negatives has nothing to tell a document from ({source}): name a "
             "larger batch_size, a multiple of the processes, or negatives"
         )
-    if settings.name == "distillation" and documents == 2:
+    late = isinstance(model, ColBERT)
+    if settings.loss == "distillation" and documents == 2:
         if late:
-            raise FlatcoatError(
+            raise UsageError(
                 f"distillation of a colbert lays scores out from 0 to 1 within a row; of two documents they "
                 f"are 0 and 1 whatever the model does: give the rows of {source} more (data.ways), or name "
                 "loss: margin-mse"
@@ -94,18 +87,19 @@ def require_learnable(
         )
     width = 0 if late else model.get_sentence_embedding_dimension() or 0
     if not late and max(settings.matryoshka, default=0) > width:
-        raise FlatcoatError(
+        raise UsageError(
             f"matryoshka names {max(settings.matryoshka)} components; the model's vectors are {width} wide"
         )
 
 
-def _dense_loss(model: "SentenceTransformer", settings: LossSettings) -> nn.Module:
-    if settings.name == "margin-mse":
+def _dense_loss(model: "SentenceTransformer", settings: TrainingSettings) -> nn.Module:
+    if settings.loss == "margin-mse":
         return dense.MarginMSELoss(
             model, lambda queries, documents: pairwise_dot_score(queries, documents) / settings.temperature
         )
-    if settings.name == "distillation":
+    if settings.loss == "distillation":
         return NormalizedScores(dense.DistillKLDivLoss(model, temperature=settings.temperature))
+    # One softmax per direction, averaged: jointly, queries would compete with documents.
     directions = ("query_to_doc", "doc_to_query") if settings.symmetric else ("query_to_doc",)
     contrast = GatheredContrast if settings.gather else dense.MultipleNegativesRankingLoss
     return contrast(
@@ -113,17 +107,17 @@ def _dense_loss(model: "SentenceTransformer", settings: LossSettings) -> nn.Modu
     )
 
 
-def _late_loss(model: ColBERT, settings: LossSettings) -> nn.Module:
-    if settings.name == "margin-mse":
+def _late_loss(model: ColBERT, settings: TrainingSettings) -> nn.Module:
+    if settings.loss == "margin-mse":
         return LateMarginMSE(model, settings.temperature)
-    if settings.name == "distillation":
+    if settings.loss == "distillation":
         return NormalizedScores(RowDistillation(late.Distillation(model)))
     scores = GatheredMaxSim() if settings.gather else BatchMaxSim()
     return late.Contrastive(model, scores, temperature=settings.temperature)
 
 
 class NormalizedScores(nn.Module):
-    """A loss given each row's teacher scores laid out from 0 (its lowest) to 1 (its highest)."""
+    """A loss on teacher scores that are min-max normalised per row: 0 the lowest, 1 the highest."""
 
     def __init__(self, loss: nn.Module):
         super().__init__()
@@ -132,11 +126,12 @@ class NormalizedScores(nn.Module):
 
     def forward(self, features: Features, scores_BC: Tensor) -> Tensor:
         lowest, highest = scores_BC.aminmax(dim=1, keepdim=True)
+        # The bound keeps rows whose scores are all equal at 0.
         return self.loss(features, (scores_BC - lowest) / (highest - lowest).clamp(min=1e-8))
 
 
 class RowDistillation(nn.Module):
-    """PyLate's distillation, which wants the documents of a row next to each other in one column."""
+    """PyLate's distillation over columns: it expects one column with the documents of a row side by side."""
 
     def __init__(self, loss: late.Distillation):
         super().__init__()
@@ -145,6 +140,7 @@ class RowDistillation(nn.Module):
 
     def forward(self, features: Features, scores_BC: Tensor) -> Tensor:
         queries, *columns = features
+        # C columns of [B, L] become one of [B * C, L], row by row.
         documents = {
             key: torch.stack([column[key] for column in columns], dim=1).flatten(0, 1) for key in columns[0]
         }
@@ -155,6 +151,8 @@ class LateMarginMSE(dense.MarginMSELoss):
     """Margin-MSE over MaxSim. Source: https://arxiv.org/abs/2010.02666."""
 
     def __init__(self, model: ColBERT, temperature: float = 1.0):
+        # Masked tokens are zero vectors here, so that each scores 0: a query's adds nothing, a document's
+        # takes part in the maximum, as in PyLate.
         def maxsim(queries_BQD: Tensor, documents_BLD: Tensor) -> Tensor:
             return (queries_BQD @ documents_BLD.mT).amax(dim=2).sum(dim=1) / temperature
 
@@ -167,7 +165,6 @@ class LateMarginMSE(dense.MarginMSELoss):
         masks = extract_skiplist_mask(features, self._skiplist)
         if self._expands:
             masks[0] = torch.ones_like(masks[0])
-        # A masked token scores 0, as in PyLate.
         vectors = [
             F.normalize(self.model(column)["token_embeddings"], dim=-1) * mask[:, :, None]
             for column, mask in zip(features, masks, strict=True)

@@ -1,7 +1,7 @@
-"""sentence-transformers' trainer with our order of batches, and an end where a number is none.
+"""sentence-transformers' trainer with our order of batches, stopped by the first NaN or infinity.
 
-A loss, a gradient or a weight that is NaN or infinite never mends itself: the run stops before the step that
-would take it into the weights, and says which rows were at hand.
+A loss, a gradient or a weight that is NaN or infinite never recovers: the run stops before the optimiser step
+that would carry it into the weights, and the error names the rows of the step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,46 +20,57 @@ from .batches import MixedBatches
 from .callbacks import last_checkpoint
 
 _ROWS_NAMED = 8
-_ROWS_TRIED = 8
-"""Of a batch, to see whether weights still give numbers: enough for any loss, in little memory."""
+"""Rows that an error names; it counts the others."""
+
+_ROWS_CHECKED = 8
+"""Rows of the last batch that check the weights: enough for any loss, in little memory."""
 
 
 class Trainer(SentenceTransformerTrainer):
-    """Trains on batches that carry the places of their rows, mixed by ``shares``, ``batches`` in all."""
+    """Trains on ``batches`` batches that carry the places of their rows, sources mixed by ``shares``.
 
-    shares: list[float]
-    batches: int
+    ``options`` go to ``SentenceTransformerTrainer``.
+    """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, shares: Sequence[float], batches: int, **options: Any) -> None:
         super().__init__(**options)
+        self._shares = shares
+        self._batches = batches
         self._batch: dict[str, Any] = {}
         self._places_of_step: list[str] = []
 
     def get_multi_dataset_batch_sampler(
         self, dataset: Any, batch_samplers: Any, generator: Any = None, seed: int | None = 0
     ) -> MixedBatches:
-        return MixedBatches(dataset, batch_samplers, generator, seed or 0, self.batches, self.shares)
+        return MixedBatches(
+            dataset,
+            batch_samplers,
+            generator=generator,
+            seed=seed or 0,
+            batches=self._batches,
+            shares=self._shares,
+        )
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None: ...
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Raises FlatcoatError, in every process, where the loss of any is not finite."""
+        """Raises FlatcoatError, in every process, if the loss of any process is not finite."""
         places = inputs.pop(PLACE)
         self._batch = dict(inputs)
         self._places_of_step += places
         loss: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        self._require_finite(loss, f"step {self.state.global_step + 1}: the loss", places, odd_alone=True)
+        self._require_finite(loss, f"step {self.state.global_step + 1}: the loss", places, by_row=True)
         return loss
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
-        """Raises FlatcoatError where the norm of a whole step's gradients is not finite."""
+        """Raises FlatcoatError if the norm of an optimiser step's gradients is not finite."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
-            # Before they are clipped: what is divided by an infinite norm is 0, and looks well.
+            # Before clipping, which divides by the norm: an infinite one would turn all gradients into 0.
             gradients = [weights.grad for weights in model.parameters() if weights.grad is not None]
             norm = nn.utils.get_total_norm(gradients)
             self._require_finite(
@@ -69,18 +80,19 @@ class Trainer(SentenceTransformerTrainer):
         return loss
 
     def require_sound(self) -> None:
-        """Raises FlatcoatError where weights, or the loss that they give the rows seen last, are not finite.
+        """Raises FlatcoatError if the weights, or the loss of the last batch under them, are not finite.
 
-        A step can make weights from which the next forward alone would show that they are worthless.
+        The last optimiser step may have left finite weights whose forward overflows, and no next step would
+        show it.
         """
         step = f"after step {self.state.global_step}: the"
         for name, weights in self.model.named_parameters():
             self._require_finite(weights.sum(), f"{step} weights {name}", [])
         if self._batch:
-            self._require_finite(self._loss_of(slice(_ROWS_TRIED)), f"{step} loss", [])
+            self._require_finite(self._loss_of(slice(_ROWS_CHECKED)), f"{step} loss", [])
 
     def _loss_of(self, part: slice) -> Tensor:
-        """The loss of rows of the last batch, without dropout, which would draw random numbers."""
+        """The loss of some rows of the last batch; without dropout, whose random numbers the run needs."""
         training = self.model.training
         self.model.eval()
         rows = {name: values[part] for name, values in self._batch.items()}
@@ -90,22 +102,23 @@ class Trainer(SentenceTransformerTrainer):
         self.model.train(training)
         return loss
 
-    def _require_finite(
-        self, value: Tensor, what: str, places: Sequence[str], odd_alone: bool = False
-    ) -> None:
-        """Names the rows whose loss is odd alone, where there are any, else all."""
+    def _require_finite(self, value: Tensor, what: str, places: Sequence[str], by_row: bool = False) -> None:
+        """Raises FlatcoatError if ``value`` of any process is not finite, and names the rows at ``places``.
+
+        ``by_row`` names only the rows whose loss is not finite by itself, if there are any.
+        """
         values: Any = self.accelerator.gather(value.detach().reshape(1).float())
-        odd = values[~values.isfinite()]
-        if not len(odd):
+        bad = values[~values.isfinite()]
+        if not len(bad):
             return
-        alone = [
+        culprits = [
             place
-            for row, place in enumerate(places if odd_alone else ())
+            for row, place in enumerate(places if by_row else ())
             if not self._loss_of(slice(row, row + 1)).isfinite()
         ]
-        rows = _in_rows(gather_object(alone) or gather_object(list(places)))
+        rows = _in_rows(gather_object(culprits) or gather_object(list(places)))
         raise FlatcoatError(
-            f"{what} is {odd[0].item():g}{rows}. Lower training.learning_rate ({self.args.learning_rate:g}), "
+            f"{what} is {bad[0].item():g}{rows}. Lower training.learning_rate ({self.args.learning_rate:g}), "
             f"or mend the rows; {self._before()}"
         )
 

@@ -32,7 +32,9 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     # As a kill in the middle of writing leaves it.
     (tmp_path / "killed" / "checkpoints" / "checkpoint-15").mkdir(exist_ok=True)
     steps: list[int] = []
-    resumed = run(made, tmp_path / "killed", lambda step, total, loss: steps.append(step), resume=True)
+    resumed = run(
+        made, tmp_path / "killed", on_step=lambda step, total, loss: steps.append(step), resume=True
+    )
     assert steps == list(range(11, 25))
     assert [step for step, _ in resumed.losses] == list(range(1, 25))
     assert resumed.losses == whole.losses
@@ -54,7 +56,7 @@ def kill_at(recipe: Recipe, folder: Path, step: int) -> None:
         f"    if step == {step}:\n"
         "        print('there', flush=True)\n"
         "        time.sleep(600)\n"
-        "run(Recipe.load(Path(sys.argv[1])), Path(sys.argv[2]), report)\n"
+        "run(Recipe.load(Path(sys.argv[1])), Path(sys.argv[2]), on_step=report)\n"
     )
     command = [sys.executable, "-c", program, str(folder / "recipe.yaml"), str(folder / "killed")]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

@@ -38,7 +38,7 @@ def assert_pylate_agrees(folder: Path) -> None:
 
 def test_a_recipe_becomes_a_checkpoint(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     output, steps = tmp_path / "runs" / "tiny", []
-    log = run(recipe(), output, lambda step, total, loss: steps.append((step, total)))
+    log = run(recipe(), output, on_step=lambda step, total, loss: steps.append((step, total)))
     assert log.steps == 3
     assert steps == [(1, 3), (2, 3), (3, 3)]
     assert [path.name for path in output.parent.iterdir()] == ["tiny"]
@@ -141,7 +141,7 @@ def test_an_interrupted_run_asks_to_be_resumed(recipe: Callable[..., Recipe], tm
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(recipe(), tmp_path / "out", interrupt)
+        run(recipe(), tmp_path / "out", on_step=interrupt)
     assert not (tmp_path / "out" / "training.json").exists()
     with pytest.raises(FlatcoatError, match="holds an unfinished run: --resume it, or name another --output"):
         run(recipe(), tmp_path / "out")

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from flatcoat import FlatcoatError, Recipe
 from flatcoat.recipes.commands import app, find_recipe
-from flatcoat.recipes.schema import TrainingSettings
 from flatcoat.retrieval.data.source import Source
+from flatcoat.retrieval.training.settings import TrainingSettings
 
 
 def write(folder: Path, **changes: Any) -> Path:

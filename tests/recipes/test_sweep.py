@@ -20,7 +20,7 @@ def test_a_sweep_chooses_on_the_dev_sets(
         return lambda model: {"pets": 0.9 if recipe.training.learning_rate == 1e-3 else 0.4}
 
     monkeypatch.setattr("flatcoat.recipes.run.dev_scores", scores)
-    trials = sweep(recipe(dev=["pets"], training={"max_steps": 1}), [1e-4, 1e-3], tmp_path / "sweep")
+    trials = sweep(recipe(dev=["pets"], training={"max_steps": 1}), [1e-4, 1e-3], output=tmp_path / "sweep")
     assert [(trial.learning_rate, trial.folder) for trial in trials] == [
         (1e-3, "lr-0.001"),
         (1e-4, "lr-0.0001"),
@@ -34,8 +34,8 @@ def test_a_sweep_chooses_on_the_dev_sets(
     again = sweep(
         recipe(dev=["pets"], training={"max_steps": 1}),
         [1e-4, 1e-3],
-        tmp_path / "sweep",
-        lambda step, total, loss: steps.append(step),
+        output=tmp_path / "sweep",
+        on_step=lambda step, total, loss: steps.append(step),
         resume=True,
     )
     assert (again, steps) == (trials, [])
@@ -43,7 +43,7 @@ def test_a_sweep_chooses_on_the_dev_sets(
 
 def test_a_sweep_needs_dev_sets(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     with pytest.raises(FlatcoatError, match="name BEIR folders under dev"):
-        sweep(recipe(), [1e-4], tmp_path / "sweep")
+        sweep(recipe(), [1e-4], output=tmp_path / "sweep")
 
 
 @pytest.mark.parametrize("rates", ["fast", "1e-3,", "0", "-1"])

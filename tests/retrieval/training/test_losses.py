@@ -14,11 +14,12 @@ from sentence_transformers import losses as dense
 from sentence_transformers.util import pairwise_dot_score
 from torch import Tensor, nn
 
-from flatcoat.retrieval.encoders.encoder import unpad_backbone
+from flatcoat.retrieval.encoders.backbone import unpad_backbone
 from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
 from flatcoat.retrieval.training.batches import Collator
-from flatcoat.retrieval.training.gradient_cache import mini_batches
-from flatcoat.retrieval.training.losses import LossSettings, make_loss
+from flatcoat.retrieval.training.gradient_cache import gradient_cached
+from flatcoat.retrieval.training.losses import make_loss
+from flatcoat.retrieval.training.settings import TrainingSettings
 
 MakeFolder = Callable[..., Path]
 
@@ -91,7 +92,7 @@ def test_a_colbert_contrast_is_that_of_pylate(
 ) -> None:
     ours, theirs = late_models(make_colbert(**options))
     assert_same_step(
-        make_loss(ours, LossSettings(temperature=0.5)),
+        make_loss(ours, TrainingSettings(temperature=0.5)),
         Contrastive(theirs, ColBERTScores(), temperature=0.5),
         features_of(ours, rows),
         features_of(theirs, rows),
@@ -107,7 +108,7 @@ def test_a_colbert_distillation_is_that_of_pylate(make_colbert: MakeFolder, opti
     scores = torch.tensor([row["scores"] for row in ROWS])
     normalized = (scores - scores.amin(1, True)) / (scores.amax(1, True) - scores.amin(1, True))
     assert_same_step(
-        make_loss(ours, LossSettings("distillation")),
+        make_loss(ours, TrainingSettings(loss="distillation")),
         Distillation(theirs),
         features_of(ours, ROWS),
         ([queries, documents], normalized),
@@ -119,7 +120,7 @@ def test_a_colbert_margin_mse_is_one_by_hand(make_colbert: MakeFolder, options: 
     ours, theirs = late_models(make_colbert(**options))
     features, labels = features_of(ours, ROWS)
     with torch.no_grad():
-        found = float(make_loss(ours, LossSettings("margin-mse", temperature=2.0))(features, labels))
+        found = float(make_loss(ours, TrainingSettings(loss="margin-mse", temperature=2.0))(features, labels))
         queries = theirs.encode(QUERIES, is_query=True, convert_to_tensor=True)
         scores = []
         for name in COLUMNS[1:]:
@@ -136,15 +137,15 @@ def test_a_colbert_margin_mse_is_one_by_hand(make_colbert: MakeFolder, options: 
 @pytest.mark.parametrize(
     ("settings", "reference"),
     [
-        (LossSettings(temperature=0.05), lambda model: dense.MultipleNegativesRankingLoss(model, 20.0)),
+        (TrainingSettings(temperature=0.05), lambda model: dense.MultipleNegativesRankingLoss(model, 20.0)),
         (
-            LossSettings(temperature=0.1, symmetric=True),
+            TrainingSettings(temperature=0.1, symmetric=True),
             lambda model: dense.MultipleNegativesRankingLoss(
                 model, 10.0, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction"
             ),
         ),
         (
-            LossSettings(temperature=0.05, matryoshka=(16, 32)),
+            TrainingSettings(temperature=0.05, matryoshka=(16, 32)),
             lambda model: dense.MatryoshkaLoss(
                 model, dense.MultipleNegativesRankingLoss(model, 20.0), [16, 32, 64]
             ),
@@ -155,7 +156,7 @@ def test_a_colbert_margin_mse_is_one_by_hand(make_colbert: MakeFolder, options: 
 def test_a_dense_contrast_is_that_of_sentence_transformers(
     make_dense: MakeFolder,
     rows: list[dict[str, Any]],
-    settings: LossSettings,
+    settings: TrainingSettings,
     reference: Callable[[SentenceTransformer], nn.Module],
 ) -> None:
     ours, theirs = dense_models(make_dense(pooling="cls" if rows is PAIRS else "mean"))
@@ -167,7 +168,7 @@ def test_a_dense_contrast_is_that_of_sentence_transformers(
 def test_dense_losses_of_a_teacher_are_those_of_sentence_transformers(make_dense: MakeFolder) -> None:
     ours, theirs = dense_models(make_dense())
     assert_same_step(
-        make_loss(ours, LossSettings("margin-mse")),
+        make_loss(ours, TrainingSettings(loss="margin-mse")),
         dense.MarginMSELoss(theirs, pairwise_dot_score),
         features_of(ours, ROWS),
         features_of(theirs, ROWS),
@@ -177,7 +178,7 @@ def test_dense_losses_of_a_teacher_are_those_of_sentence_transformers(make_dense
     assert scores is not None
     normalized = (scores - scores.amin(1, True)) / (scores.amax(1, True) - scores.amin(1, True))
     assert_same_step(
-        make_loss(ours, LossSettings("distillation", temperature=0.2)),
+        make_loss(ours, TrainingSettings(loss="distillation", temperature=0.2)),
         dense.DistillKLDivLoss(theirs, temperature=0.2),
         features_of(ours, ROWS),
         (features, normalized),
@@ -204,10 +205,10 @@ def test_mini_batches_change_no_gradient(
         parted, whole = (SentenceTransformer(str(folder), device="cpu") for _ in range(2))
     for model in (parted, whole):
         assert unpad_backbone(model) == (kind != "bert")
-    with mini_batches(parted, **limits):
+    with gradient_cached(parted, **limits):
         assert_same_step(
-            make_loss(parted, LossSettings(name)),
-            make_loss(whole, LossSettings(name)),
+            make_loss(parted, TrainingSettings(loss=name)),
+            make_loss(whole, TrainingSettings(loss=name)),
             features_of(parted, ROWS),
             features_of(whole, ROWS),
         )
@@ -223,7 +224,7 @@ def test_mini_batches_hold_as_many_tokens_as_they_may(make_dense: MakeFolder) ->
         lambda module, args, kwargs, output: seen.append(int(kwargs["attention_mask"].sum())),
         with_kwargs=True,
     )
-    with mini_batches(model, max_tokens=lengths[0] + lengths[1]):
+    with gradient_cached(model, max_tokens=lengths[0] + lengths[1]):
         found = model(features[1])["sentence_embedding"]
     assert seen[0] == lengths[0] + lengths[1]
     assert sum(seen) == sum(lengths)
