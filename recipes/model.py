@@ -30,7 +30,6 @@ def build_model(
     import torch
 
     from flatcoat.retrieval.encoders.backbone import unpad_backbone
-    from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
 
     base = str(SHIPPED_MODEL) if recipe.base == SHIPPED_NAME else recipe.base
     if recipe.scratch is not None:
@@ -41,25 +40,12 @@ def build_model(
         process_state().wait_for_everyone()
         base = str(scratch_folder)
     assert base is not None
-    settings = recipe.encoder
     # Even a checkpoint gets a new projection, of random weights.
     torch.manual_seed(recipe.training.seed)
     with loading(base):
         if not recipe.base_is_trusted:
             require_data_only(lambda file: _find(base, file), base)
-        model: SentenceTransformer
-        if recipe.kind == "colbert":
-            model = UnpaddedColBERT(
-                base,
-                embedding_size=settings.width,
-                query_prefix=settings.query_prefix,
-                document_prefix=settings.document_prefix,
-                query_length=settings.query_length,
-                document_length=settings.document_length,
-                do_query_expansion=settings.query_expansion,
-            )
-        else:
-            model = _dense_model(base, recipe)
+        model = (_colbert_model if recipe.kind == "colbert" else _dense_model)(base, recipe)
     if unpad:
         unpad_backbone(model)
     return model
@@ -83,6 +69,21 @@ def _find(base: str, file: str) -> Path | None:
 
     found = cached_file(base, file, _raise_exceptions_for_missing_entries=False)
     return Path(found) if found else None
+
+
+def _colbert_model(base: str, recipe: Recipe) -> "SentenceTransformer":
+    from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
+
+    settings = recipe.encoder
+    return UnpaddedColBERT(
+        base,
+        embedding_size=settings.width,
+        query_prefix=settings.query_prefix,
+        document_prefix=settings.document_prefix,
+        query_length=settings.query_length,
+        document_length=settings.document_length,
+        do_query_expansion=settings.query_expansion,
+    )
 
 
 def _dense_model(base: str, recipe: Recipe) -> "SentenceTransformer":

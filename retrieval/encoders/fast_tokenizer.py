@@ -47,7 +47,7 @@ class FastTokenizer:
     >>> settings = json.loads((SHIPPED_MODEL / "tokenizer_config.json").read_text())
     >>> tokenizer = FastTokenizer(SHIPPED_MODEL / "tokenizer.json", settings)
     >>> tokenizer.counts(["", "cats purr"])
-    [2, 5]
+    [2, 6]
     """
 
     is_fast = True

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from flatcoat import FlatcoatError
+from flatcoat.errors import UsageError
 from flatcoat.retrieval.encoders.backbone import unpad_backbone
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
 from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
@@ -259,7 +260,7 @@ def test_what_cannot_be_learnt_is_refused_at_the_start(
     message: str,
 ) -> None:
     sources = {name: rows.select_columns(columns) for name, rows in pairs().items()}
-    with pytest.raises(FlatcoatError, match=message) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         train(
             model_of(kind, make_colbert, make_dense),
             sources,
