@@ -8,12 +8,13 @@ import pytest
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
+from flatcoat.retrieval.encoders.backbone import unpad_backbone
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
 from flatcoat.retrieval.encoders.dense import DenseEncoder
-from flatcoat.retrieval.encoders.encoder import unpad_backbone
 from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, load_encoder
 from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
-from flatcoat.retrieval.training.train import Hyperparameters, Watching, train
+from flatcoat.retrieval.training.settings import TrainingSettings
+from flatcoat.retrieval.training.train import train
 
 MakeFolder = Callable[..., Path]
 
@@ -68,9 +69,8 @@ def test_of_checkpoints_of_a_training_run(folder: Path, tmp_path: Path) -> None:
     train(
         unpadded(folder),
         {"cats": rows},
-        Hyperparameters(batch_size=4, learning_rate=1e-3, max_steps=1),
-        tmp_path,
-        Watching(save_every=1),
+        settings=TrainingSettings(batch_size=4, learning_rate=1e-3, max_steps=1, save_every=1),
+        folder=tmp_path,
     )
     assert architectures(tmp_path / "checkpoint-1") == ["ModernBertModel"]
 
