@@ -14,9 +14,10 @@ from typing import NamedTuple, Protocol, TypeAlias
 from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.documents import Document, content_hash
 
+from .columns import USUAL, Columns
 from .gitignore import UNREADABLE, File, file_state, list_files
 from .readers import STDIN, read_documents, read_file
-from .rows import USUAL, Columns, is_rows, rows_file
+from .rows import is_rows, rows_file
 from .seen_ids import SeenIds
 
 
@@ -101,10 +102,10 @@ def scan(
     columns: Columns = USUAL,
     encoding: str | None = None,
 ) -> Iterator[Scanned]:
-    """Compare what ``root`` names with what is ``known`` of it; options as for ``read_documents``.
+    """Compare the files or rows of ``root`` with the ``known`` ones; options as for ``read_documents``.
 
-    Each file or row is given once, those that are gone at the end. Rows that cannot be read to their end are
-    skipped under the name of the root, none of them is gone, and they are not finished.
+    Each file or row is given once, and all names that are gone at the end. If reading rows breaks off, the
+    root is skipped, no row is gone, and there is no ``Finished``.
     """
     if isinstance(root, str) or is_rows(root):
         return _scan_rows(root, known, columns, encoding)
@@ -132,7 +133,7 @@ def _scan_rows(root: Path | str, known: Known, columns: Columns, encoding: str |
         return  # What was not reached would count as gone.
     yield from skipped
     if root == STDIN and not len(seen):
-        return  # Nothing was piped in, so what came earlier stays.
+        return  # Nothing was piped in, so the document of an earlier run stays.
     last = ""
     while names := known.names(after=last):
         yield Gone([name for name in names if name not in seen])
@@ -145,7 +146,7 @@ def _rows_state(root: Path | str) -> str:
         return ""
     try:
         return file_state(rows_file(root).stat())
-    except OSError:  # Reading it says what is wrong.
+    except OSError:  # Reading the file reports the error.
         return ""
 
 
