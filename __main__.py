@@ -38,8 +38,8 @@ for panel, part in (
 app.add_typer(benchmarks.app, name="bench", rich_help_panel="Evaluate")
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(value: bool) -> None:
+    if value:
         typer.echo(f"flatcoat {__version__}")
         raise typer.Exit
 
@@ -66,10 +66,10 @@ def main() -> None:
     except FlatcoatError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except BrokenPipeError:  # Whoever read the output has read enough, as "head" does.
+    except BrokenPipeError:  # The reader of the output closed it, as "head" does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:  # A full disk, a folder that may not be read: the machine's, and no bug of ours.
+    except OSError as error:  # A full disk or a folder without permission: no bug, so no traceback.
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
 

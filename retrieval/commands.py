@@ -172,15 +172,15 @@ def info(
 
     retriever = Retriever.open(index)
     stats, contract = retriever.info(), retriever.store.contract
-    held = [(str(place(retriever.store.path, source)), source) for source in retriever.store.sources()]
+    sources = [(str(place(retriever.store.path, source)), source) for source in retriever.store.sources()]
     if as_json:
-        sources = [path for path, _ in held]
-        reading = {path: source.reading.to_json() for path, source in held}
-        values = {"sources": sources, "reading": reading, "contract": contract}
+        paths = [path for path, _ in sources]
+        reading = {path: source.reading.to_json() for path, source in sources}
+        values = {"sources": paths, "reading": reading, "contract": contract}
         typer.echo(json.dumps(stats.to_json() | values, indent=2))
         return
     typer.echo(f"{index}: {stats.describe()}")
-    for path, source in held:
+    for path, source in sources:
         typer.echo(f"made of: {path}{source.reading.describe()}")
     typer.echo(f"searched by: {stats.engine}")
     overlap = f", {retriever.overlap} of them of the passage before" if retriever.overlap else ""
@@ -197,15 +197,15 @@ def info(
 def _show_environment(as_json: bool) -> None:
     from flatcoat.backbone.environment import environment
 
-    found = environment()
+    machine = environment()
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        typer.echo(json.dumps(machine.to_json(), indent=2))
         return
-    typer.echo(f"flatcoat {found.flatcoat}, torch {found.torch}")
-    typer.echo(f"device: {found.device}, {found.name}, {found.threads} threads")
-    for precision, kernel in found.attention.items():
+    typer.echo(f"flatcoat {machine.flatcoat}, torch {machine.torch}")
+    typer.echo(f"device: {machine.device}, {machine.name}, {machine.threads} threads")
+    for precision, kernel in machine.attention.items():
         typer.echo(f"attention in {precision}: {kernel}")
-    for kernel, reason in found.obstacles.items():
+    for kernel, reason in machine.obstacles.items():
         typer.echo(f"  {kernel} {reason}")
-    typer.echo(f"elementwise steps: {found.elementwise}")
-    typer.echo(f"fast precisions: {', '.join(found.fast_precisions)}")
+    typer.echo(f"elementwise steps: {machine.elementwise}")
+    typer.echo(f"fast precisions: {', '.join(machine.fast_precisions)}")

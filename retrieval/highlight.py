@@ -1,4 +1,4 @@
-"""Results as a person reads them in a terminal: the lines that answer most, their words highlighted."""
+"""Results on a terminal: the lines of a passage that match the query best, with highlighted words."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 SNIPPET_LINES = 6
 LINE_WIDTH = 160
-"""Characters of a line that are shown."""
+"""Characters shown per line."""
 
 _STRENGTHS = ("dim yellow", "yellow", "bold yellow")
 _INDENT = " " * 5
 _CONTEXT = 30  # characters before the first match
 _SHOWN_DUPLICATES = 3
 
-# A terminal would obey them, and rich would drop some, which moves the characters behind.
+# A terminal would obey control characters, and rich would drop some, which shifts all later spans.
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], " ")
 
 
 class _Mark(NamedTuple):
-    """Characters that answer a ``part`` of the query, and how well."""
+    """Characters that match a ``part`` of the query, and the weight of the match."""
 
     start: int
     end: int
@@ -35,17 +35,23 @@ class _Mark(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """A line, or a piece of it, and where in its passage it starts."""
+    """A line, or a piece of one, and its first character in the passage."""
 
     start: int
     text: str
 
 
 def show_result(result: "Result", query: str) -> "Text":
-    """Rank, score, place, and the lines of the passage that answer most of the query, highlighted.
+    """Rank, score, place, and the lines of the passage that match the query best, highlighted.
 
-    A result with an explanation is highlighted by it, in three strengths, and followed by a line that says
-    which word of the query met which word at what score.
+    A result with an explanation is highlighted by it, in three strengths, and followed by one line of the
+    matched words: query word -> passage word, and the score.
+
+    >>> from flatcoat.retrieval.results import Result
+    >>> result = Result(1, 0.5, "sky.md", "", (1, 1), "The sky is blue.", {})
+    >>> print(show_result(result, "why is the sky blue?").plain)
+      1  0.50  sky.md:1  (lines 1-1)
+         The sky is blue.
     """
     from rich.text import Text
 
@@ -73,7 +79,7 @@ def _header(result: "Result", line: int) -> list[tuple[str, str]]:
 
 def _notes(result: "Result", query: str) -> Iterable[str]:
     if result.explanation is not None:
-        yield ", ".join(_met(result, query))
+        yield ", ".join(_matched_words(result, query))
     if result.duplicates:
         others = len(result.duplicates) - _SHOWN_DUPLICATES
         more = f" and {others} more" if others > 0 else ""
@@ -82,22 +88,22 @@ def _notes(result: "Result", query: str) -> Iterable[str]:
         yield f"{result.more} more passage{'s' if result.more > 1 else ''} of it"
 
 
-def _met(result: "Result", query: str) -> Iterable[str]:
-    """Word of the query -> word of the passage, and what that adds to the score, most first."""
+def _matched_words(result: "Result", query: str) -> Iterable[str]:
+    """Query word -> best matching word of the passage, and the share of the score, largest first."""
     scores: dict[str, float] = {}
     best: dict[str, tuple[float, str]] = {}
     for match in result.explanation or ():
         if match.query_span:
-            asked = _word_at(query, match.query_span)
-            found = _word_at(result.text, match.text_span) if match.text_span else "(beside the text)"
-            scores[asked] = scores.get(asked, 0.0) + match.score
-            best[asked] = max(best.get(asked, (0.0, found)), (match.score, found))
-    for asked in sorted(scores, key=lambda word: -scores[word]):
-        yield f"{asked} -> {best[asked][1]} {scores[asked]:.2f}"
+            word = _word_at(query, match.query_span)
+            matched = _word_at(result.text, match.text_span) if match.text_span else "(beside the text)"
+            scores[word] = scores.get(word, 0.0) + match.score
+            best[word] = max(best.get(word, (0.0, matched)), (match.score, matched))
+    for word in sorted(scores, key=lambda word: -scores[word]):
+        yield f"{word} -> {best[word][1]} {scores[word]:.2f}"
 
 
 def _word_at(text: str, span: "Span") -> str:
-    """The word that a span is in, or what it holds where that is in none."""
+    """The word around a span, or the characters of the span outside words."""
     start, end = span
     while start > 0 and all(map(is_word_character, text[start - 1 : start + 1])):
         start -= 1
@@ -107,7 +113,7 @@ def _word_at(text: str, span: "Span") -> str:
 
 
 def _matches_in(result: "Result") -> list[_Mark]:
-    """Marks of what the words of the query met; its special tokens meet anything."""
+    """Marks of the matches of query words; special tokens match anything, so they are left out."""
     return [
         _Mark(*match.text_span, match.query_span, match.score)
         for match in result.explanation or ()
@@ -122,7 +128,7 @@ def _words_in(text: str, query: str) -> list[_Mark]:
 
 
 def _snippet(text: str, marks: Sequence[_Mark]) -> tuple[int, list[_Line]]:
-    """The first of the SNIPPET_LINES lines that answer most, and those lines."""
+    """The best run of SNIPPET_LINES lines: the index of its first line, and the lines."""
     lines = []
     start = 0
     for line in text.split("\n"):
@@ -136,7 +142,7 @@ def _snippet(text: str, marks: Sequence[_Mark]) -> tuple[int, list[_Line]]:
 
 
 def _fitted(line: _Line, marks: Sequence[_Mark]) -> _Line:
-    """The LINE_WIDTH characters of a line that answer most."""
+    """The best LINE_WIDTH characters of a line."""
     within = [mark.start - line.start for mark in marks if line.start <= mark.start < _end(line)]
     starts = {0, *(_before(line.text, place) for place in within)}
     values = {start: _value(marks, line.start + start, line.start + start + LINE_WIDTH) for start in starts}
@@ -145,13 +151,13 @@ def _fitted(line: _Line, marks: Sequence[_Mark]) -> _Line:
 
 
 def _before(text: str, place: int) -> int:
-    """Where to begin to read, some words before a place."""
+    """The start of a piece of text some words before ``place``."""
     start = min(max(0, place - _CONTEXT), max(0, len(text) - LINE_WIDTH))
     return start and (text.find(" ", start, place) + 1 or start)
 
 
 def _value(marks: Iterable[_Mark], start: int, end: int) -> float:
-    """How much of the query the characters between answer, each part of it once."""
+    """The weight of the marks between two characters, with each part of the query counted once."""
     parts: dict[Hashable, float] = {}
     for mark in marks:
         if start <= mark.start and mark.end <= end:
@@ -160,7 +166,7 @@ def _value(marks: Iterable[_Mark], start: int, end: int) -> float:
 
 
 def _highlighted(line: _Line, marks: Sequence[_Mark]) -> "Text":
-    """Each marked place as strongly as it weighs beside the heaviest of all."""
+    """The line with its marks, styled by weight relative to the heaviest mark of the passage."""
     from rich.text import Text
 
     weights: dict[tuple[int, int], float] = {}

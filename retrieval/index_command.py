@@ -154,7 +154,7 @@ def index(
         if watch:
             _follow(sync, retriever, as_json)
     except FlatcoatError:
-        # An index that never held anything would only pin its model and be in the way.
+        # An index without documents would only fix the model of the next attempt.
         if new and not retriever.info().documents:
             retriever.close()
             shutil.rmtree(index, ignore_errors=True)
@@ -169,13 +169,13 @@ def _is_index(path: Path) -> bool:
 
 
 def _check(paths: list[str], new: bool) -> None:
-    from .sync import found
+    from .sync import existing_root
 
     if new and not paths:
         raise typer.BadParameter("name what a new index is to be made of", param_hint="PATH")
     try:
         for path in paths:
-            found(path)
+            existing_root(path)
     except FlatcoatError as error:
         raise typer.BadParameter(str(error), param_hint="PATH") from None
 
@@ -241,16 +241,16 @@ def _open_or_create(
             overlap=overlap or 0,
         )
     retriever = Retriever.open(index, model)
-    held: tuple[tuple[str, Any, Any], ...] = (
+    options: tuple[tuple[str, Any, Any], ...] = (
         ("passage length", passage_tokens, retriever.passage_tokens),
         ("overlap", overlap, retriever.overlap),
         ("engine", engine, retriever.store.engine),
         ("precision", precision, retriever.contract.precision),
     )
-    for what, wanted, holds in held:
-        if wanted not in (None, holds):
-            shown = holds.name if isinstance(holds, EngineSettings) else holds
-            raise typer.BadParameter(f"{index} exists: its {what} stays {shown}")
+    for name, option, stored in options:
+        if option not in (None, stored):
+            shown = stored.name if isinstance(stored, EngineSettings) else stored
+            raise typer.BadParameter(f"{index} exists: its {name} stays {shown}")
     return retriever
 
 

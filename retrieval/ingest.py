@@ -183,8 +183,8 @@ class Ids:
 
     def of(self, name: str) -> str:
         """The id of a document; a new document gets a free one."""
-        held = self._store.document(self._source.key, name)
-        return held[0] if held else self.new(name)
+        stored = self._store.document(self._source.key, name)
+        return stored.id if stored else self.new(name)
 
     def new(self, name: str) -> str:
         """An id that neither a stored document has nor one that got its id here."""

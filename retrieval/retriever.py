@@ -178,11 +178,11 @@ class Retriever:
         that does not exist any more stay until ``forget``. Raises NotFoundError for a missing root,
         UsageError for a malformed option, and DataError if no root has anything to index.
         """
-        from .sync import Sync, found
+        from .sync import Sync, existing_root
 
         reading = Reading(_patterns(include), _patterns(exclude), columns, encoding)
         reading.validate()
-        named = [found(root) for root in roots]
+        named = [existing_root(root) for root in roots]
         with self._adding(on_progress) as (writer, adder):
             sync = Sync(self.store, writer, adder=adder)
             for source in writer.enter_sources(named, reading) if named else sync.all_sources(reading):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _DEEP = 10_000
-"""Candidates. Only for more than these the number of passages is looked up, which costs a query."""
+"""Candidates. Only for more than these the number of passages is looked up, which costs an SQL query."""
 
 
 @dataclass(frozen=True)
@@ -214,27 +214,27 @@ class Searcher:
     def _results(
         self, question: Question, groups: Sequence[Sequence[_Candidate]], reranker: "Reranker | None"
     ) -> list[Result]:
-        found = [best for best, *_ in groups]
-        explanations: Sequence[list[Match] | None] = [None] * len(found)
+        firsts = [best for best, *_ in groups]
+        explanations: Sequence[list[Match] | None] = [None] * len(firsts)
         if question.explain:
-            explanations = self._explanations(question, found, reranker)
+            explanations = self._explanations(question, firsts, reranker)
         return [
             _result(rank, group, explanation)
             for rank, (group, explanation) in enumerate(zip(groups, explanations, strict=True), start=1)
         ]
 
     def _explanations(
-        self, question: Question, found: Sequence[_Candidate], reranker: "Reranker | None"
+        self, question: Question, firsts: Sequence[_Candidate], reranker: "Reranker | None"
     ) -> Sequence[list[Match] | None]:
         """Explanations by the last stage that matches tokens or words; None if no stage does."""
-        passages = [candidate.passage for candidate in found]
+        passages = [candidate.passage for candidate in firsts]
         encoder = None if question.mode == "bm25" else self._encoder()
         for model in (getattr(reranker, "encoder", None), encoder):
             if isinstance(model, LateInteraction):
                 return explain_maxsim(model, question.query, passages=passages)
         if question.mode == "vectors":
-            return [None] * len(found)
-        rows = [candidate.row for candidate in found]
+            return [None] * len(firsts)
+        rows = [candidate.row for candidate in firsts]
         return explain_bm25(self._store, question.query, rows=rows, passages=passages)
 
 

@@ -142,7 +142,7 @@ def _file_change(file: Read, state: FileState, ids: Ids) -> Change:
     return Change(id, document, state.digest, file.name, state, renamed_from)
 
 
-def found(root: object) -> Root:
+def existing_root(root: object) -> Root:
     """The place or name that a user means by ``root``; NotFoundError if there is nothing."""
     named = as_root(root)
     try:

@@ -1,8 +1,9 @@
 """Words and terms of full-text search: the one rule of which words are the same.
 
 A word is what SQLite's FTS5 cuts a text into. Two words are the same if they have a stem in common: their own
-(Porter's, in lower case and without diacritics, https://sqlite.org/fts5.html), or that of a part of a
-camelCase word. The stems come from SQLite itself, so that BM25, explanations and highlighting always agree.
+(Porter's, in lower case and without diacritics, https://sqlite.org/fts5.html), or the stem of a part
+of a camelCase word. The stems come from SQLite itself, so that BM25, explanations and highlighting always
+agree.
 """
 
 import re
