@@ -84,7 +84,7 @@ class FastTokenizer:
         assert truncation and not return_attention_mask
         if max_length < self._before + self._after:
             raise UsageError(
-                f"{max_length} tokens a text: at least {self._before + self._after} are needed, "
+                f"{max_length} tokens per text: at least {self._before + self._after} are needed, "
                 "which this tokenizer adds to every text"
             )
         encodings = self._encoded(texts, max_length, with_offsets=return_offsets_mapping)

@@ -95,7 +95,7 @@ def test_tokens_are_counted_whole(
 
 
 def test_fewer_tokens_than_every_text_has_are_refused(ours: FastTokenizer) -> None:
-    with pytest.raises(FlatcoatError, match="1 tokens a text: at least 2 are needed"):
+    with pytest.raises(FlatcoatError, match="1 tokens per text: at least 2 are needed"):
         ours(["cat"], True, 1, False)
     assert ours(["cat"], True, 2, False)["input_ids"] == [[2, 3]]
 
