@@ -17,10 +17,10 @@ from typing import Generic, NamedTuple
 import numpy as np
 
 from flatcoat.errors import StorageError, UsageError
+from flatcoat.threads import pieces
 
 from .metric import Metric
 from .snapshot import Snapshot
-from .threads import pieces
 from .top_k import reaching, top_k
 from .vectors import (
     Hits,

@@ -21,8 +21,8 @@ from flatcoat.indexing.plaid.codec import Codec, sample_size
 from flatcoat.indexing.plaid.index import PlaidIndex
 from flatcoat.indexing.segments import MOST_PASSAGES, open_segment, write_segment
 from flatcoat.indexing.snapshot import Snapshot
-from flatcoat.indexing.threads import pieces
 from flatcoat.indexing.vectors import TokenVectors
+from flatcoat.threads import pieces
 
 from . import OURS
 

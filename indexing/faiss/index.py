@@ -18,7 +18,6 @@ import numpy as np
 from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.exact import inner_products, unit_length
 from flatcoat.indexing.snapshot import Snapshot
-from flatcoat.indexing.threads import pieces
 from flatcoat.indexing.top_k import NOTHING, best, merge, top_k
 from flatcoat.indexing.vectors import (
     Hits,
@@ -30,6 +29,7 @@ from flatcoat.indexing.vectors import (
     require_ids,
     require_queries,
 )
+from flatcoat.threads import pieces
 
 from .build import build_faiss, read_faiss
 from .rows import DenseRows

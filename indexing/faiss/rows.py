@@ -10,9 +10,9 @@ import numpy as np
 from flatcoat.errors import UsageError
 from flatcoat.indexing.exact import ExactIndex, unit_length
 from flatcoat.indexing.snapshot import Snapshot
-from flatcoat.indexing.threads import pieces
 from flatcoat.indexing.top_k import NOTHING, merge
 from flatcoat.indexing.vectors import Hits
+from flatcoat.threads import pieces
 
 _BLOCK = 1 << 24  # numbers fetched at once: 64 MiB
 

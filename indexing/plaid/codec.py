@@ -19,8 +19,8 @@ import numpy as np
 
 from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.array_checks import damaged, require_array, require_below, require_offsets
-from flatcoat.indexing.threads import pieces, spread
 from flatcoat.indexing.vectors import CodedTokens, TokenVectors
+from flatcoat.threads import pieces, spread
 
 from .codec_kernels import decode, encode
 from .int8_matmul import Columns, as_rows, nearest

@@ -19,8 +19,6 @@ import numpy as np
 from flatcoat.errors import ConflictError
 from flatcoat.indexing.segments import LISTS_FROM_TOKENS, MOST_PASSAGES, CodedSegment
 from flatcoat.indexing.snapshot import Snapshot
-from flatcoat.indexing.threads import cores, pieces
-from flatcoat.indexing.threads import spread as on_all_cores
 from flatcoat.indexing.top_k import top_k
 from flatcoat.indexing.vectors import (
     CodedTokens,
@@ -34,6 +32,8 @@ from flatcoat.indexing.vectors import (
     require_ids,
     require_queries,
 )
+from flatcoat.threads import cores, pieces
+from flatcoat.threads import spread as on_all_cores
 
 from .codec import Codec, sample_size
 from .kernels import interact, inverted_lists, list_scores, residual_scores

@@ -6,7 +6,7 @@ Axes: T points (token vectors), D width, K centroids.
 import numpy as np
 from numba import njit
 
-from flatcoat.indexing.threads import cores, pieces, spread
+from flatcoat.threads import cores, pieces, spread
 
 from .int8_matmul import OPTIONS, Columns, nearest
 

@@ -12,8 +12,8 @@ from flatcoat.errors import StorageError
 from flatcoat.indexing.array_checks import damaged, require_array, require_below, require_offsets
 from flatcoat.indexing.segments import CodedSegment
 from flatcoat.indexing.snapshot import Snapshot
-from flatcoat.indexing.threads import cores, pieces
 from flatcoat.indexing.top_k import reaching, top_k
+from flatcoat.threads import cores, pieces
 
 from .codec import Codec
 from .kernels import InvertedLists

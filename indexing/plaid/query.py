@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flatcoat.indexing.threads import cores, pieces
+from flatcoat.threads import cores, pieces
 
 from .codec import Codec
 from .int8_matmul import COLUMNS, ROWS, aligned, as_rows

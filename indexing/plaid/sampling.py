@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from flatcoat.indexing.threads import pieces
+from flatcoat.threads import pieces
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _AT_ONCE = 4_096  # tokens whose bytes stay in the cache

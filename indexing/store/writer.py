@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 from flatcoat.errors import ConflictError, NotFoundError, StorageError, UsageError
 from flatcoat.indexing.documents import Document, Passage, checked_id
 from flatcoat.indexing.segments import MOST_PASSAGES, Stored, as_stored, sweep, take, write_segment
-from flatcoat.indexing.threads import pieces
 from flatcoat.indexing.vectors import Shape, TokenVectors, Vectors
+from flatcoat.threads import pieces
 
 from . import compaction, document_table, schema, segment_table, sources
 from .database import connect_to_write, explained
