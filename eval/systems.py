@@ -164,7 +164,7 @@ class Bm25System:
 
     def describe(self) -> dict[str, Any]:
         """The parameters of BM25, the stop words and the stemmer."""
-        from flatcoat.indexing.bm25 import SETTINGS, STEMMER, STOP_WORDS
+        from flatcoat.indexing.bm25_baseline import SETTINGS, STEMMER, STOP_WORDS
 
         return {"kind": "bm25", **SETTINGS, "stop_words": STOP_WORDS, "stemmer": STEMMER}
 
@@ -177,7 +177,7 @@ class Bm25System:
         on_progress: OnProgress = no_progress,
     ) -> MeasuredRun:
         """Keeps nothing in ``folder``."""
-        from flatcoat.indexing.bm25 import Bm25
+        from flatcoat.indexing.bm25_baseline import Bm25
 
         meter = Meter()
         with meter.stage("build"):

@@ -182,7 +182,7 @@ def _searcher(
 ) -> "Searcher":
     documents = collection.documents
     if model == _BM25:
-        from flatcoat.indexing.bm25 import Bm25
+        from flatcoat.indexing.bm25_baseline import Bm25
 
         progress.update(task, description="indexing words for BM25")
         return Bm25(documents.items())

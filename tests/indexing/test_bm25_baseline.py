@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from flatcoat.indexing.bm25 import Bm25
+from flatcoat.indexing.bm25_baseline import Bm25
 
 TEXTS = {"a": "cats sleep all day", "b": "the dog runs and runs", "c": "a cat watches the dog", "d": ""}
 
