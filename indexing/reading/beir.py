@@ -197,7 +197,7 @@ def _documents(path: Path, among: Container[str] | None, is_checked: bool) -> It
             id = normalized(id_of(row.values))
             if seen is not None and not seen.add(id):
                 raise ValueError(f"repeats the id {id!r}: ids must differ")
-            document = document_of(row.values, _COLUMNS) if among is None or id in among else None
+            document = document_of(row.values, _COLUMNS, id=id) if among is None or id in among else None
         except (ValueError, FlatcoatError) as error:
             raise DataError(f"{row.place}: {error}") from None
         if document is not None:

@@ -64,14 +64,14 @@ def _normalized_names(names: str | tuple[str, ...] | None) -> str | tuple[str, .
 USUAL = Columns()
 
 
-def document_of(values: dict[str, Any], columns: Columns = USUAL, *, number: int | None = None) -> Document:
-    """The document of one row, its ``number`` the id if given; a null text or title is empty.
+def document_of(values: dict[str, Any], columns: Columns = USUAL, *, id: str | None = None) -> Document:
+    """The document of one row, called ``id`` if given, else by ``id_of``; a null text or title is empty.
 
     Null metadata, lists and objects are left out. Raises ValueError, and FlatcoatError as ``checked`` does,
     for a row that is no document.
     """
     values = {normalized(name): value for name, value in values.items()}
-    id = id_of(values, columns) if number is None else str(number)
+    id = id_of(values, columns) if id is None else id
     title = values.get(columns.title or "title")
     if not isinstance(title, str | None):
         raise ValueError(f"the title must be a text or null, {title!r:.40} came")

@@ -145,7 +145,7 @@ def _documents(
         try:
             if isinstance(row, BadRow):
                 raise ValueError(row.reason)
-            document = document_of(row.values, columns, number=number if is_numbered else None)
+            document = document_of(row.values, columns, id=str(number) if is_numbered else None)
             if not document.text.strip() and not document.title.strip():
                 raise ValueError("empty")
             if not seen.add(document.id):
