@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from numbers import Integral, Real
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 from flatcoat.errors import UsageError
 
@@ -122,6 +122,11 @@ def checked_id(id: object) -> str:
     if not isinstance(id, str) or not id or "\0" in id:
         raise UsageError(f"document id {_shown(id)}: a text that is not empty, or a whole number is needed")
     return normalized(str.__str__(id))
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a real number of Python or NumPy; booleans are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _metadata(id: str, metadata: Mapping[Any, Any]) -> Metadata:

@@ -1,11 +1,11 @@
 """Results of a search, and the checks of its arguments."""
 
 from dataclasses import asdict, dataclass, field
-from numbers import Integral, Real
-from typing import Any, Literal, NamedTuple, TypeGuard
+from numbers import Integral
+from typing import Any, Literal, NamedTuple
 
 from flatcoat.errors import UsageError
-from flatcoat.indexing.documents import Metadata, normalized
+from flatcoat.indexing.documents import Metadata, is_number, normalized
 from flatcoat.indexing.store.terms import Span
 
 Mode = Literal["vectors", "bm25", "hybrid"]
@@ -85,8 +85,3 @@ def checked_recall(recall: object) -> float | None:
     if not is_number(recall) or not 0 < recall <= 1:
         raise UsageError(f"recall is {recall!r:.60}: a number above 0, and 1 at most, is wanted")
     return float(recall)
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a real number of Python or NumPy; booleans are not."""
-    return isinstance(value, Real) and not isinstance(value, bool)

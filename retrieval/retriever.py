@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, get_args
 from flatcoat.errors import ConflictError, DataError, UsageError
 from flatcoat.indexing.chunking.chunk import chunk
 from flatcoat.indexing.documents import Document
+from flatcoat.indexing.fusion import Fusion
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.engines import Name as Engine
 from flatcoat.indexing.store.filters import Condition
@@ -26,7 +27,7 @@ from flatcoat.retrieval.encoders.contract import Contract, Precision
 
 from .ingest import Added, Adder, Progress, new_or_changed
 from .results import Mode, Result
-from .search import Fusion, Question, Searcher
+from .search import Question, Searcher
 
 if TYPE_CHECKING:
     from flatcoat.indexing.reading.columns import Columns

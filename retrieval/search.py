@@ -5,19 +5,19 @@ from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 
 from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.documents import Passage
-from flatcoat.indexing.fusion import RRF_CONSTANT, reciprocal_rank_fusion, weighted_fusion
+from flatcoat.indexing.fusion import HYBRID, Fusion
 from flatcoat.indexing.store.filters import Condition, as_conditions
 from flatcoat.indexing.store.store import StaleRow, State, Store
 
 from .deduplicate import fold_duplicates, group_by
 from .explain import LateInteraction, explain_bm25, explain_maxsim
-from .results import Match, Mode, Result, checked_k, checked_query, checked_recall, is_number
+from .results import Match, Mode, Result, checked_k, checked_query, checked_recall
 
 if TYPE_CHECKING:
     from flatcoat.indexing.vectors import Hits, VectorIndex, Vectors
@@ -28,51 +28,6 @@ if TYPE_CHECKING:
 
 _DEEP = 10_000
 """Candidates. Only for more than these the number of passages is looked up, which costs an SQL query."""
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """How the rankings by vectors and by BM25 are fused.
-
-    "rrf" is reciprocal rank fusion: the sum of 1 / (``constant`` + rank). "weighted" is the sum of scores
-    scaled to 0..1, with ``weight`` for vectors and 1 - ``weight`` for BM25.
-
-    >>> fused = Fusion("rrf", constant=60).fuse({1: 0.9, 2: 0.1}, {2: 7.5})
-    >>> max(fused, key=fused.get)
-    2
-    """
-
-    name: Literal["rrf", "weighted"] = "weighted"
-    _: KW_ONLY
-    constant: int = RRF_CONSTANT
-    weight: float = 0.4
-
-    def __post_init__(self) -> None:
-        if self.name not in ("rrf", "weighted"):
-            raise UsageError(f"fusion is {self.name!r:.60}: rrf, weighted are possible")
-        if not is_number(self.constant) or self.constant < 0:
-            raise UsageError(f"constant is {self.constant!r:.60}: a number from 0 is wanted")
-        if not is_number(self.weight) or not 0 <= self.weight <= 1:
-            raise UsageError(f"weight is {self.weight!r:.60}: a number from 0 to 1 is wanted")
-
-    def fuse(self, vectors: dict[int, float], bm25: dict[int, float]) -> dict[int, float]:
-        """The fused score of each row of either ranking; both are ordered best first."""
-        if self.name == "rrf":
-            return reciprocal_rank_fusion([list(vectors), list(bm25)], self.constant)
-        return weighted_fusion([vectors, bm25], [self.weight, 1 - self.weight])
-
-
-HYBRID = Fusion()
-"""nDCG@10 x 100 of flatcoat-small on cosqa dev, nfcorpus test, cranfield and 500 queries of squad-dev:
-
-vectors      34.56 28.64 30.94 90.52
-BM25         38.34 32.31 37.22 93.81
-rrf 10       40.66 32.17 36.08 93.82
-rrf 60       39.27 32.02 35.71 93.35
-weighted 0.3 41.86 32.68 38.24 94.63
-weighted 0.4 42.61 32.72 37.87 94.70
-weighted 0.5 41.89 32.15 36.41 94.54
-"""
 
 
 @dataclass(frozen=True)

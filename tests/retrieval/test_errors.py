@@ -8,8 +8,8 @@ import pytest
 
 from flatcoat import Document, Retriever
 from flatcoat.errors import ConflictError, DataError, FlatcoatError, NotFoundError, UsageError
+from flatcoat.indexing.fusion import Fusion
 from flatcoat.retrieval.encoders.load import load_encoder
-from flatcoat.retrieval.search import Fusion
 
 MakeFolder = Callable[..., Path]
 

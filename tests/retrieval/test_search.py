@@ -14,14 +14,13 @@ import pytest
 
 from flatcoat import Document, FlatcoatError, Retriever
 from flatcoat.indexing.documents import normalized
-from flatcoat.indexing.fusion import reciprocal_rank_fusion, weighted_fusion
+from flatcoat.indexing.fusion import HYBRID, Fusion, reciprocal_rank_fusion, weighted_fusion
 from flatcoat.indexing.store.filters import Condition, parse_condition
 from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.encoders.encoder import Encoder
 from flatcoat.retrieval.encoders.load import load_encoder
 from flatcoat.retrieval.highlight import show_result
 from flatcoat.retrieval.results import Mode, Result
-from flatcoat.retrieval.search import HYBRID, Fusion
 
 MakeFolder = Callable[..., Path]
 
