@@ -7,10 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from flatcoat.errors import NotFoundError, UsageError
-from flatcoat.indexing.documents import Document
+from flatcoat.indexing.documents import Document, Metadata
 
 from .charset import decode, require_encoding
 from .columns import USUAL, Columns
+from .content import content_of
 from .extracted import Extracted, Unreadable, cleaned
 from .gitignore import MAX_BYTES, UNREADABLE, File, OnSkip, list_files, log_skip, printable
 from .languages import PROSE, language_of
@@ -133,7 +134,8 @@ def _limited(file: IO[bytes], max_bytes: int) -> bytes:
 
 def _document(name: str, data: bytes, encoding: str | None) -> Document:
     text, title, lang, outline = extract(name, data, encoding=encoding)
-    return Document(name, text, title or name, {"path": name, "lang": lang}, outline)
+    metadata: Metadata = {"path": name, "lang": lang, "content": content_of(name, lang)}
+    return Document(name, text, title or name, metadata, outline)
 
 
 def extract(name: str, data: bytes, *, encoding: str | None = None) -> Extracted:

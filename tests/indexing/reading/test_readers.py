@@ -40,7 +40,9 @@ def test_a_folder_gives_its_text_files_in_order(tmp_path: Path) -> None:
     )
     documents, skipped = read(tmp_path)
     assert list(documents) == ["a/LICENSE", "a/z.md", "b.py", "data.jsonl"]
-    assert documents["a/z.md"] == Document("a/z.md", "# Z", "a/z.md", {"path": "a/z.md", "lang": "markdown"})
+    assert documents["a/z.md"] == Document(
+        "a/z.md", "# Z", "a/z.md", {"path": "a/z.md", "lang": "markdown", "content": "docs"}
+    )
     assert documents["b.py"].text == "x = 1\ny = 2\n"
     assert not skipped
 
@@ -103,7 +105,7 @@ def test_an_unreadable_file_is_left_out(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_single_file_is_called_by_its_name(tmp_path: Path) -> None:
     write(tmp_path, {"a/b.TS": "x"})
     documents, _ = read(tmp_path / "a" / "b.TS")
-    assert documents["b.TS"].metadata == {"path": "b.TS", "lang": "typescript"}
+    assert documents["b.TS"].metadata == {"path": "b.TS", "lang": "typescript", "content": "code"}
 
 
 def test_a_skip_is_logged_where_nobody_asks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -201,7 +203,7 @@ def test_what_a_format_tells_reaches_the_document(tmp_path: Path) -> None:
         {"a.html": "<title>A page</title>\n<h1>Top</h1>", "b.ipynb": '{"cells": [], "metadata": {}}'},
     )
     documents, skipped = read(tmp_path)
-    metadata = {"path": "a.html", "lang": "html"}
+    metadata = {"path": "a.html", "lang": "html", "content": "docs"}
     assert documents == {"a.html": Document("a.html", "\nTop", "A page", metadata, (Heading(2, 1, "Top"),))}
     assert skipped == {"b.ipynb": "empty"}
 
@@ -209,7 +211,9 @@ def test_what_a_format_tells_reaches_the_document(tmp_path: Path) -> None:
 def test_standard_input_is_one_document(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("héllo\r\n".encode())))
     documents, _ = read(Path("-"))
-    assert documents == {"stdin": Document("stdin", "héllo\n", "stdin", {"path": "stdin", "lang": "text"})}
+    assert documents == {
+        "stdin": Document("stdin", "héllo\n", "stdin", {"path": "stdin", "lang": "text", "content": "docs"})
+    }
 
 
 @pytest.mark.parametrize(("data", "reason"), [(b"", "empty"), (b"x" * 9, "over 8 bytes"), (b"\0", "binary")])
