@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,6 +39,16 @@ Rerank = Annotated[
     str | None,
     typer.Option(metavar="MODEL", help="Rerank the top results with a cross-encoder or another encoder."),
 ]
+WithSignals = Annotated[
+    bool,
+    typer.Option(
+        "--signals/--no-signals",
+        help="Rank files of code also by what they define, their paths, and whether they are tests or docs.",
+    ),
+]
+OfContent = Annotated[
+    Literal["code", "docs", "config", "all"], typer.Option(help="Search files of this content alone.")
+]
 
 app.command()(index_command.index)
 
@@ -56,6 +66,8 @@ def search(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show which query tokens matched which words.")
     ] = False,
+    signals: WithSignals = True,
+    content: OfContent = "all",
     model: Model = None,
     as_json: AsJson = False,
 ) -> None:
@@ -79,7 +91,16 @@ def search(
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
         results = Retriever.open(index, model).search(
-            query, k, where=conditions, recall=recall, mode=mode, rerank=rerank, group=group, explain=explain
+            query,
+            k,
+            where=conditions,
+            recall=recall,
+            mode=mode,
+            rerank=rerank,
+            group=group,
+            explain=explain,
+            signals=None if signals else (),
+            content=content,
         )
     if as_json:
         values = {"query": query, "results": [result.to_json() for result in results]}

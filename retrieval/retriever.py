@@ -5,13 +5,13 @@ retriever.add_files("docs")
 retriever.search("why is the sky blue?", k=5)
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from flatcoat.errors import ConflictError, DataError, UsageError
 from flatcoat.indexing.chunking.chunk import chunk
@@ -31,6 +31,7 @@ from .search import Question, Searcher
 
 if TYPE_CHECKING:
     from flatcoat.indexing.reading.columns import Columns
+    from flatcoat.indexing.reading.content import Content
     from flatcoat.indexing.store.writer import Writer
     from flatcoat.retrieval.encoders.encoder import Encoder
 
@@ -228,6 +229,8 @@ class Retriever:
         rerank: "Reranker | str | Path | None" = None,
         group: bool = False,
         explain: bool = False,
+        signals: Collection[str] | None = None,
+        content: "Content | Literal['all']" = "all",
     ) -> list[Result]:
         """The ``k`` best passages, best first, of the documents that meet all conditions of ``where``.
 
@@ -237,12 +240,24 @@ class Retriever:
         ``rerank`` is a cross-encoder or encoder, or its name, that scores the best max(5 ``k``, 50) passages
         again. Near-duplicate passages are folded into one result. ``group`` gives one result per document,
         ``explain`` the matches of query tokens with words of each result. BM25 uses the first 1024 terms of a
-        query. Raises UsageError for an empty query, ``k`` below 1, an unknown mode, a malformed condition, a
+        query. ``signals`` names the signals of ``retrieval.ranking`` that rank files of code (all by default,
+        ``()`` for none), ``content`` restricts results to files of "code", "docs" or "config".
+
+        Raises UsageError for an empty query, ``k`` below 1, an unknown mode, a malformed condition, a
         recall out of reach, or an argument of another type.
         """
         mode = "hybrid" if mode is None else mode
         question = Question(
-            query, k, where=where, recall=recall, mode=mode, rerank=rerank, group=group, explain=explain
+            query,
+            k,
+            where=where,
+            recall=recall,
+            mode=mode,
+            rerank=rerank,
+            group=group,
+            explain=explain,
+            signals=signals,
+            content=content,
         )
         return self._searcher.search(question)
 

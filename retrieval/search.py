@@ -1,22 +1,24 @@
-"""Answer one query: rank by vectors and BM25, fuse, fold duplicates, rerank, group, explain."""
+"""Answer one query: rank by vectors and BM25, fuse, apply signals, fold, rerank, group, explain."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 
 from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.fusion import HYBRID, Fusion
+from flatcoat.indexing.reading.content import Content
 from flatcoat.indexing.store.filters import Condition, as_conditions
 from flatcoat.indexing.store.store import StaleRow, State, Store
 
 from .deduplicate import fold_duplicates, group_by
 from .explain import LateInteraction, explain_bm25, explain_maxsim
+from .ranking import apply_signals, checked_signals
 from .results import Match, Mode, Result, checked_k, checked_query, checked_recall
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class Question:
     rerank: "Reranker | str | Path | None" = None
     group: bool = False
     explain: bool = False
+    signals: Collection[str] | None = None
+    content: Content | Literal["all"] = "all"
 
     def __post_init__(self) -> None:
         for name, checked in (
@@ -53,20 +57,24 @@ class Question:
             ("k", checked_k(self.k)),
             ("where", tuple(as_conditions(self.where))),
             ("recall", checked_recall(self.recall)),
+            ("signals", checked_signals(self.signals)),
         ):
             object.__setattr__(self, name, checked)
         if not isinstance(self.mode, Fusion) and not (
             isinstance(self.mode, str) and self.mode in get_args(Mode)
         ):
             raise UsageError(f"mode is {self.mode!r:.60}: {', '.join(get_args(Mode))} are possible")
+        if self.content not in (contents := (*get_args(Content), "all")):
+            raise UsageError(f"content is {self.content!r:.60}: {', '.join(contents)} are possible")
         named = isinstance(self.rerank, str | Path) and str(self.rerank)
         if not named and self.rerank is not None and not hasattr(self.rerank, "scorer"):
             raise UsageError(f"rerank is {self.rerank!r:.60}: a model's name or a Reranker is wanted")
 
     @property
     def conditions(self) -> Sequence[Condition]:
-        """The conditions of ``where``, parsed."""
-        return cast(Sequence[Condition], self.where)
+        """The conditions of ``where``, parsed, and that of ``content``."""
+        conditions = cast(Sequence[Condition], self.where)
+        return conditions if self.content == "all" else [*conditions, Condition("content", "=", self.content)]
 
     @property
     def fusion(self) -> Fusion | None:
@@ -142,11 +150,12 @@ class Searcher:
         if fusion:
             stages["fused"] = fusion.fuse(stages["vectors"], stages["bm25"])
         last = next(reversed(stages.values()))
-        best = sorted(last, key=lambda row: -last[row])[:count]
-        return [
+        best = sorted(last, key=lambda row: -last[row])
+        candidates = [
             _Candidate(row, passage, {name: stage[row] for name, stage in stages.items() if row in stage})
             for row, passage in zip(best, self._store.passages(best), strict=True)
         ]
+        return _with_signals(question, candidates)[:count]
 
     def _index(self) -> "VectorIndex[int]":
         with self._opening:
@@ -195,6 +204,20 @@ class Searcher:
 
 def _scores(hits: "Hits[int]") -> dict[int, float]:
     return dict(zip(hits.ids, hits.scores.tolist(), strict=True))
+
+
+def _with_signals(question: Question, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """The candidates, best first, with what each ranking signal adds to their scores."""
+    scores = [candidate.score for candidate in candidates]
+    added = apply_signals(
+        question.query,
+        [candidate.passage for candidate in candidates],
+        scores=scores,
+        floor=min(scores, default=0.0) if question.mode == "vectors" else 0.0,
+        signals=checked_signals(question.signals),
+    )
+    ranked = [replace(one, scores=one.scores | more) for one, more in zip(candidates, added, strict=True)]
+    return sorted(ranked, key=lambda candidate: -candidate.score)
 
 
 def _folded(candidates: Sequence[_Candidate]) -> list[_Candidate]:
