@@ -50,7 +50,7 @@ _FACTORS = {
 }
 _SHORTEST_PREFIX = 3
 
-_NAME = re.compile(r"[^\W\d]\w*(?:(?:\.|::|->|#)[^\W\d]\w*)*[!?]?")
+_NAME = re.compile(r"[^\W\d]\w*(?:(?:\.|::|->|#)[^\W\d]\w*)*")
 _WRITTEN_AS_CODE = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]|\w_\w|^_\w|\w(?:\.|::|->|#)\w")
 _JOINT = re.compile(r"\.|::|->|#")
 _ASKED = {
@@ -304,7 +304,7 @@ class _Symbol:
 def _definition_forms(name: str) -> re.Pattern[str]:
     """Lines that define a name: a keyword before it, parameters and a body after it, a function as value."""
     n = re.escape(name)
-    keyword = rf"(?:[\w@<>\[\],.:*&]+\s+){{0,6}}{_KEYWORDS}\b[^\n=;]{{0,80}}?(?<![\w.]){n}(?!\w)"
+    keyword = rf"(?:[\w@<>\[\](),.:*&]+\s+){{0,6}}{_KEYWORDS}\b[^\n=;]{{0,80}}?(?<![\w.]){n}(?!\w)"
     body = rf"(?:[\w<>\[\],*&:~]+[ \t*&]+){{0,4}}(?:\w+(?:::|\.|:))*{n}[ \t]*\([^;\n]*(?:\{{|,|\)|$)[^;\n]*$"
     value = (
         rf"(?:\w+(?:\.prototype)?[.:])*{n}[ \t]*[:=]+[ \t]*"

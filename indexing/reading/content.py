@@ -74,7 +74,7 @@ def content_of(path: str, lang: str = "") -> Content:
     """
     lang = lang or language_of(path)
     *folders, name = PurePosixPath(path).parts or ("",)
-    if _DOCS_NAMES.fullmatch(name):
+    if lang in PROSE and _DOCS_NAMES.fullmatch(name):
         return "docs"
     if lang in _CONFIG or _CONFIG_NAMES.fullmatch(name):
         return "config"
