@@ -4,21 +4,17 @@ Sources: https://arxiv.org/abs/2412.13663 (the benchmarks, and MLDR's 8,192 toke
 https://github.com/embeddings-benchmark/mteb (tasks and revisions).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TypeAlias
 
 from flatcoat.errors import NotFoundError
 from flatcoat.indexing.reading.beir import LAYOUT, BeirFolder
 
-from .datasets import RetrievalDataset, load_beir
-
-Load: TypeAlias = Callable[[], RetrievalDataset]
-
+from .datasets import Load, RetrievalDataset, load_beir
 
 _FORUMS = (
     "Android",
@@ -131,16 +127,22 @@ BENCHMARKS: dict[str, Benchmark] = {
 def load_tasks(names: Sequence[str], split: str | None = None) -> Iterator[RetrievalDataset]:
     """The data sets of benchmarks, of mteb's tasks (or one subset, ``TASK:SUBSET``) and of BEIR folders.
 
+    Of code-questions each package is a data set, ``code-questions:PACKAGE`` one of them.
+
     A data set is loaded when the iterator reaches it, and once even if several names include it. Raises
     NotFoundError at once for an unknown name, split or subset; FlatcoatError on the way for data that are
     missing or malformed.
     """
+    from .code_questions.dataset import is_code_questions, plan_code_questions
+
     plan: dict[object, Load] = {}
     for name in names:
         folder = Path(name)
-        if name not in BENCHMARKS and folder.is_dir():
+        if is_code_questions(name):
+            loads = plan_code_questions(name, split)
+        elif name not in BENCHMARKS and folder.is_dir():
             chosen = BeirFolder(folder).choose_split(split)
-            loads: dict[object, Load] = {folder.resolve(): partial(load_beir, folder, chosen)}
+            loads = {folder.resolve(): partial(load_beir, folder, chosen)}
         elif "/" in name:
             raise NotFoundError(f"{name} is not a folder: {LAYOUT}")
         else:
@@ -173,8 +175,10 @@ def _plan_hub_tasks(name: str, split: str | None) -> dict[object, Load]:
 
 
 def _nearest(name: str) -> str:
+    from .code_questions.dataset import NAME
     from .mteb_tasks import known_tasks
 
-    known = {task.lower(): task for task in [*known_tasks(), *BENCHMARKS]}
-    near = [known[match] for match in get_close_matches(name.lower(), known)] or list(BENCHMARKS)
+    benchmarks = [*BENCHMARKS, NAME]
+    known = {task.lower(): task for task in [*known_tasks(), *benchmarks]}
+    near = [known[match] for match in get_close_matches(name.lower(), known)] or benchmarks
     return f"nearest are {', '.join(near)}"

@@ -1,14 +1,17 @@
 """Retrieval data sets: a corpus, queries, and judgements of what is relevant (qrels), from BEIR folders."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import file_digest, sha256
 from pathlib import Path
+from random import Random
 from typing import NamedTuple, Protocol, TypeAlias
 
 from flatcoat.errors import DataError
 from flatcoat.indexing.documents import Document
 from flatcoat.indexing.reading.beir import BeirFolder
+from flatcoat.indexing.reading.readers import read_documents
 
 Qrels: TypeAlias = dict[str, dict[str, int]]
 """Query id -> document id -> grade."""
@@ -29,6 +32,7 @@ class RetrievalDataset:
     ``notices`` count documents, queries and judgements that were left out or look wrong. ``revision`` names
     the exact data: the hub's commit, or a hash of a folder's files. ``benchmark`` is the name of the data
     set's benchmark, or empty. ``self_hits`` are the queries whose own id must not be among their results.
+    ``groups`` names sets of queries whose means are reported as well, such as kinds of questions.
 
     >>> corpus = [Document("sky", "Air scatters blue light.")]
     >>> data = RetrievalDataset("tiny", "test", corpus, {"q1": "why blue?"}, {"q1": {"sky": 1}})
@@ -45,6 +49,10 @@ class RetrievalDataset:
     revision: str = ""
     benchmark: str = ""
     self_hits: frozenset[str] = frozenset()
+    groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+Load: TypeAlias = Callable[[], RetrievalDataset]
 
 
 class Survey(NamedTuple):
@@ -85,6 +93,59 @@ class BeirCorpus:
 
     def __iter__(self) -> Iterator[Document]:
         return self.folder.documents(is_checked=True)
+
+
+@dataclass(frozen=True)
+class FolderCorpus:
+    """The files of a folder, read as ``flatcoat index`` reads them; ``exclude`` is as there.
+
+    A document's id is the path of its file. Files without text are left out.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "sky.md").write_text("The sky is blue.")
+    >>> [document.id for document in FolderCorpus(folder)]
+    ['sky.md']
+    """
+
+    folder: Path
+    exclude: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Document]:
+        return read_documents(self.folder, exclude=self.exclude, on_skip=lambda path, reason: None)
+
+    @cached_property
+    def _count(self) -> int:
+        return sum(1 for _ in self)
+
+
+def sample_queries(dataset: RetrievalDataset, number: int, *, seed: int = 0) -> RetrievalDataset:
+    """The data set with ``number`` of its judged queries, drawn at random; unchanged where it has no more.
+
+    The same ``seed`` draws the same queries on every machine, and is part of the ``revision``.
+
+    >>> qrels = {query: {"sky": 1} for query in "abc"}
+    >>> whole = RetrievalDataset("tiny", "test", [Document("sky", "Blue.")], dict.fromkeys("abc", "?"), qrels)
+    >>> list(sample_queries(whole, 2, seed=1).queries)
+    ['a', 'c']
+    """
+    if number >= len(dataset.queries):
+        return dataset
+    drawn = {*Random(seed).sample(sorted(dataset.queries), number)}
+    return replace(
+        dataset,
+        queries={query: text for query, text in dataset.queries.items() if query in drawn},
+        qrels={query: grades for query, grades in dataset.qrels.items() if query in drawn},
+        groups={name: members & drawn for name, members in dataset.groups.items()},
+        notices=[
+            *dataset.notices,
+            f"{number:,} of {len(dataset.queries):,} judged queries, drawn with seed {seed}",
+        ],
+        revision=f"{dataset.revision} queries={number} seed={seed}".strip(),
+    )
 
 
 def load_beir(path: Path, split: str | None = None) -> RetrievalDataset:
