@@ -99,10 +99,10 @@ class ColbertEncoder:
     def _count(self) -> Callable[[Sequence[str]], list[int]]:
         return token_counter(self.model.tokenizer)
 
-    def token_counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens per text as a document, special tokens and prefix included, without truncation."""
-        prefix = self.model.document_prefix_id is not None
-        return [count + prefix for count in self._count(checked_texts(texts))]
+    def token_counts(self, texts: Sequence[str], *, is_query: bool = False) -> list[int]:
+        """Tokens per text as a document or query, special tokens and prefix included, without truncation."""
+        prefix, _ = self._prefix_and_length(is_query)
+        return [count + (prefix is not None) for count in self._count(checked_texts(texts))]
 
     def truncate_documents(self, length: int | None) -> None:
         """Truncate documents at ``length`` tokens, at most the model's; None: the checkpoint's own length."""

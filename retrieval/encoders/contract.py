@@ -52,6 +52,11 @@ class Contract:
 
         return Shape("token" if self.kind == "colbert" else "dense", self.width)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """JSON values of all that decides the vectors: without the name of the model."""
+        return {name: value for name, value in self.to_json().items() if name != "model"}
+
     def to_json(self) -> dict[str, Any]:
         """JSON values, read back by ``from_json``."""
         return asdict(self) | {"skiplist": list(self.skiplist)}

@@ -114,9 +114,9 @@ class DenseEncoder:
     def _count(self) -> Callable[[Sequence[str]], list[int]]:
         return token_counter(self.model.tokenizer)
 
-    def token_counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens per text as a document, special tokens and prompt included, without truncation."""
-        prompt = self._prompt(_DOCUMENT_PROMPTS)
+    def token_counts(self, texts: Sequence[str], *, is_query: bool = False) -> list[int]:
+        """Tokens per text as a document or query, special tokens and prompt included, without truncation."""
+        prompt = self._prompt(_QUERY_PROMPTS if is_query else _DOCUMENT_PROMPTS)
         return self._count([prompt + text for text in checked_texts(texts)])
 
     def truncate_documents(self, length: int | None) -> None:

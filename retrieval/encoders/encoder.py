@@ -55,8 +55,8 @@ class Encoder(Protocol):
         """Vectors of documents, in order."""
         ...
 
-    def token_counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens per text as a document, special tokens included, without truncation."""
+    def token_counts(self, texts: Sequence[str], *, is_query: bool = False) -> list[int]:
+        """Tokens per text as a document or query, special tokens included, without truncation."""
         ...
 
     def truncate_documents(self, length: int | None) -> None:

@@ -49,6 +49,8 @@ def test_prompts_are_counted_and_make_a_difference(make_dense: MakeFolder) -> No
     bare = DenseEncoder.load(make_dense(), device="cpu")
     (counted,), (expected,) = encoder.token_counts(["cat"]), bare.token_counts(["passage: cat"])
     assert counted == expected
+    asked = encoder.token_counts(["cat"], is_query=True)
+    assert asked == bare.token_counts(["search for: cat"])
     assert (encoder.contract.query_prefix, encoder.contract.document_prefix) == ("search for: ", "passage: ")
     assert bare.contract.query_prefix == bare.contract.document_prefix == ""
 

@@ -108,6 +108,7 @@ def test_token_counts_are_of_whole_texts(encoder: Encoder, texts: list[str]) -> 
     assert max(counts) > encoder.contract.document_length
     assert encoder.token_counts([]) == []
     assert encoder.token_counts(["cat " * 5_000])[0] > 5_000
+    assert encoder.token_counts(texts, is_query=True) == counts, "without prompts they are the same"
 
 
 def test_the_contract_does_not_change(encoder: Encoder) -> None:
