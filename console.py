@@ -1,13 +1,18 @@
 """Shared parts of the command lines: options, progress bars on stderr, tables on stdout."""
 
-from collections.abc import Collection, Iterable, Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, Task
+
+_LINE_SECONDS = 60.0
+_WIDEST = 10_000  # characters of a table
 
 IndexFolder = Annotated[
     Path, typer.Option("--index", metavar="DIR", file_okay=False, help="Folder of the index.")
@@ -19,13 +24,45 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def progress_bar() -> "Progress":
-    """A rich progress display on stderr, gone when done, silent where nobody watches."""
+    """A rich progress display on stderr, gone when done; where nobody watches, a line per minute instead."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
+    if not console.is_terminal:
+        return _logged_progress()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return Progress(*columns, console=console, transient=True)
+
+
+def _logged_progress() -> "Progress":
+    from rich.progress import Progress
+
+    class LoggedProgress(Progress):
+        """Writes a line per minute and task to stderr, from the first minute on."""
+
+        def __init__(self) -> None:
+            super().__init__(disable=True)
+            self._done = Event()
+
+        def start(self) -> None:
+            Thread(target=self._write_lines, name="flatcoat-progress", daemon=True).start()
+
+        def stop(self) -> None:
+            self._done.set()
+
+        def _write_lines(self) -> None:
+            while not self._done.wait(_LINE_SECONDS):
+                for task in self.tasks:
+                    print(_progress_line(task), file=sys.stderr, flush=True)
+
+    return LoggedProgress()
+
+
+def _progress_line(task: "Task") -> str:
+    """What a task is, how much of it is done, and for how many minutes it has run."""
+    count = f" {task.completed:,.0f} of {task.total:,.0f}" if task.total else ""
+    return f"{task.description}{count}, {(task.elapsed or 0) / 60:.0f} min"
 
 
 def print_table(
@@ -38,8 +75,9 @@ def print_table(
 ) -> None:
     """Print a table on stdout, with ``title`` above and ``caption`` below.
 
-    The first column and the columns named in ``words`` hold text, aligned left and folded where the terminal
-    is narrow. All others hold figures, aligned right and never broken.
+    The first column and the columns named in ``words`` hold text, aligned left. All others hold figures,
+    aligned right and never broken. Where the terminal is narrow the columns in ``words`` are folded, and the
+    first one too; without ``words`` it has names, which stand unbroken on lines of their own.
 
     >>> rows = [["BM25", "32.5"], ["flatcoat-small", "33.0"]]
     >>> print_table(["System", "nDCG@10"], rows)  # doctest: +NORMALIZE_WHITESPACE
@@ -54,6 +92,8 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
+    rows = [tuple(row) for row in rows]
+    console = Console(markup=False, highlight=False)
     table = Table(
         title=title or None,
         caption=caption or None,
@@ -68,4 +108,26 @@ def print_table(
         table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(markup=False, highlight=False).print(table)
+    unbroken = console.measure(table, options=console.options.update_width(_WIDEST)).maximum
+    if not words and unbroken > console.width:
+        for line in _with_names_apart(header, rows, title, caption):
+            console.print(line, soft_wrap=True)
+    else:
+        console.print(table)
+
+
+def _with_names_apart(
+    header: Sequence[str], rows: Sequence[Sequence[str]], title: str, caption: str
+) -> Iterator[str]:
+    """The lines of a table of names and figures, each name on a line of its own."""
+    widths = [max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)][1:]
+
+    def figures(cells: Sequence[str]) -> str:
+        return "".join(cell.rjust(width) for cell, width in zip(cells[1:], widths, strict=True))
+
+    yield from [title] if title else []
+    yield f"{header[0]}\n{figures(header)}"
+    yield "─" * sum(widths)
+    for row in rows:
+        yield f"{row[0]}\n{figures(row)}"
+    yield from ["", caption] if caption else []

@@ -1,8 +1,11 @@
-"""Tables on a terminal."""
+"""Tables and progress, on a terminal and where there is none."""
+
+import time
 
 import pytest
 
-from flatcoat.console import print_table
+from flatcoat import console
+from flatcoat.console import print_table, progress_bar
 
 
 def test_text_columns_fold_and_figures_do_not(
@@ -19,3 +22,49 @@ def test_text_columns_fold_and_figures_do_not(
     assert "[long]" in shown
     assert any(line.endswith("   32.50") for line in lines)
     assert any(line.endswith("1,000.00") for line in lines)
+
+
+def test_names_that_do_not_fit_beside_the_figures_stand_above_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    rows = [["BM25", "32.50", "7"], [name, "1,000.00", "12"]]
+    for width, is_apart in ((40, True), (80, False)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        print_table(["System", "Score", "ms"], rows, title="Top", caption="below")
+        lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+        assert max(map(len, lines)) <= width
+        assert (name in lines) == is_apart
+        assert (lines[0], lines[-1]) == ("Top", "below")
+        assert [line.split()[-2:] for line in lines if "32.50" in line or "1,000.00" in line] == [
+            ["32.50", "7"],
+            ["1,000.00", "12"],
+        ]
+        assert len({len(line) for line in lines if line.endswith(("ms", " 7", " 12"))}) == 1, "aligned"
+
+
+def test_where_nobody_watches_progress_is_a_line_per_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_LINE_SECONDS", 0.1)
+    with progress_bar() as progress:
+        task = progress.add_task("nfcorpus: small", total=None)
+        time.sleep(0.15)
+        progress.update(task, completed=1_200, total=3_633)
+        time.sleep(0.1)
+        progress.remove_task(task)
+        time.sleep(0.15)
+    time.sleep(0.15)
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert lines[0] == "nfcorpus: small, 0 min"
+    assert lines[-1] == "nfcorpus: small 1,200 of 3,633, 0 min"
+    assert len(lines) <= 4
+
+
+def test_a_run_under_a_minute_says_nothing_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar() as progress:
+        progress.update(progress.add_task("fast", total=2), completed=2)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
