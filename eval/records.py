@@ -35,6 +35,7 @@ _PACKAGES = ("flatcoat", "torch", "transformers", "sentence-transformers", "pyla
 class Record:
     """One system on one data set. ``measures`` are means in 0..1; ``costs`` in seconds and bytes.
 
+    ``truncation`` holds the values of a Truncation.
     ``settings`` are the system's (``System.describe``), ``revision`` names the data, ``benchmark`` is empty
     for a folder of the user's, ``finished`` is an ISO time in UTC, ``folder`` holds the record's files.
     """
@@ -49,6 +50,7 @@ class Record:
     settings: dict[str, Any]
     measures: dict[str, float]
     costs: dict[str, int | float]
+    truncation: dict[str, int]
     versions: dict[str, str]
     queries: int
     notices: list[str]
@@ -96,7 +98,7 @@ def read_record(file: Path) -> Record:
         raise DataError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
-def key_of(settings: dict[str, Any], k: int) -> str:
+def key_of(settings: dict[str, Any], k: int | None = None) -> str:
     """Eight hexadecimal digits that differ where ``settings`` or ``k`` differ.
 
     >>> key_of({"bits": 2}, 10) == key_of({"bits": 4}, 10)
