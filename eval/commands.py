@@ -1,10 +1,11 @@
-"""``flatcoat eval``: models, BM25, their fusion and reranking, measured on benchmarks and BEIR folders."""
+"""``flatcoat eval``: flatcoat's search, models, BM25 and rerankings on benchmarks and BEIR folders."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 
     from .datasets import RetrievalDataset
     from .records import Record
+    from .report import Measured
     from .system_selection import SystemSelection
     from .systems import System
 
 app = typer.Typer()
 
 _DEEPEST = 100  # the largest cutoff of the measures
+_SHOWN = 10  # results that flatcoat search shows, and the cutoff of the measure of an ablation
 _MODEL_FILES = ("config.json", "modules.json", "config_sentence_transformers.json")
 
 Targets = Annotated[
@@ -35,13 +38,14 @@ Benchmarks = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="Benchmark: beir, mldr, codesearchnet, stackqa, nanobeir, coir, an MTEB task or a BEIR folder; "
-        "may be repeated.",
+        help="Benchmark: beir, mldr, codesearchnet, stackqa, nanobeir, coir, code-questions, an MTEB task or "
+        "a BEIR folder; may be repeated.",
     ),
 ]
 Models = Annotated[list[str] | None, typer.Option(help="Model to evaluate; may be repeated.")]
 Split = Annotated[
-    str | None, typer.Option(help="Qrels split of BEIR folders. Default: the only one, or test.")
+    str | None,
+    typer.Option(help="Split of the judgements (code-questions: dev, test). Default: the only one, or test."),
 ]
 Length = Annotated[
     int | None,
@@ -61,9 +65,30 @@ Recall = Annotated[
     typer.Option(min=0, max=1, help="Target recall against exact search, for PLAID indexes."),
 ]
 WithBm25 = Annotated[bool, typer.Option("--bm25/--no-bm25", help="Evaluate the BM25 baseline.")]
-Hybrid = Annotated[
-    bool, typer.Option("--hybrid", help="Also evaluate hybrid search: each model fused with BM25.")
+WithSearch = Annotated[
+    bool,
+    typer.Option("--search/--no-search", help="Evaluate flatcoat's search, as flatcoat search ranks."),
 ]
+Modes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mode",
+        metavar="MODE",
+        help="Mode of flatcoat's search: hybrid, bm25 or vectors; may be repeated. Default: hybrid, in an "
+        "ablation bm25 as well.",
+    ),
+]
+Ablation = Annotated[
+    bool,
+    typer.Option(
+        "--ablation",
+        help="Evaluate only flatcoat's search, with each ranking signal alone and with each left out.",
+    ),
+]
+Queries = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Judged queries to draw per data set. Default: all.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of the draw of queries.")]
 Rerank = Annotated[
     str | None, typer.Option(metavar="MODEL", help="Also evaluate each system reranked by MODEL.")
 ]
@@ -85,39 +110,48 @@ def evaluate(
     benchmark: Benchmarks = None,
     model: Models = None,
     split: Split = None,
+    queries: Queries = None,
+    seed: Seed = 0,
     document_length: Length = None,
     index: Indexes = None,
     recall: Recall = None,
     bm25: WithBm25 = True,
-    hybrid: Hybrid = False,
+    search: WithSearch = True,
+    mode: Modes = None,
     rerank: Rerank = None,
+    ablation: Ablation = False,
     k: Depth = _DEEPEST,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate models and BM25 on retrieval benchmarks: nDCG@10, MAP, Recall@100 and MRR@10."""
+    """Evaluate flatcoat's search, models alone and BM25 on retrieval benchmarks.
+
+    Measures are nDCG@10, MAP, Recall@100 and MRR@10.
+    """
+    from .benchmarks import load_tasks
+    from .datasets import sample_queries
     from .system_selection import SystemSelection
 
     data = [*filter(_is_data_set, targets or ()), *(benchmark or ())]
     models = [*(target for target in targets or () if not _is_data_set(target)), *(model or ())]
     _check_data(data, models, output)
-    selection = SystemSelection(
-        models=tuple(models) or (None,),
-        engines=tuple(index or ["exact"]),
-        recall=recall,
-        bm25=bm25,
-        hybrid=hybrid,
-        reranker=rerank,
-        k=k,
-    )
     with TemporaryDirectory() as temporary:
-        records = _measure(selection, data, split, document_length, output or Path(temporary))
-    if as_json:
-        typer.echo(json.dumps({"rows": [_row(record) for record in records]}, indent=2))
-    else:
-        _print_table(records)
-    for notice in _notices(records, k):
-        typer.echo(notice, err=as_json)
+        results = output or Path(temporary)
+        selection = SystemSelection(
+            models=tuple(models) or (None,),
+            engines=tuple(index or ["exact"]),
+            recall=recall,
+            bm25=bm25,
+            modes=tuple(mode or (["hybrid", "bm25"] if ablation else ["hybrid"])) if search else (),
+            ablation=ablation,
+            reranker=rerank,
+            k=min(k, _SHOWN) if ablation else k,
+            folder=results / "vectors",
+        )
+        datasets: Iterable[RetrievalDataset] = load_tasks(data, split)
+        if queries is not None:
+            datasets = (sample_queries(dataset, queries, seed=seed) for dataset in datasets)
+        _show(_measure(selection, datasets, document_length, results), selection, as_json)
 
 
 def _is_data_set(target: str) -> bool:
@@ -137,17 +171,16 @@ def _check_data(data: Sequence[str], models: Sequence[str], output: Path | None)
 
 def _measure(
     selection: "SystemSelection",
-    data: Sequence[str],
-    split: str | None,
+    datasets: "Iterable[RetrievalDataset]",
     document_length: int | None,
     results: Path,
-) -> "list[Record]":
+) -> "list[Measured]":
     from flatcoat.console import progress_bar
 
-    from .benchmarks import BENCHMARKS, load_tasks
+    from .benchmarks import BENCHMARKS
+    from .report import Measured
 
-    datasets = load_tasks(data, split)
-    records: list[Record] = []
+    measured: list[Measured] = []
     with progress_bar() as progress:
         # Every model is loaded before the first hour is spent on the first of them.
         task = progress.add_task("loading models", total=None)
@@ -156,11 +189,11 @@ def _measure(
         for dataset in datasets:
             standard = BENCHMARKS.get(dataset.benchmark)
             length = document_length or (standard.document_length if standard else None)
-            records.extend(
-                _measure_system(system, dataset, selection.k, results, progress)
-                for system in selection.systems(length)
-            )
-    return records
+            for system in selection.systems(length):
+                record = _measure_system(system, dataset, selection.k, results, progress)
+                measured.append(Measured(record, system, dataset.groups))
+            selection.forget()
+    return measured
 
 
 def _measure_system(
@@ -179,39 +212,24 @@ def _measure_system(
 
 
 def _require_distinct(names: Sequence[str]) -> None:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"{', '.join(twice)} is named twice: name each system once")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"{twice[0]} is named twice: name each system once")
 
 
-def _notices(records: "Sequence[Record]", k: int) -> list[str]:
-    notices = [f"k is {k}: no measure sees beyond it"] if k < _DEEPEST else []
-    for record in records:
-        notices += [f"{record.dataset} {record.split}: {notice}" for notice in record.notices]
-    return list(dict.fromkeys(notices))
+def _show(measured: "Sequence[Measured]", selection: "SystemSelection", as_json: bool) -> None:
+    from . import ablation, report
 
-
-def _row(record: "Record") -> dict[str, Any]:
-    identity: dict[str, Any] = {"dataset": record.dataset, "split": record.split, "system": record.system}
-    return identity | record.measures | {"costs": record.costs}
-
-
-def _print_table(records: "Sequence[Record]") -> None:
-    from flatcoat.console import print_table
-
-    from .metrics import MEASURES, title_of
-
-    print_table(
-        ["Data set", "Split", "System", *map(title_of, MEASURES), "ms/query"],
-        [
-            [
-                record.dataset,
-                record.split,
-                record.system,
-                *(f"{100 * record.measures[measure]:.1f}" for measure in MEASURES),
-                f"{1000 * record.costs['search'] / max(record.costs['queries'], 1):.1f}",
-            ]
-            for record in records
-        ],
-        words=["Split", "System"],
-        caption="measures x 100, means over the judged queries",
-    )
+    notices = report.notices(measured)
+    if selection.ablation:
+        found = ablation.effects(measured)
+        values, show = ablation.effects_json(found), partial(ablation.print_effects, found)
+    else:
+        values, show = report.report_json(measured), partial(report.print_report, measured)
+        notices += report.truncation_notices(measured)
+        notices += [f"k is {selection.k}: no measure sees beyond it"] if selection.k < _DEEPEST else []
+    if as_json:
+        typer.echo(json.dumps(values, indent=2))
+    else:
+        show()
+    for notice in notices:
+        typer.echo(notice, err=as_json)

@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 class Costs(NamedTuple):
     """Seconds and bytes. ``encode`` covers documents and queries; ``search`` starts from their vectors.
 
+    What an earlier system of the same run encoded is read, which takes less time than encoding.
     ``peak_bytes`` is the peak of the process's resident memory, models included. ``index_bytes`` is the size
     of the index on disk (BM25: in memory), ``vectors`` the number of vectors indexed or scored.
 
@@ -60,6 +61,8 @@ class Meter:
         self._seconds: dict[Stage, float] = {"encode": 0.0, "build": 0.0, "search": 0.0}
         self.vectors = 0
         self.index_bytes = 0
+        self.cut_documents = 0
+        self.cut_queries = 0
         _reset_peak()
 
     @contextmanager
@@ -71,15 +74,21 @@ class Meter:
         finally:
             self._seconds[name] += time.perf_counter() - began
 
+    def add(self, name: Stage, seconds: float) -> None:
+        """Add seconds to a stage."""
+        self._seconds[name] += seconds
+
     def save(self, file: Path) -> None:
-        """Write the seconds to a file, for the run that resumes this one."""
-        atomic_write_text(file, json.dumps(self._seconds))
+        """Write the seconds and the documents cut to a file, for the run that resumes this one."""
+        atomic_write_text(file, json.dumps([self._seconds, self.cut_documents]))
 
     def resume(self, file: Path) -> None:
-        """Add the seconds that an earlier run saved; a missing file adds none."""
+        """Add what an earlier run saved; a missing file adds nothing."""
         if file.exists():
-            for name, seconds in json.loads(file.read_text(encoding="utf-8")).items():
-                self._seconds[name] += seconds
+            seconds, cut = json.loads(file.read_text(encoding="utf-8"))
+            for name in self._seconds:
+                self._seconds[name] += seconds[name]
+            self.cut_documents += cut
 
     def costs(self, queries: int, documents: int) -> Costs:
         """The costs so far."""

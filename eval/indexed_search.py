@@ -1,10 +1,9 @@
 """Search of a corpus through an index on disk, as a retriever keeps it but without the texts.
 
 FOLDER/vectors/       the index
-FOLDER/seconds.json   seconds spent so far on encoding and building it
+FOLDER/meter.json     seconds spent so far on encoding and building it, and documents cut
 """
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flatcoat.indexing.documents import Document, Passage
+from flatcoat.indexing.documents import Document, Passage, content_hash
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.schema import DATABASE
 from flatcoat.indexing.store.store import Store
@@ -20,13 +19,13 @@ from flatcoat.indexing.vectors import Hits, TokenVectors, Vectors
 
 from .costs import Meter, OnProgress
 from .datasets import Corpus, RetrievalDataset
-from .streamed_search import TopResults, chunks, encoded_bytes, query_batches, searchable
+from .streamed_search import TopResults, chunks, encode_chunk, encoded_bytes, encoded_queries
 
 if TYPE_CHECKING:
     from flatcoat.indexing.vectors import VectorIndex
     from flatcoat.retrieval.encoders.encoder import Encoder
 
-_INDEX, _SECONDS = "vectors", "seconds.json"
+_INDEX, _METER = "vectors", "meter.json"
 _COMPACT_FROM = 1 << 34  # bytes of new vectors: a larger collection is compacted before it is complete
 _LOOKUP_BATCH = 10_000  # rows
 
@@ -36,8 +35,7 @@ def open_store(folder: Path, encoder: "Encoder", *, engine: EngineSettings) -> S
 
     An index of another encoder or engine there is removed.
     """
-    contract = encoder.contract.to_json()
-    del contract["model"]  # a name: the weights are known by their hash
+    contract = encoder.contract.settings
     path = folder / _INDEX
     if (path / DATABASE).exists():
         store = Store.open(path)
@@ -45,7 +43,7 @@ def open_store(folder: Path, encoder: "Encoder", *, engine: EngineSettings) -> S
             return store
         store.close()
         shutil.rmtree(path)
-        (folder / _SECONDS).unlink(missing_ok=True)
+        (folder / _METER).unlink(missing_ok=True)
     return Store.create(path, contract, engine=engine)
 
 
@@ -59,29 +57,29 @@ def build_index(
     on_progress: OnProgress,
 ) -> None:
     """Encode the documents that the index lacks, one commit per chunk: an interrupted run resumes there."""
-    seconds = store.path.parent / _SECONDS
-    meter.resume(seconds)
+    spent = store.path.parent / _METER
+    meter.resume(spent)
     with store.writer() as writer:
         indexed = store.document_hashes()
         new_bytes = 0
         missing = _missing(documents, indexed)
         for chunk in chunks(missing, encoded_bytes(encoder.contract), budget=budget_bytes):
-            with meter.stage("encode"):
-                vectors = encoder.encode_documents(searchable(chunk))
+            vectors = encode_chunk(encoder, chunk, meter=meter)
             with meter.stage("build"):
                 passages = [Passage(document.id, "") for document in chunk]
-                writer.add(passages, vectors, hashes={document.id: _digest(document) for document in chunk})
+                hashes = {document.id: content_hash(document) for document in chunk}
+                writer.add(passages, vectors, hashes=hashes)
                 writer.commit()
                 new_bytes += _stored_bytes(vectors)
                 if new_bytes > _COMPACT_FROM:
                     writer.compact(full=False, budget=budget_bytes)
                     new_bytes = 0
-            meter.save(seconds)
+            meter.save(spent)
             on_progress(len(indexed), len(documents))
         with meter.stage("build"):
             writer.remove(_deleted(documents, indexed))
             writer.compact(budget=budget_bytes)
-    meter.save(seconds)
+    meter.save(spent)
 
 
 def search_index(
@@ -99,9 +97,7 @@ def search_index(
     with meter.stage("search"):
         index = store.index()
     top = TopResults(dataset, k)
-    for ids in query_batches(dataset):
-        with meter.stage("encode"):
-            queries = encoder.encode_queries([dataset.queries[id] for id in ids])
+    for ids, queries in encoded_queries(encoder, dataset, meter=meter):
         with meter.stage("search"):
             top.add(ids, _by_document(store, _with_ties(index, queries, top.depth, recall)))
     return top.run
@@ -128,9 +124,9 @@ def _with_ties(index: "VectorIndex[int]", queries: Vectors, k: int, recall: floa
 
 
 def _missing(documents: Corpus, indexed: dict[str, str]) -> Iterator[Document]:
-    """Documents that are new or changed; ``indexed`` (id -> digest) is kept up to date."""
+    """Documents that are new or changed; ``indexed`` (id -> content hash) is kept up to date."""
     for document in documents:
-        digest = _digest(document)
+        digest = content_hash(document)
         if indexed.get(document.id) != digest:
             indexed[document.id] = digest
             yield document
@@ -139,11 +135,6 @@ def _missing(documents: Corpus, indexed: dict[str, str]) -> Iterator[Document]:
 def _deleted(documents: Corpus, indexed: dict[str, str]) -> set[str]:
     deleted = set(indexed) if len(indexed) > len(documents) else set()
     return deleted.difference(document.id for document in documents) if deleted else deleted
-
-
-def _digest(document: Document) -> str:
-    content = f"{document.title}\0{document.text}".encode(errors="surrogatepass")
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _stored_bytes(vectors: Vectors) -> int:

@@ -1,16 +1,15 @@
-"""Systems made of others: the fusion of two, and the reranking of one.
+"""The reranking of another system's results.
 
 Axes: P pairs of a query and a candidate.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flatcoat.indexing.documents import Document
-from flatcoat.indexing.fusion import RRF_CONSTANT, reciprocal_rank_fusion, weighted_fusion
 from flatcoat.indexing.vectors import Hits
 
 from .costs import Meter, OnProgress, add_costs
@@ -25,69 +24,10 @@ _RERANK_CHARACTERS = 1 << 26  # of documents reranked together
 
 
 @dataclass(frozen=True)
-class HybridSystem:
-    """The ``k`` best of two systems fused: by reciprocal ranks, or by the sum of scores scaled to 0..1.
-
-    ``weight`` is the share of the first system in a "weighted" fusion.
-
-    >>> from flatcoat.eval.systems import Bm25System
-    >>> HybridSystem(Bm25System("title"), Bm25System("text")).name
-    'title + text'
-    """
-
-    first: System
-    second: System
-    method: Literal["rrf", "weighted"] = "rrf"
-    weight: float = 0.5
-
-    @property
-    def name(self) -> str:
-        """Both names, and the method unless it is reciprocal rank fusion."""
-        how = "" if self.method == "rrf" else f" (weighted {self.weight:g})"
-        return f"{self.first.name} + {self.second.name}{how}"
-
-    def describe(self) -> dict[str, Any]:
-        """Both systems and the fusion."""
-        how = {"constant": RRF_CONSTANT} if self.method == "rrf" else {"weight": self.weight}
-        systems = {"first": self.first.describe(), "second": self.second.describe()}
-        return {"kind": "hybrid", "method": self.method, **how, **systems}
-
-    def search(
-        self,
-        dataset: RetrievalDataset,
-        k: int,
-        *,
-        folder: Path | None = None,
-        on_progress: OnProgress = no_progress,
-    ) -> MeasuredRun:
-        """Each system gets a sub-folder; progress counts every document twice."""
-        total = len(dataset.documents)
-        one = self.first.search(
-            dataset,
-            k,
-            folder=_below(folder, "first"),
-            on_progress=lambda done, _: on_progress(done, 2 * total),
-        )
-        two = self.second.search(
-            dataset,
-            k,
-            folder=_below(folder, "second"),
-            on_progress=lambda done, _: on_progress(total + done, 2 * total),
-        )
-        top = TopResults(dataset, k)
-        for query in dataset.queries:
-            top.add([query], [self._fused(one.run[query], two.run[query])])
-        return MeasuredRun(top.run, add_costs(one.costs, two.costs))
-
-    def _fused(self, one: dict[str, float], two: dict[str, float]) -> Hits[str]:
-        if self.method == "rrf":
-            return _hits(reciprocal_rank_fusion([list(one), list(two)]))
-        return _hits(weighted_fusion([one, two], [self.weight, 1 - self.weight]))
-
-
-@dataclass(frozen=True)
 class RerankSystem:
     """The ``depth`` best documents of another system, and only these, scored again by a reranker.
+
+    ``label`` replaces the reranker's name in tables.
 
     >>> system = RerankSystem(Bm25System(), reranker, depth=50)  # doctest: +SKIP
     >>> system.search(dataset, 10).run["q1"]  # doctest: +SKIP
@@ -97,11 +37,12 @@ class RerankSystem:
     first: System
     reranker: "Reranker"
     depth: int = 100
+    label: str = ""
 
     @property
     def name(self) -> str:
         """Both names."""
-        return f"{self.first.name} > {self.reranker.name}"
+        return f"{self.first.name} > {self.label or self.reranker.name}"
 
     def describe(self) -> dict[str, Any]:
         """The first system, the reranker and the depth."""
@@ -122,7 +63,7 @@ class RerankSystem:
         with meter.stage("search"):
             run = self._rerank(dataset, first.run, k)
         costs = meter.costs(first.costs.queries, first.costs.documents)
-        return MeasuredRun(run, add_costs(first.costs, costs))
+        return MeasuredRun(run, add_costs(first.costs, costs), first.truncation)
 
     def _rerank(
         self, dataset: RetrievalDataset, candidates: dict[str, dict[str, float]], k: int
@@ -155,10 +96,3 @@ def _pairs(chunk: list[Document], queries_of: dict[str, list[int]]) -> np.ndarra
 def _hits(scores: dict[str, float]) -> Hits[str]:
     ids = sorted(scores, key=lambda id: scores[id], reverse=True)
     return Hits(ids, np.array([scores[id] for id in ids], dtype=np.float32))
-
-
-def _below(folder: Path | None, name: str) -> Path | None:
-    if folder is None:
-        return None
-    (folder / name).mkdir(parents=True, exist_ok=True)
-    return folder / name

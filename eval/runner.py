@@ -82,6 +82,7 @@ def _write_files(
         settings=settings,
         measures=scores.mean,
         costs=measured.costs._asdict(),
+        truncation=measured.truncation._asdict(),
         versions=versions(),
         queries=len(scores.per_query),
         notices=notices,

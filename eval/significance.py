@@ -2,9 +2,9 @@
 
 Two tests of the same paired scores: Student's t, and Fisher's randomisation, which flips the signs of the
 differences and assumes no distribution. Smucker, Allan and Carterette, CIKM 2007, compare them for retrieval.
-All p values are two-sided.
+All p values are two-sided. Intervals are by the bootstrap over queries.
 
-Axes: S queries, M comparisons with one baseline, P sign patterns.
+Axes: S queries, M comparisons with one baseline, P sign patterns, R resamples.
 """
 
 import warnings
@@ -17,6 +17,9 @@ from flatcoat.errors import DataError
 
 SAMPLES = 20_000
 """Random sign patterns; where no more than these exist, every pattern is tried."""
+
+RESAMPLES = 10_000
+"""Samples of the bootstrap."""
 
 _BLOCK = 1 << 22  # signs in memory at a time
 _ROUNDING = 1e-12  # sums that differ by less, relative to the sum of magnitudes, are equal
@@ -70,6 +73,25 @@ def randomisation_test(differences_SM: np.ndarray, *, samples: int = SAMPLES, se
         sums_PM = total_M - 2 * (flipped_PS @ differences_SM)
         as_large_M += (np.abs(sums_PM) >= least_M).sum(axis=0)
     return as_large_M / 2**queries if exact else (1 + as_large_M) / (1 + samples)
+
+
+def bootstrap_interval(values_SM: np.ndarray, *, level: float = 0.95, seed: int = 0) -> np.ndarray:
+    """Lower and upper ends [2, M] of percentile bootstrap intervals of the means over queries.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+
+    >>> bootstrap_interval(np.array([[0.0], [1.0]] * 50)).round(1).tolist()
+    [[0.4], [0.6]]
+    """
+    queries = len(values_SM)
+    random = np.random.default_rng(seed)
+    at_once = max(1, _BLOCK // queries)
+    blocks = (min(at_once, RESAMPLES - first) for first in range(0, RESAMPLES, at_once))
+    shares = np.full(queries, 1 / queries)
+    means_RM = np.concatenate(
+        [random.multinomial(queries, shares, size=block) @ values_SM / queries for block in blocks]
+    )
+    return np.quantile(means_RM, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

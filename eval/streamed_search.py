@@ -17,6 +17,7 @@ from flatcoat.indexing.vectors import Hits, TokenVectors, Vectors
 from .costs import Meter, OnProgress
 from .datasets import RetrievalDataset
 from .metrics import finite_scores, ranked
+from .truncation import count_cut
 
 if TYPE_CHECKING:
     from flatcoat.retrieval.encoders.contract import Contract
@@ -78,18 +79,13 @@ def search_exactly(
     Memory holds one chunk of ``budget_bytes`` and the vectors of all queries. Raises DataError for vectors
     that are not finite.
     """
-    with meter.stage("encode"):
-        batches = [
-            (ids, encoder.encode_queries([dataset.queries[id] for id in ids]))
-            for ids in query_batches(dataset)
-        ]
+    batches = list(encoded_queries(encoder, dataset, meter=meter))
     top = TopResults(dataset, k)
     done = 0
     for chunk in chunks(dataset.documents, encoded_bytes(encoder.contract), budget=budget_bytes):
         # exact search gives equals in this order, and trec_eval the greater id first
         chunk.sort(key=lambda document: document.id, reverse=True)
-        with meter.stage("encode"):
-            vectors = encoder.encode_documents(searchable(chunk))
+        vectors = encode_chunk(encoder, chunk, meter=meter)
         require_finite(chunk, vectors)
         with meter.stage("search"):
             index = ExactIndex.from_vectors([document.id for document in chunk], vectors)
@@ -136,10 +132,26 @@ def encoded_bytes(contract: "Contract") -> Callable[[Document], int]:
     return size
 
 
-def query_batches(dataset: RetrievalDataset) -> Iterator[list[str]]:
-    """The ids of the queries, in batches to encode together."""
+def encode_chunk(encoder: "Encoder", documents: Sequence[Document], *, meter: Meter) -> Vectors:
+    """The vectors of whole documents; the meter gets the time, and how many of them were cut."""
+    texts = searchable(documents)
+    meter.cut_documents += count_cut(encoder, texts)
+    with meter.stage("encode"):
+        return encoder.encode_documents(texts)
+
+
+def encoded_queries(
+    encoder: "Encoder", dataset: RetrievalDataset, *, meter: Meter
+) -> Iterator[tuple[list[str], Vectors]]:
+    """Ids of queries and their vectors, in batches; the meter gets the time, and how many were cut."""
     ids = list(dataset.queries)
-    return (ids[start : start + _QUERY_BATCH] for start in range(0, len(ids), _QUERY_BATCH))
+    for start in range(0, len(ids), _QUERY_BATCH):
+        batch = ids[start : start + _QUERY_BATCH]
+        texts = [dataset.queries[id] for id in batch]
+        meter.cut_queries += count_cut(encoder, texts, is_query=True)
+        with meter.stage("encode"):
+            vectors = encoder.encode_queries(texts)
+        yield batch, vectors
 
 
 def searchable(documents: Iterable[Document]) -> list[str]:

@@ -1,21 +1,22 @@
-"""The systems that one ``flatcoat eval`` command measures: models x engines, BM25, fusions, rerankings."""
+"""The systems that one ``flatcoat eval`` command measures: BM25, models x engines, search, rerankings."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.store.engines import EngineSettings, Name
+from flatcoat.retrieval.results import Mode
 
 if TYPE_CHECKING:
-    from flatcoat.retrieval.encoders.encoder import Encoder
     from flatcoat.retrieval.rerank import Reranker
 
     from .costs import OnProgress
     from .datasets import RetrievalDataset
+    from .search_system import SearchIndex
     from .systems import MeasuredRun, System
 
 _ENGINE = re.compile(r"(exact|auto|plaid|faiss)(?::(.+))?")
@@ -25,9 +26,10 @@ _ENGINE = re.compile(r"(exact|auto|plaid|faiss)(?::(.+))?")
 class SystemSelection:
     """Which systems to measure. ``models`` are names or folders (None: the shipped model).
 
-    ``engines`` are written as ``parse_engine`` reads them; ``recall`` is PLAID's target recall; ``hybrid``
-    adds the fusion of every model with BM25; ``reranker`` names a model that scores the ``k`` best of every
-    system again.
+    ``engines`` are written as ``parse_engine`` reads them; ``recall`` is PLAID's target recall; ``modes`` are
+    those of flatcoat's search; ``ablation`` leaves this search alone, with each ranking signal alone and with
+    each left out; ``reranker`` names a model that scores the ``k`` best of every system again.
+    Where several systems read a model's vectors these are kept in ``folder`` until ``forget``.
 
     >>> [system.name for system in SystemSelection(models=()).systems()]
     ['BM25']
@@ -37,37 +39,57 @@ class SystemSelection:
     engines: tuple[str, ...] = ("exact",)
     recall: float | None = None
     bm25: bool = True
-    hybrid: bool = False
+    modes: tuple[str, ...] = ("hybrid",)
+    ablation: bool = False
     reranker: str | None = None
     k: int = 100
+    folder: Path | None = None
 
     def systems(self, document_length: int | None = None) -> "Iterator[System]":
         """The systems in the order of the table; encoders read ``document_length`` tokens per document.
 
         A model is loaded on first use, and kept.
         """
-        from .combined_systems import HybridSystem
+        from .ablation import ablated_systems
+        from .search_system import SearchSystem
         from .systems import Bm25System, EncoderSystem
 
-        engines = [parse_engine(text) for text in self.engines]
-        bm25 = CachedSystem(Bm25System())
-        if self.bm25:
-            yield from self._with_reranked(bm25)
-        for model, encoder in zip(self.models, self._encoders, strict=True):
-            encoder.truncate_documents(document_length)
-            for engine in engines:
+        modes: list[Mode] = [_mode(text) for text in self.modes]
+        if self.bm25 and not self.ablation:
+            yield from self._with_reranked(Bm25System())
+        for label, index in zip(self.labels, self.indexes, strict=True):
+            index.encoder.truncate_documents(document_length)
+            if self.ablation:
+                yield from ablated_systems(index, modes, label=label)
+                continue
+            for engine in map(parse_engine, self.engines):
                 recall = self.recall if engine.name == "plaid" else None
-                # As the user named it: the last folders of two paths may well be the same.
-                system = CachedSystem(EncoderSystem(encoder, engine, recall, label=model or ""))
-                yield from self._with_reranked(system)
-                if self.hybrid:
-                    yield from self._with_reranked(HybridSystem(system, bm25))
+                yield from self._with_reranked(EncoderSystem(index.encoder, engine, recall, label=label))
+            for mode in modes:
+                yield from self._with_reranked(SearchSystem(index, mode, label=label))
 
     @cached_property
-    def _encoders(self) -> "list[Encoder]":
+    def labels(self) -> list[str]:
+        """The name of each model in tables: a hub name as it is, of a folder the end of its path."""
+        return labels(self.models)
+
+    @cached_property
+    def indexes(self) -> "list[SearchIndex]":
+        """An index for flatcoat's search by model, with the encoder that all systems of the model share."""
         from flatcoat.retrieval.encoders.load import load_encoder
 
-        return [load_encoder(model) for model in self.models]
+        from .cached_encoder import CachedEncoder
+        from .search_system import SearchIndex
+
+        readers = 1 if self.ablation else len(self.engines) + bool(self.modes)
+        folder = self.folder if readers > 1 else None
+        return [SearchIndex(CachedEncoder(load_encoder(model), folder)) for model in self.models]
+
+    def forget(self) -> None:
+        """Delete indexes and kept vectors: the next data set has other texts."""
+        for index in self.indexes:
+            index.close()
+            index.encoder.forget()
 
     @cached_property
     def _reranker(self) -> "Reranker | None":
@@ -76,11 +98,14 @@ class SystemSelection:
         return load_reranker(self.reranker) if self.reranker else None
 
     def _with_reranked(self, system: "System") -> "Iterator[System]":
-        from .combined_systems import RerankSystem
+        from .rerank_system import RerankSystem
 
-        yield system
-        if self._reranker:
-            yield RerankSystem(system, self._reranker, self.k)
+        if not self._reranker:
+            yield system
+            return
+        first = CachedSystem(system)
+        yield first
+        yield RerankSystem(first, self._reranker, self.k, label=labels([self.reranker])[0])
 
 
 class _Query(NamedTuple):
@@ -94,7 +119,7 @@ class _Query(NamedTuple):
 
 @dataclass
 class CachedSystem:
-    """A system that remembers its last run: its fusions and rerankings search no second time."""
+    """A system that remembers its last run: to rerank it searches no second time."""
 
     system: "System"
     _last: "tuple[_Query, MeasuredRun] | None" = field(default=None, init=False)
@@ -142,3 +167,24 @@ def parse_engine(text: str) -> EngineSettings:
         raise UsageError(f"no index {text!r}: exact, auto, plaid, plaid:BITS, faiss, faiss:FACTORY are known")
     settings.validate()
     return settings
+
+
+def labels(models: Sequence[str | None]) -> list[str]:
+    """Names to tell models apart by: of a folder as much of the end of its path as no other one shares."""
+    folders = [Path(model).resolve().parts if model and Path(model).is_dir() else () for model in models]
+    return [
+        _end_of(folder, [*folders[:place], *folders[place + 1 :]]) if folder else model or ""
+        for place, (model, folder) in enumerate(zip(models, folders, strict=True))
+    ]
+
+
+def _end_of(folder: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
+    lengths = range(1, len(folder))
+    alone = (n for n in lengths if all(other[-n:] != folder[-n:] for other in others))
+    return "/".join(folder[-next(alone, len(folder)) :])
+
+
+def _mode(text: str) -> Mode:
+    if text not in (known := get_args(Mode)):
+        raise UsageError(f"no mode {text!r}: {', '.join(known)} are known")
+    return cast(Mode, text)

@@ -1,4 +1,7 @@
-"""Systems under test: an encoder with an engine, and the BM25 baseline (others: combined_systems.py)."""
+"""Systems under test: an encoder with an engine over whole documents, and the BM25 baseline.
+
+Others are in search_system.py and rerank_system.py.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from .costs import Costs, Meter, OnProgress
 from .datasets import RetrievalDataset
 from .indexed_search import build_index, open_store, search_index
 from .streamed_search import BUDGET_BYTES, TopResults, search_exactly, searchable
+from .truncation import Truncation
 
 if TYPE_CHECKING:
     from flatcoat.retrieval.encoders.encoder import Encoder
@@ -31,6 +35,7 @@ class MeasuredRun(NamedTuple):
 
     run: dict[str, dict[str, float]]
     costs: Costs
+    truncation: Truncation = Truncation()
 
 
 class System(Protocol):
@@ -99,9 +104,8 @@ class EncoderSystem:
 
     def describe(self) -> dict[str, Any]:
         """The encoder's contract without its name, which changes no result; the engine and the recall."""
-        contract = self.encoder.contract.to_json()
-        del contract["model"]
-        return {"kind": "encoder", "encoder": contract, "engine": self._engine, "recall": self.recall}
+        encoder = self.encoder.contract.settings
+        return {"kind": "encoder", "encoder": encoder, "engine": self._engine, "recall": self.recall}
 
     @property
     def _engine(self) -> dict[str, Any]:
@@ -132,7 +136,11 @@ class EncoderSystem:
         else:
             with TemporaryDirectory() as temporary:
                 run = self._search_index(dataset, k, Path(temporary), meter, on_progress)
-        return MeasuredRun(run, meter.costs(len(dataset.queries), len(dataset.documents)))
+        lengths = self.encoder.contract
+        truncation = Truncation(
+            meter.cut_documents, lengths.document_length, meter.cut_queries, lengths.query_length
+        )
+        return MeasuredRun(run, meter.costs(len(dataset.queries), len(dataset.documents)), truncation)
 
     def _search_index(
         self, dataset: RetrievalDataset, k: int, folder: Path, meter: Meter, on_progress: OnProgress

@@ -95,7 +95,8 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"""
 ## Scores
 
-Times 100, exact search, every judged query.
+Times 100, over all judged queries: the model alone (exact search, documents cut at its length),
+flatcoat's search (documents in passages, fused with BM25), and BM25 alone.
 
 | data set | system | {" | ".join(map(title_of, MEASURES))} |
 | --- | --- |{" --- |" * len(MEASURES)}

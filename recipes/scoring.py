@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from flatcoat.eval.cached_encoder import CachedEncoder
 from flatcoat.eval.metrics import evaluate
+from flatcoat.eval.search_system import SearchIndex, SearchSystem
 from flatcoat.eval.systems import Bm25System, EncoderSystem
 
 from .model import truncated_documents
@@ -44,15 +47,19 @@ def dev_scores(recipe: Recipe, datasets: "Sequence[RetrievalDataset]") -> "Evalu
 def score_checkpoint(
     name: str, folder: Path, *, datasets: "Sequence[RetrievalDataset]"
 ) -> list[dict[str, Any]]:
-    """One row of measures per data set and system: the checkpoint under ``name``, and BM25."""
+    """One row of measures per data set and system: the checkpoint under ``name``, flatcoat's search, BM25."""
     from flatcoat.retrieval.encoders.load import load_encoder
 
-    systems = (EncoderSystem(load_encoder(folder), label=name), Bm25System())
-    return [
-        {"dataset": dataset.name, "split": dataset.split, "system": system.name, **_means(system, dataset)}
-        for dataset in datasets
-        for system in systems
-    ]
+    with TemporaryDirectory() as vectors:
+        index = SearchIndex(CachedEncoder(load_encoder(folder), Path(vectors)))
+        systems = (EncoderSystem(index.encoder, label=name), SearchSystem(index, label=name), Bm25System())
+        rows = [
+            {"dataset": dataset.name, "split": dataset.split, "system": system.name} | _means(system, dataset)
+            for dataset in datasets
+            for system in systems
+        ]
+        index.close()
+    return rows
 
 
 def _means(system: "System", dataset: "RetrievalDataset") -> dict[str, float]:

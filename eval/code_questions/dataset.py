@@ -1,9 +1,9 @@
 """The questions of the benchmark ``code-questions``, their target files, and the data set of each package.
 
 Questions are of three kinds: a symbol; what a function does, in words that are not its own; where a
-behaviour lives. They were written from the sources, before any search. Those that share no word with the path
-of a target are reported apart. Half of the packages (dev) are there to choose settings by, the other half (test)
-to report.
+behaviour lives. They were written from the sources, before any search. Those that share no word with the
+path of a target are reported apart. Half of the packages (dev) are there to choose settings by, the other
+half (test) to report.
 """
 
 import json

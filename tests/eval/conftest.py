@@ -87,6 +87,9 @@ class BagEncoder:
 
     encode_documents = encode_queries
 
+    def token_counts(self, texts: Sequence[str], *, is_query: bool = False) -> list[int]:
+        return [len(text.split()) + 2 for text in texts]
+
     def truncate_documents(self, length: int | None) -> None:
         self.contract = replace(self.contract, document_length=length or 512)
 
@@ -101,6 +104,9 @@ class WordEncoder:
         return TokenVectors.from_list([hash_words(text) for text in texts])
 
     encode_documents = encode_queries
+
+    def token_counts(self, texts: Sequence[str], *, is_query: bool = False) -> list[int]:
+        return [len(text.split()) + 2 for text in texts]
 
     def truncate_documents(self, length: int | None) -> None:
         self.contract = replace(self.contract, document_length=length or 512)

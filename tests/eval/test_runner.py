@@ -14,7 +14,7 @@ from flatcoat.eval.datasets import RetrievalDataset, load_beir
 from flatcoat.eval.metrics import evaluate
 from flatcoat.eval.records import RECORD, Record, key_of, read_records
 from flatcoat.eval.runner import measure
-from flatcoat.eval.system_selection import CachedSystem, SystemSelection, parse_engine
+from flatcoat.eval.system_selection import CachedSystem, SystemSelection, labels, parse_engine
 from flatcoat.eval.systems import Bm25System
 from flatcoat.eval.trec_files import read_run
 from flatcoat.indexing.documents import Document
@@ -128,10 +128,24 @@ def test_one_search_serves_a_system_and_what_is_made_of_it(pets: RetrievalDatase
 
 
 def test_systems_in_the_order_of_the_table(loaded) -> None:
-    selection = SystemSelection(models=("org/words",), engines=("exact", "plaid:2"), hybrid=True)
+    selection = SystemSelection(
+        models=("org/words",), engines=("exact", "plaid:2"), modes=("hybrid", "bm25", "vectors")
+    )
     names = [system.name for system in selection.systems()]
-    words = ["org/words", "org/words + BM25", "org/words (plaid)", "org/words (plaid) + BM25"]
-    assert names == ["BM25", *words]
+    searches = [f"org/words search ({mode})" for mode in ("hybrid", "bm25", "vectors")]
+    assert names == ["BM25", "org/words", "org/words (plaid)", *searches]
+    with pytest.raises(FlatcoatError, match="no mode 'fused': vectors, bm25, hybrid are known"):
+        list(replace(selection, modes=("fused",)).systems())
+
+
+def test_a_model_is_named_by_as_much_of_its_path_as_tells_it_apart(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first/final", "second/final", "other/first/final", "alone")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    assert labels([str(folders[3]), "org/model", None]) == ["alone", "org/model", ""]
+    assert labels([str(folder) for folder in folders[:2]]) == ["first/final", "second/final"]
+    deeper = labels([str(folders[0]), f"{folders[2]}/"])
+    assert deeper == [f"{tmp_path.name}/first/final", "other/first/final"]
 
 
 def test_engines_by_name() -> None:

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatcoat import FlatcoatError
-from flatcoat.eval.significance import holm, paired_differences, randomisation_test, t_test
+from flatcoat.eval.significance import (
+    bootstrap_interval,
+    holm,
+    paired_differences,
+    randomisation_test,
+    t_test,
+)
 
 SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 1.0]), min_size=2, max_size=9)
 
@@ -136,3 +142,17 @@ def test_differences_are_of_the_same_queries():
         paired_differences({"a": 1.0, "d": 0.0}, {"a": 1.0})
     with pytest.raises(FlatcoatError, match="no query"):
         paired_differences({}, {})
+
+
+def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says():
+    random = np.random.default_rng(3)
+    samples_SM = random.exponential(size=(60, 400))
+    low_M, high_M = bootstrap_interval(samples_SM)
+    assert ((low_M <= 1) & (high_M >= 1)).mean() == pytest.approx(0.94, abs=0.03)
+    narrow = bootstrap_interval(samples_SM, level=0.5)
+    assert (narrow[0] > low_M).all() and (narrow[1] < high_M).all()
+
+
+def test_a_bootstrap_interval_of_what_never_differs_is_a_point():
+    assert bootstrap_interval(np.full((9, 1), 0.25)) == pytest.approx(np.full((2, 1), 0.25))
+    assert (bootstrap_interval(np.eye(5)) == bootstrap_interval(np.eye(5))).all(), "the seed decides"

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from flatcoat import FlatcoatError
-from flatcoat.eval.combined_systems import HybridSystem, RerankSystem
 from flatcoat.eval.datasets import load_beir
 from flatcoat.eval.metrics import evaluate
+from flatcoat.eval.rerank_system import RerankSystem
 from flatcoat.eval.systems import EXACT, Bm25System, EncoderSystem
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.retrieval.rerank import EncoderReranker
@@ -134,15 +134,23 @@ def test_costs_say_what_was_done(encoder, engine, dataset, tmp_path):
     assert index.peak_bytes > 10_000_000
 
 
+def test_what_a_model_does_not_read_is_counted(encoder, engine, dataset, tmp_path):
+    encoder.contract = replace(encoder.contract, document_length=10, query_length=4)
+    for system in (EncoderSystem(encoder), EncoderSystem(encoder, engine, budget_bytes=SMALL)):
+        found = search(system, dataset, folder=tmp_path).truncation
+        assert found.describe(61, 6) == "60 of 61 documents cut at 10 tokens, 6 of 6 queries cut at 4 tokens"
+    assert search(system, dataset, folder=tmp_path).truncation == found, "also where the index was there"
+    encoder.contract = replace(encoder.contract, document_length=11, query_length=5)
+    assert search(EncoderSystem(encoder), dataset).truncation.describe(61, 6) == ""
+    assert search(Bm25System(), dataset).truncation.describe(61, 6) == ""
+
+
 def test_descriptions_are_json_and_differ_where_results_may(encoder, engine):
     systems = [
         EncoderSystem(encoder),
         EncoderSystem(encoder, engine),
         EncoderSystem(encoder, EngineSettings()),
         Bm25System(),
-        HybridSystem(EncoderSystem(encoder), Bm25System()),
-        HybridSystem(EncoderSystem(encoder), Bm25System(), "weighted"),
-        HybridSystem(EncoderSystem(encoder), Bm25System(), "weighted", weight=0.3),
         RerankSystem(Bm25System(), EncoderReranker(encoder)),
         RerankSystem(Bm25System(), EncoderReranker(encoder), depth=50),
     ]
@@ -158,7 +166,6 @@ def test_names_say_what_is_searched(encoder, engine):
     one = EncoderSystem(encoder)
     assert one.name == encoder.name and Bm25System().name == "BM25"
     assert EncoderSystem(encoder, engine).name == f"{encoder.name} ({engine.name})"
-    assert HybridSystem(one, Bm25System()).name == f"{encoder.name} + BM25"
     assert RerankSystem(Bm25System(), EncoderReranker(encoder)).name == f"BM25 > {encoder.name}"
 
 
@@ -169,34 +176,6 @@ def test_an_engine_that_does_not_fit_is_refused_before_anything_is_encoded(encod
     for engine in (EXACT, EngineSettings()):
         with pytest.raises(FlatcoatError, match=r"recall 0\.9 is for engine 'plaid'"):
             EncoderSystem(encoder, engine, recall=0.9)
-
-
-@pytest.mark.parametrize("method", ["rrf", "weighted"])
-def test_a_hybrid_is_the_fusion_of_both_runs(encoder, dataset, method):
-    one, two = EncoderSystem(encoder), Bm25System()
-    runs = [search(system, dataset, 10).run for system in (one, two)]
-    seen = []
-    hybrid = HybridSystem(one, two, method, weight=0.25)
-    fused = hybrid.search(dataset, 10, on_progress=lambda done, total: seen.append((done, total))).run
-    for query, found in fused.items():
-        first, second = (run[query] for run in runs)
-        assert found.keys() <= first.keys() | second.keys() and len(found) == 10 and query not in found
-        for document, score in found.items():
-            assert score == pytest.approx(fuse(document, first, second, method), rel=1e-5)
-    assert seen[-1] == (122, 122) and seen == sorted(seen)
-
-
-def fuse(document, first, second, method):
-    if method == "rrf":
-        return sum(1 / (61 + list(run).index(document)) for run in (first, second) if document in run)
-    total = 0.0
-    for run, weight in ((first, 0.25), (second, 0.75)):
-        lowest, highest = min(run.values()), max(run.values())
-        if highest > lowest:
-            total += weight * (run.get(document, lowest) - lowest) / (highest - lowest)
-        else:
-            total += weight * (document in run)
-    return total
 
 
 def test_reranking_all_documents_is_exact_search(encoder, dataset):

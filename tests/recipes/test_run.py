@@ -224,6 +224,7 @@ def test_the_finished_model_is_measured_for_its_card(
     rows = json.loads((tmp_path / "out" / "training.json").read_text())["scores"]
     assert [(row["dataset"], row["split"], row["system"]) for row in rows] == [
         ("pets", "test", "tiny"),
+        ("pets", "test", "tiny search (hybrid)"),
         ("pets", "test", "BM25"),
     ]
     assert all(0 < row["ndcg@10"] <= 1 for row in rows)

@@ -60,6 +60,7 @@ def write(tmp_path: Path) -> Write:
             settings=settings,
             measures=scores.mean,
             costs=COSTS._asdict(),
+            truncation={},
             versions={"flatcoat": "0"},
             queries=len(values),
             notices=[],

@@ -70,6 +70,7 @@ def row(label: str, values: list[float], search: float, contrast: Contrast | Non
         settings={EVIL: EVIL},
         measures={"ndcg@10": mean},
         costs={},
+        truncation={},
         versions={},
         queries=2,
         notices=[],
