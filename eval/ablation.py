@@ -146,8 +146,8 @@ def print_effects(found: Sequence[Effect]) -> None:
             [title_of(_MEASURE), *(column for mode in modes for column in (mode, "difference"))],
             list(rows.values()),
             title=f"{title} {split}, {those[0].queries:,} queries, {model} search",
-            caption=f"x 100; differences of '{_ALL}' and 'only' to '{_NONE}', of 'without' to '{_ALL}',\n"
-            "with 95 % intervals over queries",
+            caption="x 100, 95 % intervals over queries; 'only' and 'all' are compared\n"
+            "with no signals, 'without' with all signals",
         )
 
 

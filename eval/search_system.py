@@ -6,6 +6,7 @@ of ``retrieval/ranking.py``, and grouped by document.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,8 +104,9 @@ class SearchSystem:
     ``mode`` and ``signals`` are as for ``Retriever.search``; ``label`` replaces the encoder's name in tables.
 
     The first ten documents are those of a search for ten results, which is the default; those behind them
-    come from a deeper search, whose fused scores are other ones since it has more candidates. A result that
-    stands for near-duplicates is followed by their documents. Scores are reciprocal ranks.
+    come from a deeper search, whose fused scores are other ones since it has more candidates, and whose time
+    is not counted. A result that stands for near-duplicates is followed by their documents. Scores are
+    reciprocal ranks.
 
     >>> index = SearchIndex(load_encoder())  # doctest: +SKIP
     >>> list(SearchSystem(index, "bm25").search(dataset, 10).run["q1"])  # doctest: +SKIP
@@ -153,21 +155,24 @@ class SearchSystem:
             for _ in encoded_queries(self.index.encoder, dataset, meter=meter):
                 pass  # The encoder remembers them.
         top = TopResults(dataset, k)
-        with meter.stage("search"):
-            for query, text in dataset.queries.items():
-                documents = self._documents(indexed.retriever, text, top.depth) if text.strip() else []
-                top.add([query], [_by_rank([indexed.ids.get(id, id) for id in documents])])
+        for query, text in dataset.queries.items():
+            documents = self._documents(indexed.retriever, text, top.depth, meter) if text.strip() else []
+            top.add([query], [_by_rank([indexed.ids.get(id, id) for id in documents])])
         costs = add_costs(indexed.costs, meter.costs(len(dataset.queries), len(dataset.documents)))
         costs = costs._replace(queries=len(dataset.queries))
         return MeasuredRun(top.run, costs, self._truncation(indexed.retriever, meter.cut_queries))
 
-    def _documents(self, retriever: "Retriever", query: str, depth: int) -> list[str]:
+    def _documents(self, retriever: "Retriever", query: str, depth: int, meter: Meter) -> list[str]:
         """The ids of the best documents, near-duplicates behind the result that stands for them."""
+        search = partial(retriever.search, query, mode=self.mode, group=True, signals=self.signals)
+        with meter.stage("search"):
+            results = search(k=min(SHOWN, depth))
+        if depth > SHOWN:
+            results += search(k=depth)
         found: dict[str, None] = {}
-        for k in sorted({min(SHOWN, depth), depth}):
-            for result in retriever.search(query, k, mode=self.mode, group=True, signals=self.signals):
-                places = (place.rpartition(":")[0] for place in result.duplicates)
-                found |= dict.fromkeys([result.document_id, *places])
+        for result in results:
+            places = (place.rpartition(":")[0] for place in result.duplicates)
+            found |= dict.fromkeys([result.document_id, *places])
         return list(found)[:depth]
 
     def _truncation(self, retriever: "Retriever", cut_queries: int) -> Truncation:
