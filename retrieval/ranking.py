@@ -43,7 +43,7 @@ _FACTORS = {
     "vendored": 0.5,
     "compat": 0.8,
     "entry": 0.85,
-    "stub": 0.85,
+    "stub": 0.7,
     "docs": 0.6,
     "config": 0.6,
     "header": 0.6,
