@@ -4,11 +4,12 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, Task
 
 _LINE_SECONDS = 60.0
@@ -20,7 +21,36 @@ IndexFolder = Annotated[
 Existing = Annotated[
     Path, typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help="Folder of the index.")
 ]
+ColorWhen: TypeAlias = Literal["auto", "always", "never"]
+Color = Annotated[ColorWhen, typer.Option(help="Colours and links: on a terminal (auto), always, or never.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "query", "queries"), counted(2000, "passage")
+    ('1 query', '2,000 passages')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def output(color: ColorWhen = "auto") -> "Console":
+    """A rich console on stdout that prints text as it is.
+
+    ``color`` "auto" colours on a terminal unless NO_COLOR is set, "always" also in a pipe. "never" writes no
+    escape code at all.
+    """
+    from rich.console import Console
+
+    options: dict[str, Any] = {}
+    if color == "never":
+        options = {"color_system": None}
+    elif color == "always":
+        options = {"force_terminal": True, "no_color": False}
+        if Console(**options).color_system is None:  # TERM says nothing of colours: those that all have.
+            options["color_system"] = "standard"
+    return Console(markup=False, highlight=False, emoji=False, soft_wrap=True, **options)
 
 
 def progress_bar() -> "Progress":

@@ -1,5 +1,6 @@
 """The live passages of an index at one moment, as every engine searches them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +10,8 @@ import numpy as np
 from flatcoat.errors import ConflictError
 from flatcoat.indexing.plaid.operating_points import OperatingPoint
 
-from .segments import CodedSegment, Segment
-from .vectors import Vectors
+from .segments import CodedSegment, Segment, take
+from .vectors import CodedTokens, TokenVectors, Vectors
 
 if TYPE_CHECKING:
     from flatcoat.indexing.plaid.codec import Codec
@@ -45,3 +46,20 @@ class Snapshot:
         if len(vectors) < len(self.segments):
             raise ConflictError("the vectors of this index are coded: search it with PlaidIndex")
         return vectors
+
+    def token_vectors(self, rows: Sequence[int]) -> list[np.ndarray | None]:
+        """The token vectors (float32 [T, D]) of passages by row, decoded where they are encoded.
+
+        None for a passage that is not in the snapshot, and for dense vectors.
+        """
+        found: dict[int, np.ndarray] = {}
+        for place in np.flatnonzero(np.isin(self.rows, np.array(rows, np.int64))).tolist():
+            segment = self.segments[self.segment_of[place]]
+            stored = segment.tokens if isinstance(segment, CodedSegment) else segment
+            vectors = take(stored, self.positions[place : place + 1])
+            if isinstance(vectors, CodedTokens):
+                assert self.codec is not None
+                vectors = self.codec.decode(vectors)
+            if isinstance(vectors, TokenVectors):
+                found[int(self.rows[place])] = vectors.values_TD.astype(np.float32)
+        return [found.get(row) for row in rows]

@@ -1,16 +1,20 @@
 """Commands on an index: ``flatcoat search``, ``remove``, ``forget``, ``compact``, ``verify`` and ``info``."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flatcoat.console import AsJson, Existing
+from flatcoat.console import AsJson, Color, Existing, counted
 from flatcoat.errors import FlatcoatError
 
 from . import index_command
 from .results import Mode
+
+if TYPE_CHECKING:
+    from flatcoat.indexing.store.filters import Condition
 
 app = typer.Typer()
 
@@ -49,6 +53,18 @@ WithSignals = Annotated[
 OfContent = Annotated[
     Literal["code", "docs", "config", "all"], typer.Option(help="Search files of this content alone.")
 ]
+Context = Annotated[
+    int | None,
+    typer.Option(
+        "-C", "--context", min=0, help="Lines of the passage to show before and behind the best ones."
+    ),
+]
+Files = Annotated[
+    bool,
+    typer.Option(
+        "-l", "--files-with-matches", help="Print the paths of the K best files alone, one per line."
+    ),
+]
 
 app.command()(index_command.index)
 
@@ -63,66 +79,79 @@ def search(
     mode: RankBy = "hybrid",
     rerank: Rerank = None,
     group: Annotated[bool, typer.Option("--group", help="Show one result per document.")] = False,
+    context: Context = None,
+    files: Files = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show which query tokens matched which words.")
+        bool, typer.Option("--explain", help="Show scores, and which words of QUERY matched which words.")
     ] = False,
     signals: WithSignals = True,
     content: OfContent = "all",
     model: Model = None,
+    color: Color = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Search an index for the passages that best answer QUERY."""
-    from rich.console import Console
-
-    from flatcoat.console import progress_bar
+    from flatcoat.console import output, progress_bar
     from flatcoat.indexing.documents import normalized
-    from flatcoat.indexing.store.filters import parse_condition
 
-    from .highlight import show_result
+    from .display import matching_files, print_results
     from .retriever import Retriever
 
+    if files and as_json:
+        raise typer.BadParameter("--json names the document of each result: leave out one of the two")
     if not query.strip():
         raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
     query = normalized(query)  # The form of which explanations name the characters.
-    try:
-        conditions = [parse_condition(text) for text in where or ()]
-    except FlatcoatError as error:
-        raise typer.BadParameter(str(error), param_hint="--where") from None
+    options: dict[str, Any] = {
+        "where": _conditions(where),
+        "recall": recall,
+        "mode": mode,
+        "rerank": rerank,
+        "group": group or files,
+        "explain": explain,
+        "signals": None if signals else (),
+        "content": content,
+    }
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
-        results = Retriever.open(index, model).search(
-            query,
-            k,
-            where=conditions,
-            recall=recall,
-            mode=mode,
-            rerank=rerank,
-            group=group,
-            explain=explain,
-            signals=None if signals else (),
-            content=content,
-        )
+        retriever = Retriever.open(index, model)
+        results = retriever.search(query, k, **options, best_lines=not files)
     if as_json:
         values = {"query": query, "results": [result.to_json() for result in results]}
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return
-    console = Console()
-    for result in results:
-        console.print(show_result(result, query), soft_wrap=True)
+    if files:
+        typer.echo("".join(f"{path}\n" for path in matching_files(results, retriever.store)), nl=False)
+    else:
+        print_results(output(color), results, query, store=retriever.store, context=context)
     if not results:
-        console.print("nothing found" + (" that meets the conditions" if conditions else ""))
+        typer.echo("nothing found" + (" that meets the conditions" if where else ""), err=files)
+
+
+def _conditions(where: Sequence[str] | None) -> "list[Condition]":
+    from flatcoat.indexing.store.filters import parse_condition
+
+    try:
+        return [parse_condition(text) for text in where or ()]
+    except FlatcoatError as error:
+        raise typer.BadParameter(str(error), param_hint="--where") from None
 
 
 @app.command()
 def remove(
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Document ids, as shown by search.")],
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID", help="Documents: ids, or files as shown by search.")
+    ],
     index: Existing,
 ) -> None:
-    """Remove documents from an index by id."""
+    """Remove documents from an index by id, or by the file that they were read from."""
     from .retriever import Retriever
 
-    removed = Retriever.open(index).remove(ids)
-    typer.echo(f"{removed:,} of {len(ids):,} documents removed")
+    retriever = Retriever.open(index)
+    store = retriever.store
+    named = [id if store.holds(id) else store.document_in(id) or id for id in ids]
+    removed = retriever.remove(named)
+    typer.echo(f"{removed:,} of {counted(len(ids), 'document')} removed")
 
 
 @app.command()
@@ -136,7 +165,7 @@ def forget(
     from .retriever import Retriever
 
     removed = Retriever.open(index).forget(source)
-    typer.echo(f"{source} forgotten, {removed:,} documents removed")
+    typer.echo(f"{source} forgotten, {counted(removed, 'document')} removed")
 
 
 @app.command()
@@ -153,8 +182,8 @@ def compact(index: Existing) -> None:
         retriever.compact()
     after = retriever.info()
     typer.echo(
-        f"{before.segments:,} segments, {before.bytes / 1e6:,.1f} MB before; "
-        f"{after.segments:,} segments, {after.bytes / 1e6:,.1f} MB, searched by {after.engine}"
+        f"{counted(before.segments, 'segment')}, {before.bytes / 1e6:,.1f} MB before; "
+        f"{counted(after.segments, 'segment')}, {after.bytes / 1e6:,.1f} MB, searched by {after.engine}"
     )
 
 
@@ -205,7 +234,7 @@ def info(
         typer.echo(f"made of: {path}{source.reading.describe()}")
     typer.echo(f"searched by: {stats.engine}")
     overlap = f", {retriever.overlap} of them of the passage before" if retriever.overlap else ""
-    typer.echo(f"passage length: {retriever.passage_tokens} tokens{overlap}")
+    typer.echo(f"passage length: {counted(retriever.passage_tokens, 'token')}{overlap}")
     for name, value in contract["encoder"].items():
         shown = " ".join(value) if isinstance(value, list) else value
         typer.echo(
@@ -223,7 +252,7 @@ def _show_environment(as_json: bool) -> None:
         typer.echo(json.dumps(machine.to_json(), indent=2))
         return
     typer.echo(f"flatcoat {machine.flatcoat}, torch {machine.torch}")
-    typer.echo(f"device: {machine.device}, {machine.name}, {machine.threads} threads")
+    typer.echo(f"device: {machine.device}, {machine.name}, {counted(machine.threads, 'thread')}")
     for precision, kernel in machine.attention.items():
         typer.echo(f"attention in {precision}: {kernel}")
     for kernel, reason in machine.obstacles.items():

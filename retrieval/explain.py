@@ -12,6 +12,7 @@ from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.store.terms import Span, find_terms, query_spans
 
 from .results import Match
+from .snippets import Evidence
 
 if TYPE_CHECKING:
     from flatcoat.indexing.store.store import Store
@@ -36,25 +37,63 @@ class LateInteraction(Protocol):
         ...
 
 
-def explain_maxsim(encoder: LateInteraction, query: str, *, passages: Sequence[Passage]) -> list[list[Match]]:
-    """For each passage the best match of every query token; their scores add up to MaxSim."""
+class Interaction(NamedTuple):
+    """Late interaction of a query with a passage: inner products of their tokens.
+
+    ``places`` are the spans of the T passage tokens in its text, None outside it.
+    """
+
+    query_tokens: "Sequence[TokenSpan]"
+    places: Sequence[Span | None]
+    scores_QT: np.ndarray
+
+    def matches(self) -> list[Match]:
+        """The best match of every query token; their scores add up to MaxSim."""
+        best_Q = self.scores_QT.argmax(axis=1).tolist()
+        return [
+            Match(token.text, token.span, self.places[best], float(scores_T[best]))
+            for token, best, scores_T in zip(self.query_tokens, best_Q, self.scores_QT, strict=True)
+        ]
+
+    def evidence(self) -> Evidence:
+        """The scores of the words of the query: special tokens match anything."""
+        words = [number for number, token in enumerate(self.query_tokens) if token.span]
+        return Evidence(self.places, self.scores_QT[words])
+
+
+def interactions(
+    encoder: LateInteraction,
+    query: str,
+    *,
+    passages: Sequence[Passage],
+    stored: Sequence[np.ndarray | None] | None = None,
+) -> list[Interaction]:
+    """The interaction of a query with each passage.
+
+    ``stored`` has the token vectors [T, D] of the passages as an index holds them. A passage without, or with
+    another number of vectors than it has tokens, is encoded.
+    """
     (query_QD,) = encoder.encode_queries([query])
     (query_tokens,) = encoder.token_spans([query], is_query=True)
     texts = [passage.searchable for passage in passages]
-    vectors = encoder.encode_documents(texts)
-    spans = encoder.token_spans(texts, is_query=False)
-    explanations = []
-    for passage, text, document_TD, tokens in zip(passages, texts, vectors, spans, strict=True):
-        scores_QT = query_QD @ document_TD.T
-        best_Q = scores_QT.argmax(axis=1)
-        before = len(text) - len(passage.text)
-        explanations.append(
-            [
-                Match(token.text, token.span, _shifted(tokens[best].span, before), float(scores[best]))
-                for token, best, scores in zip(query_tokens, best_Q.tolist(), scores_QT, strict=True)
-            ]
+    tokens_of_texts = encoder.token_spans(texts, is_query=False)
+    vectors = [
+        document_TD if document_TD is not None and len(document_TD) == len(tokens) else None
+        for document_TD, tokens in zip(stored or [None] * len(texts), tokens_of_texts, strict=True)
+    ]
+    lacking = [number for number, document_TD in enumerate(vectors) if document_TD is None]
+    for number, document_TD in zip(
+        lacking, encoder.encode_documents([texts[number] for number in lacking]), strict=True
+    ):
+        vectors[number] = document_TD
+    befores = [len(text) - len(passage.text) for text, passage in zip(texts, passages, strict=True)]
+    return [
+        Interaction(
+            query_tokens, [_shifted(token.span, before) for token in tokens], query_QD @ document_TD.T
         )
-    return explanations
+        for document_TD, tokens, before in zip(vectors, tokens_of_texts, befores, strict=True)
+        if document_TD is not None
+    ]
 
 
 def _shifted(span: Span | None, before: int) -> Span | None:

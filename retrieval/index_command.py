@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flatcoat.console import AsJson, IndexFolder
+from flatcoat.console import AsJson, IndexFolder, counted
 from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.store.engines import AUTO, EngineSettings
 from flatcoat.indexing.store.engines import Name as EngineName
@@ -191,15 +191,15 @@ def _run(sync: "Callable[[Callable[[Added], None]], Added]", retriever: "Retriev
 
         def report(added: "Added") -> None:
             rate = added.bytes / 1e6 / (time.monotonic() - began)
-            done = f"{added.documents:,} documents, {added.passages:,} passages, {rate:.2f} MB/s"
-            progress.update(task, description=f"indexed {done}")
+            done = f"{counted(added.documents, 'document')}, {counted(added.passages, 'passage')}"
+            progress.update(task, description=f"indexed {done}, {rate:.2f} MB/s")
 
         try:
             added = sync(report)
         except KeyboardInterrupt:
+            safe = counted(retriever.info().documents, "document")
             typer.echo(
-                f"interrupted: {retriever.info().documents:,} documents are safe in {retriever.store.path}; "
-                "the same command goes on from there",
+                f"interrupted: {retriever.store.path} holds {safe} so far: the same command goes on",
                 err=True,
             )
             raise typer.Exit(130) from None
@@ -275,7 +275,7 @@ def _show(
         summary = {"found": added.found, "added": added.documents, **counts, "skipped": skips}
         typer.echo(json.dumps(summary | stats.to_json() | {"seconds": round(seconds, 2)}, indent=2))
         return
-    done = [f"{added.documents:,} documents indexed ({added.passages:,} passages)"]
+    done = [f"{counted(added.documents, 'document')} indexed ({counted(added.passages, 'passage')})"]
     done.append(f"{added.unchanged:,} unchanged")
     done += [f"{added.renamed:,} renamed"] if added.renamed else []
     done.append(f"{len(added.skipped):,} skipped")

@@ -32,7 +32,9 @@ class Result:
     ``section`` is its path of headings, or the names of the classes and functions around it. ``score`` is
     the score of the last stage, ``scores`` has the scores of all stages ("vectors", "bm25", "fused",
     "rerank"). ``duplicates`` names the places ("path:line") of near-duplicates among the candidates, ``more``
-    counts the other candidates of its document when results are grouped by document.
+    counts the other candidates of its document when results are grouped by document. ``best_span`` is where
+    its text answers the query, in characters, ``best_lines`` the same in lines of its document; both are None
+    unless asked for.
 
     >>> result = Result(1, 0.5, "sky.md", "Sky", (1, 2), "The sky is blue.", {"lang": "markdown"})
     >>> result.to_json()["lines"]
@@ -51,12 +53,27 @@ class Result:
     duplicates: tuple[str, ...] = ()
     more: int = 0
     explanation: list[Match] | None = None
+    best_span: Span | None = None
+
+    @property
+    def best_lines(self) -> tuple[int, int] | None:
+        """The lines of the document, 1-based and inclusive, that answer the query; None unless asked for."""
+        if self.best_span is None:
+            return None
+        start, end = self.best_span
+        first = self.lines[0] + self.text.count("\n", 0, start)
+        return first, first + self.text.count("\n", start, end)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; spans of an explanation are in characters of the query and of ``text``."""
         matches = self.explanation
         explanation = None if matches is None else [match._asdict() for match in matches]
-        lists = {"lines": list(self.lines), "duplicates": list(self.duplicates)}
+        lists = {
+            "lines": list(self.lines),
+            "duplicates": list(self.duplicates),
+            "best_span": self.best_span and list(self.best_span),
+            "best_lines": self.best_lines and list(self.best_lines),
+        }
         return asdict(self) | lists | {"explanation": explanation}
 
 

@@ -1,11 +1,12 @@
 """Answer one query: rank by vectors and BM25, fuse, apply signals, fold, rerank, group, explain."""
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -13,13 +14,17 @@ from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.fusion import HYBRID, Fusion
 from flatcoat.indexing.reading.content import Content
+from flatcoat.indexing.snapshot import Snapshot
+from flatcoat.indexing.store.engines import open_index
 from flatcoat.indexing.store.filters import Condition, as_conditions
 from flatcoat.indexing.store.store import StaleRow, State, Store
+from flatcoat.indexing.store.terms import Span
 
 from .deduplicate import fold_duplicates, group_by
-from .explain import LateInteraction, explain_bm25, explain_maxsim
+from .explain import Interaction, LateInteraction, explain_bm25, interactions
 from .ranking import apply_signals, checked_signals
 from .results import Match, Mode, Result, checked_k, checked_query, checked_recall
+from .snippets import best_span, words_of_query
 
 if TYPE_CHECKING:
     from flatcoat.indexing.vectors import Hits, VectorIndex, Vectors
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 
     from .rerank import Reranker
 
+
+_log = logging.getLogger(__name__)
 
 _DEEP = 10_000
 """Candidates. Only for more than these the number of passages is looked up, which costs an SQL query."""
@@ -50,6 +57,7 @@ class Question:
     explain: bool = False
     signals: Collection[str] | None = None
     content: Content | Literal["all"] = "all"
+    best_lines: bool = False
 
     def __post_init__(self) -> None:
         for name, checked in (
@@ -100,13 +108,28 @@ class _Candidate:
         return f"{self.passage.document_id}:{self.passage.lines[0]}"
 
 
+class _Opened(NamedTuple):
+    """The index of one state of the store, and the snapshot that it searches."""
+
+    state: State
+    snapshot: Snapshot
+    engine: "VectorIndex[int]"
+
+
+class _Finding(NamedTuple):
+    """What of a passage answers the query, as far as it was asked for."""
+
+    best_span: Span | None = None
+    explanation: list[Match] | None = None
+
+
 class Searcher:
     """Answers questions to one store. The encoder is loaded at the first question that needs vectors."""
 
     def __init__(self, store: Store, encoder: "Callable[[], Encoder]") -> None:
         self._store = store
         self._encoder = encoder
-        self._opened: tuple[State, VectorIndex[int]] | None = None
+        self._opened: _Opened | None = None
         self._rerankers: dict[str, Reranker] = {}
         self._opening = Lock()  # Indexes and models may be large: one thread opens or loads, the others wait.
 
@@ -143,7 +166,7 @@ class Searcher:
         rows = self._store.rows_where(question.conditions) if question.conditions else None
         stages: dict[str, dict[int, float]] = {}
         if vectors is not None:
-            (hits,) = self._index().search(vectors, depth, allowed=rows, recall=question.recall)
+            (hits,) = self._open().engine.search(vectors, depth, allowed=rows, recall=question.recall)
             stages["vectors"] = _scores(hits)
         if question.mode != "vectors":
             stages["bm25"] = _scores(self._store.bm25(question.query, depth, rows=rows))
@@ -157,12 +180,13 @@ class Searcher:
         ]
         return _with_signals(question, candidates)[:count]
 
-    def _index(self) -> "VectorIndex[int]":
+    def _open(self) -> "_Opened":
         with self._opening:
             state = self._store.state
-            if self._opened is None or self._opened[0] != state:
-                self._opened = state, self._store.index()
-            return self._opened[1]
+            if self._opened is None or self._opened.state != state:
+                snapshot = self._store.snapshot()
+                self._opened = _Opened(state, snapshot, open_index(snapshot, self._store.engine))
+            return self._opened
 
     def _reranker(self, model: "Reranker | str | Path | None") -> "Reranker | None":
         if not isinstance(model, str | Path):
@@ -178,28 +202,58 @@ class Searcher:
     def _results(
         self, question: Question, groups: Sequence[Sequence[_Candidate]], reranker: "Reranker | None"
     ) -> list[Result]:
-        firsts = [best for best, *_ in groups]
-        explanations: Sequence[list[Match] | None] = [None] * len(firsts)
-        if question.explain:
-            explanations = self._explanations(question, firsts, reranker)
+        findings = self._findings(question, [best for best, *_ in groups], reranker)
         return [
-            _result(rank, group, explanation)
-            for rank, (group, explanation) in enumerate(zip(groups, explanations, strict=True), start=1)
+            _result(rank, group, finding)
+            for rank, (group, finding) in enumerate(zip(groups, findings, strict=True), start=1)
         ]
 
-    def _explanations(
+    def _findings(
         self, question: Question, firsts: Sequence[_Candidate], reranker: "Reranker | None"
-    ) -> Sequence[list[Match] | None]:
-        """Explanations by the last stage that matches tokens or words; None if no stage does."""
+    ) -> Sequence["_Finding"]:
+        """Best lines and explanations by the last stage that matches tokens, or by the words of the query.
+
+        A stage that matches neither explains nothing.
+        """
+        if not (question.explain or question.best_lines):
+            return [_Finding()] * len(firsts)
         passages = [candidate.passage for candidate in firsts]
+        found = self._interactions(question, firsts, reranker)
+        if found is not None:
+            return [
+                _Finding(best_span(passage.text, one.evidence()), one.matches() if question.explain else None)
+                for passage, one in zip(passages, found, strict=True)
+            ]
+        explanations: Sequence[list[Match] | None] = [None] * len(firsts)
+        if question.explain and question.mode != "vectors":
+            rows = [candidate.row for candidate in firsts]
+            explanations = explain_bm25(self._store, question.query, rows=rows, passages=passages)
+        return [
+            _Finding(best_span(passage.text, words_of_query(passage.text, question.query)), explanation)
+            for passage, explanation in zip(passages, explanations, strict=True)
+        ]
+
+    def _interactions(
+        self, question: Question, firsts: Sequence[_Candidate], reranker: "Reranker | None"
+    ) -> list[Interaction] | None:
+        """Late interaction by the reranker or by the index; None where neither has token vectors."""
         encoder = None if question.mode == "bm25" else self._encoder()
-        for model in (getattr(reranker, "encoder", None), encoder):
-            if isinstance(model, LateInteraction):
-                return explain_maxsim(model, question.query, passages=passages)
-        if question.mode == "vectors":
-            return [None] * len(firsts)
-        rows = [candidate.row for candidate in firsts]
-        return explain_bm25(self._store, question.query, rows=rows, passages=passages)
+        model = getattr(reranker, "encoder", None)
+        stored: Sequence[np.ndarray | None] | None = None
+        if not isinstance(model, LateInteraction):
+            model = encoder
+        if not isinstance(model, LateInteraction):
+            return None
+        if model is encoder:
+            stored = self._open().snapshot.token_vectors([candidate.row for candidate in firsts])
+        passages = [candidate.passage for candidate in firsts]
+        try:
+            return interactions(model, question.query, passages=passages, stored=stored)
+        except UsageError as error:
+            if question.explain:
+                raise
+            _log.debug("the words of the query decide which lines are the best: %s", error)
+            return None
 
 
 def _scores(hits: "Hits[int]") -> dict[int, float]:
@@ -244,7 +298,7 @@ def _grouped(candidates: Sequence[_Candidate]) -> list[list[_Candidate]]:
     return group_by(candidates, lambda candidate: candidate.passage.document_id)
 
 
-def _result(rank: int, group: Sequence[_Candidate], explanation: list[Match] | None) -> Result:
+def _result(rank: int, group: Sequence[_Candidate], finding: _Finding) -> Result:
     best, passage = group[0], group[0].passage
     return Result(
         rank=rank,
@@ -258,5 +312,6 @@ def _result(rank: int, group: Sequence[_Candidate], explanation: list[Match] | N
         scores=best.scores,
         duplicates=best.duplicates,
         more=len(group) - 1,
-        explanation=explanation,
+        explanation=finding.explanation,
+        best_span=finding.best_span,
     )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from html import escape
 
+from flatcoat.console import counted
 from flatcoat.eval.metrics import title_of
 from flatcoat.eval.published import Published
 
@@ -50,7 +51,7 @@ def _head(comparison: Comparison, name: str) -> str:
     systems, datasets = len(comparison.settings), len({table.dataset for table in comparison.tables})
     notices = "".join(f"<li>{escape(notice)}</li>" for notice in comparison.notices)
     return (
-        f"<h1>{escape(name)} of {_count(systems, 'system')} on {_count(datasets, 'data set')}</h1>"
+        f"<h1>{escape(name)} of {counted(systems, 'system')} on {counted(datasets, 'data set')}</h1>"
         f"<p class=soft>Measures are x 100. The baseline is {escape(comparison.baseline)}. {escape(MARKS)}. "
         "Milliseconds are for search alone, without the encoding of queries.</p>"
         + (f'<ul class="notices">{notices}</ul>' if notices else "")
@@ -120,7 +121,7 @@ def _queries(row: Row, baseline: Row | None, numbers: dict[str, int], name: str)
     contrast = row.contrast
     return _card(
         f"<h3>{_badge(numbers[row.label])}{escape(row.label)}</h3>"
-        f'<p class="small"><span class=win>{_count(contrast.wins, "query", "queries")} better</span>, '
+        f'<p class="small"><span class=win>{counted(contrast.wins, "query", "queries")} better</span>, '
         f"<span class=tie>{contrast.ties} equal</span>, <span class=loss>{contrast.losses} worse</span></p>"
         + plot_queries(pairs, f"{name}, {baseline.label}", y_title=f"{name}, {row.label}")
         + f'<div class="moves">{_moves("Gain most", gains, 1)}{_moves("Lose most", gains[::-1], -1)}</div>'
@@ -171,7 +172,3 @@ def _badge(number: int) -> str:
 
 def _card(content: str) -> str:
     return f'<div class="card">{content}</div>'
-
-
-def _count(number: int, noun: str, plural: str | None = None) -> str:
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

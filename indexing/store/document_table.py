@@ -69,6 +69,16 @@ def find(connection: sqlite3.Connection, source: int | None, name: str) -> Store
     return found and StoredDocument(*found)
 
 
+def origins(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """The source of each document that was read from one (its key), and the document's name there, by id."""
+    query = (
+        "SELECT documents.id, source, name FROM json_each(?) JOIN documents ON documents.id = value"
+        " WHERE source IS NOT NULL"
+    )
+    wanted = json.dumps(list(ids))
+    return {id: (source, name) for id, source, name in connection.execute(query, [wanted])}
+
+
 def contains(connection: sqlite3.Connection, id: str) -> bool:
     """Whether there is a document of this id."""
     return connection.execute("SELECT 1 FROM documents WHERE id = ?", [id]).fetchone() is not None

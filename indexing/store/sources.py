@@ -18,7 +18,8 @@ from flatcoat.errors import ConflictError, StorageError
 from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.reading.charset import require_encoding
 from flatcoat.indexing.reading.columns import Columns
-from flatcoat.indexing.reading.gitignore import patterns_spec
+from flatcoat.indexing.reading.gitignore import patterns_spec, printable
+from flatcoat.indexing.reading.rows import is_rows, rows_file
 from flatcoat.indexing.reading.scan import FileState
 
 from .schema import read_meta, row_checksum
@@ -103,6 +104,13 @@ class Source(NamedTuple):
     is_own: bool = True
 
 
+class DocumentFile(NamedTuple):
+    """The file that a document was read from; ``is_shared`` if the document is one of several rows in it."""
+
+    path: Path
+    is_shared: bool
+
+
 def sources(connection: sqlite3.Connection) -> list[Source]:
     """All sources, in the order in which they were entered."""
     rows = connection.execute("SELECT key, path, prefix, reading, state, seal FROM sources ORDER BY key")
@@ -134,6 +142,27 @@ def _as_bytes(value: object) -> bytes:
 def place(index: Path, source: Source) -> Root:
     """Where a source's files are now."""
     return absolute(source.path, index)
+
+
+def file_of(index: Path, source: Source, name: str) -> DocumentFile | None:
+    """The file of the document called ``name`` in a source, if it is there now."""
+    root = place(index, source)
+    if isinstance(root, str):
+        return None
+    is_shared = is_rows(root)
+    path = rows_file(root) if is_shared else root / name if root.is_dir() else root
+    return DocumentFile(path, is_shared) if path.is_file() else None
+
+
+def name_of(index: Path, source: Source, file: Path) -> str | None:
+    """The inverse of ``file_of``: the name that a file has in a source; None outside it."""
+    root = place(index, source)
+    file = Path(canonical(file, index))
+    if isinstance(root, str) or is_rows(root) or not file.is_relative_to(root):
+        return None
+    if file == root:
+        return printable(root.name) if is_file(root) else None
+    return printable(file.relative_to(root).as_posix())
 
 
 def enter(

@@ -4,6 +4,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from flatcoat.console import counted
+
 from . import segment_table
 from .schema import DATABASE
 
@@ -35,8 +37,8 @@ class Stats:
     def describe(self) -> str:
         """Sizes in words."""
         return (
-            f"{self.documents:,} documents, {self.passages:,} passages, {self.vectors:,} vectors, "
-            f"{self.bytes / 1e6:,.1f} MB"
+            f"{counted(self.documents, 'document')}, {counted(self.passages, 'passage')}, "
+            f"{counted(self.vectors, 'vector')}, {self.bytes / 1e6:,.1f} MB"
         )
 
 

@@ -26,7 +26,17 @@ from .engines import AUTO, EngineSettings, open_index
 from .filters import Conditions, FilterCache, where
 from .snapshots import Snapshots
 from .source_paths import as_path, as_root, canonical
-from .sources import FileState, Source, file_states, place, source_at, sources
+from .sources import (
+    DocumentFile,
+    FileState,
+    Source,
+    file_of,
+    file_states,
+    name_of,
+    place,
+    source_at,
+    sources,
+)
 from .stats import Stats, read_stats
 from .verify import copy_database, problems
 from .writer import Writer, writer_lock
@@ -192,6 +202,23 @@ class Store:
         """The document of this name in a source; with ``source`` None the one of this id without a source."""
         with self._reading() as connection:
             return document_table.find(connection, source, name)
+
+    def files_of(self, ids: Sequence[str]) -> dict[str, DocumentFile]:
+        """The file that each document was read from, by id; without those whose file is not there now."""
+        with self._reading() as connection:
+            origins = document_table.origins(connection, ids)
+            known = {source.key: source for source in sources(connection)} if origins else {}
+        found = {id: file_of(self.path, known[key], name) for id, (key, name) in origins.items()}
+        return {id: file for id, file in found.items() if file}
+
+    def document_in(self, file: str | Path) -> str | None:
+        """The id of the document that was read from a file of its own; None if there is none."""
+        path = as_path(file)
+        for source in self.sources():
+            name = name_of(self.path, source, path)
+            if name is not None and (document := self.document(source.key, name)):
+                return document.id
+        return None
 
     def count_of(self, source: int) -> int:
         """How many documents were read from a source."""
