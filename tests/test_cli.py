@@ -118,21 +118,80 @@ def test_search_as_json(index: Path) -> None:
     first = found["results"][0]
     assert set(first) == {
         *("rank", "score", "document_id", "title", "lines", "text", "metadata", "section"),
-        *("scores", "duplicates", "more", "explanation"),
+        *("scores", "duplicates", "more", "explanation", "best_span", "best_lines"),
     }
+    assert all(len(result["best_lines"]) == 2 for result in found["results"])
     assert {result["document_id"] for result in found["results"]} == {"cats.md", "src/http.py"}
     assert len(json.loads(invoke("search", "x", "--index", index, "-k", 1, "--json").stdout)["results"]) == 1
 
 
 def test_search_for_people_and_with_conditions(index: Path) -> None:
     text = invoke("search", "parse http", "--index", index, "--where", "lang=python").stdout
-    assert "src/http.py:1" in text
-    assert "def parse_http_response(raw):" in text
+    assert f"{index.parent}/tree/src/http.py:1" in text
+    assert "    1: def parse_http_response(raw):" in text
     assert "cats.md" not in text
     none = invoke("search", "x", "--index", index, "--where", "lang=python", "--where", "path=y")
     assert "nothing found that meets the conditions" in none.stdout
     values = json.loads(invoke("search", "x", "--index", index, "--where", "lang=go", "--json").stdout)
     assert values == {"query": "x", "results": []}
+
+
+def test_files_that_match_are_paths_for_the_shell(
+    index: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tree.parent / "rows.jsonl"
+    rows.write_text("".join(f'{{"id": "row{n}", "text": "cats purr {n}"}}\n' for n in range(9)))
+    invoke("index", rows, "--index", index)
+    found = invoke("search", "cats", "--index", index, "-l", "-k", 20).stdout.splitlines()
+    assert sorted(found) == [str(rows), str(tree / "cats.md"), str(tree / "src" / "http.py")]
+    best = invoke("search", "content cats", "--index", index, "-l", "--mode", "bm25").stdout.splitlines()
+    assert best == [str(tree / "cats.md"), str(rows)]
+    monkeypatch.chdir(tree)
+    (tree / "cats.md").unlink()
+    only = invoke("search", "cats", "--index", index, "--files-with-matches", "-k", 20).stdout
+    assert sorted(only.splitlines()) == [str(rows), "src/http.py"]
+    shown = invoke("search", "cats", "--index", index, "-k", 20).stdout
+    assert all(f"  {place}:1  " in shown for place in ("src/http.py", "row7"))
+    assert "  cats.md:3  " in shown
+
+
+def test_no_file_that_matches_is_no_line_on_stdout(index: Path) -> None:
+    none = invoke("search", "x", "--index", index, "-l", "--where", "lang=go")
+    assert (none.stdout, none.stderr) == ("", "nothing found that meets the conditions\n")
+
+
+def test_context_and_colours(index: Path) -> None:
+    arguments = ("search", "purr", "--index", index, "--mode", "bm25")
+    assert invoke(*arguments, "-C", 0).stdout.splitlines()[1:] == ["    3: Cats purr when they are content."]
+    assert invoke(*arguments, "--context", 2).stdout.splitlines()[1:] == [
+        "    1  # Cats",
+        "    2",
+        "    3: Cats purr when they are content.",
+    ]
+    assert "\x1b" not in invoke(*arguments).stdout
+    colored = invoke(*arguments, "--color", "always").stdout
+    assert "\x1b[1;33mpurr\x1b[0m" in colored
+    assert "\x1b]8" not in colored
+
+
+def test_scores_and_matched_words_are_explained(index: Path) -> None:
+    lines = invoke("search", "parse http", "--index", index, "-k", 1, "--explain").stdout.splitlines()
+    assert re.fullmatch(r" {7}vectors +-?\d+\.\d\d  bm25 +\d+\.\d\d  fused \d\.\d\d", lines[-2])
+    assert "parse" in lines[-1] and "http" in lines[-1]
+    assert max(map(len, lines[-2:])) <= 80
+
+
+def test_one_is_no_plural(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "one.md").write_text("cats")
+    text = unbox(invoke("index", tmp_path / "one.md", "--index", tmp_path / "i", "--model", model).stdout)
+    assert "1 found: 1 document indexed (1 passage), 0 unchanged, 0 skipped" in text
+    assert "holds 1 document, 1 passage, " in text
+    assert "i: 1 document, 1 passage, " in invoke("info", "--index", tmp_path / "i").stdout
+    assert invoke("remove", "x", "--index", tmp_path / "i").stdout == "0 of 1 document removed\n"
+    assert (
+        "forgotten, 1 document removed"
+        in invoke("forget", tmp_path / "one.md", "--index", tmp_path / "i").stdout
+    )
 
 
 def test_info_without_an_index_says_what_computes_here() -> None:
@@ -152,6 +211,16 @@ def test_info_and_remove(index: Path, model: Path) -> None:
     assert "cats.md" not in invoke("search", "cats", "--index", index).stdout
 
 
+def test_a_document_is_removed_by_its_file(index: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree.parent)
+    (shown,) = invoke("search", "parse", "--index", index, "--mode", "bm25", "-l").stdout.splitlines()
+    assert shown == "tree/src/http.py"
+    for other in ("tree/src", "tree", "src", "tree/none.md", "none.md"):
+        assert invoke("remove", other, "--index", index).stdout == "0 of 1 document removed\n"
+    (tree / "src" / "http.py").unlink()
+    assert invoke("remove", shown, tree / "cats.md", "--index", index).stdout == "2 of 2 documents removed\n"
+
+
 def test_an_index_searched_by_plaid(tree: Path, model: Path, tmp_path: Path) -> None:
     index = tmp_path / "plaid.index"
     invoke("index", tree, "--index", index, "--model", model, "--engine", "plaid", "--bits", 2)
@@ -165,7 +234,7 @@ def test_an_index_searched_by_plaid(tree: Path, model: Path, tmp_path: Path) -> 
 def test_compact_takes_what_removals_left(index: Path) -> None:
     invoke("remove", "cats.md", "--index", index)
     assert re.fullmatch(
-        r"\d segments, .* MB before; 1 segments, .* MB, searched by exact\n",
+        r"1 segment, .* MB before; 1 segment, .* MB, searched by exact\n",
         invoke("compact", "--index", index).stdout,
     )
     assert "src/http.py" in invoke("search", "parse http", "--index", index).stdout
@@ -192,6 +261,9 @@ def write_recipe(folder: Path, text: str) -> Path:
         (["search", "x", "--index", "nowhere"], "does not exist"),
         (["search", " ", "--index", "{index}"], "the query is empty"),
         (["search", "x", "--index", "{index}", "-k", "0"], "Invalid value for '-k'"),
+        (["search", "x", "--index", "{index}", "-C", "-1"], "Invalid value for '-C'"),
+        (["search", "x", "--index", "{index}", "-l", "--json"], "leave out one of the two"),
+        (["search", "x", "--index", "{index}", "--color", "red"], "Invalid value for '--color'"),
         (["search", "x", "--index", "{index}", "--where", "lang"], "has no operator"),
         (["search", "x", "--index", "{index}", "--where", "=python"], "names no field"),
         (["index", "{tree}", "--index", "{index}", "--passage-tokens", "20"], "its passage length stays"),

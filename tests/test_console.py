@@ -5,7 +5,7 @@ import time
 import pytest
 
 from flatcoat import console
-from flatcoat.console import print_table, progress_bar
+from flatcoat.console import ColorWhen, output, print_table, progress_bar
 
 
 def test_text_columns_fold_and_figures_do_not(
@@ -68,3 +68,32 @@ def test_a_run_under_a_minute_says_nothing_where_nobody_watches(capsys: pytest.C
         progress.update(progress.add_task("fast", total=2), completed=2)
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("color", "no_color", "shown"),
+    [
+        ("auto", "", "[b] a"),
+        ("auto", "1", "[b] a"),
+        ("never", "", "[b] a"),
+        ("always", "", "\x1b[33m[b] a\x1b[0m"),
+        ("always", "1", "\x1b[33m[b] a\x1b[0m"),
+    ],
+)
+def test_colours_in_a_pipe(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    color: ColorWhen,
+    no_color: str,
+    shown: str,
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    for terminal in ("dumb", "xterm-256color", "unknown"):
+        monkeypatch.setenv("TERM", terminal)
+        output(color).print("[b] a", style="yellow")
+        assert capsys.readouterr().out == f"{shown}\n"
+
+
+def test_long_lines_are_never_broken_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    output().print("cats :cat: " * 100)
+    assert capsys.readouterr().out == "cats :cat: " * 100 + "\n"

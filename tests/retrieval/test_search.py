@@ -17,9 +17,10 @@ from flatcoat.indexing.documents import normalized
 from flatcoat.indexing.fusion import HYBRID, Fusion, reciprocal_rank_fusion, weighted_fusion
 from flatcoat.indexing.store.filters import Condition, parse_condition
 from flatcoat.indexing.store.store import Store
+from flatcoat.retrieval.display import show_result
+from flatcoat.retrieval.encoders.colbert import ColbertEncoder
 from flatcoat.retrieval.encoders.encoder import Encoder
 from flatcoat.retrieval.encoders.load import load_encoder
-from flatcoat.retrieval.highlight import show_result
 from flatcoat.retrieval.results import Mode, Result
 
 MakeFolder = Callable[..., Path]
@@ -290,6 +291,66 @@ def test_explanations_follow_the_stage(
         assert result.explanation
         assert sum(match.score for match in result.explanation) == pytest.approx(result.score, abs=1e-4)
     assert all(result.explanation is None for result in retriever.search(query))
+
+
+LONG = "\n".join(
+    ["def first():", "    cats purr", *["    pass"] * 4, "def second():", "    the river bridge", "    end"]
+)
+
+
+@pytest.mark.parametrize("engine", ["exact", "plaid"])
+def test_best_lines_are_where_the_stored_vectors_match(
+    tmp_path: Path, encoder: Encoder, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retriever = Retriever.create(tmp_path / "index", encoder, index=engine)
+    retriever.add([Document("code", LONG), *make_documents(60)])
+
+    def refuse(texts: Sequence[str]) -> None:
+        assert not texts, "a passage was encoded again"
+
+    monkeypatch.setattr(encoder, "encode_documents", lambda texts: refuse(texts) or ())
+    for mode in ("vectors", "hybrid", "bm25"):
+        results = retriever.search("the river bridge", 60, mode=mode, best_lines=True)
+        (result,) = [result for result in results if result.document_id == "code"]
+        assert result.best_lines == (8, 8), mode
+        assert result.best_span is not None
+        assert result.text[slice(*result.best_span)].strip() == "the river bridge"
+        assert all(one.best_lines == (1, 1) for one in results if one is not result)
+        assert result.to_json()["best_lines"] == [8, 8]
+        assert result.explanation is None
+    retriever.close()
+
+
+def test_best_lines_of_a_dense_index_are_where_the_words_are(tmp_path: Path, make_dense: MakeFolder) -> None:
+    dense = make(tmp_path, load_encoder(make_dense(), device="cpu"), [Document("code", LONG)])
+    for mode in MODES:
+        (result,) = dense.search("rivers and bridges", mode=mode, best_lines=True)
+        assert result.best_lines == (8, 8)
+    (explained,) = dense.search("rivers and bridges", explain=True)
+    assert explained.best_lines == (8, 8)
+    dense.close()
+
+
+def test_best_lines_cost_nothing_unless_asked_for(
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(ColbertEncoder, "token_spans")
+    result = retriever.search("cat", 1)[0]
+    assert (result.best_span, result.best_lines) == (None, None)
+    assert (result.to_json()["best_span"], result.to_json()["best_lines"]) == (None, None)
+
+
+def test_a_tokenizer_without_spans_leaves_the_best_lines_to_the_words(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    retriever = make(tmp_path, encoder, [Document("code", LONG)])
+    monkeypatch.setattr(type(encoder.model.tokenizer), "is_fast", False)  # type: ignore[attr-defined]
+    with caplog.at_level("DEBUG", "flatcoat.retrieval.search"):
+        assert retriever.search("rivers", best_lines=True)[0].best_lines == (8, 8)
+    assert "does not say where its tokens stand" in caplog.text
+    with pytest.raises(FlatcoatError, match="does not say where its tokens stand"):
+        retriever.search("rivers", explain=True)
+    retriever.close()
 
 
 def test_results_as_json(retriever: Retriever) -> None:

@@ -1,0 +1,214 @@
+"""How results look, on a terminal of 80 columns and in a pipe: place, best lines, notes."""
+
+from typing import Any
+
+import pytest
+from rich.text import Text
+
+from flatcoat.console import progress_bar
+from flatcoat.retrieval.display import Layout, Place, show_result
+from flatcoat.retrieval.results import Match, Result
+from flatcoat.retrieval.snippets import PIECES
+
+PIPE, TERMINAL = Layout(), Layout(width=80)
+
+
+def result_of(text: str, first: int = 1, **fields: Any) -> Result:
+    lines = (first, first + text.count("\n"))
+    values = {"rank": 3, "score": 0.5, "document_id": "a/b.py", "title": "a/b.py", "metadata": {}}
+    return Result(**values | {"lines": lines, "text": text} | fields)
+
+
+def plain(result: Result, query: str = "q", layout: Layout = PIPE) -> list[str]:
+    return show_result(result, query, layout).plain.split("\n")
+
+
+def highlights(text: Text) -> list[str]:
+    return [text.plain[span.start : span.end] for span in text.spans if "yellow" in str(span.style)]
+
+
+def test_a_short_passage_is_shown_whole() -> None:
+    assert plain(result_of("one\ntwo", 7)) == [
+        "  3  0.50  a/b.py:7  (lines 7-8)",
+        "    7: one",
+        "    8  two",
+    ]
+
+
+def test_the_snippet_starts_at_the_best_lines() -> None:
+    text = "\n".join(f"line {number}" for number in range(20)).replace("line 9", "the blue sky")
+    shown = show_result(result_of(text, 100), "why is the blue sky blue?")
+    header, *snippet = shown.plain.split("\n")
+    assert header == "  3  0.50  a/b.py:109  (lines 100-119)"
+    assert snippet == ["  109: the blue sky", *(f"  {100 + n}  line {n}" for n in range(10, 9 + PIECES))]
+    assert highlights(shown) == ["blue", "sky"]
+
+
+def test_best_lines_that_were_found_before_are_shown() -> None:
+    text = "cats\npurr\nat\nnight"
+    span = text.index("at\n"), len(text)
+    assert plain(result_of(text, best_span=span), "cats", Layout(context=0)) == [
+        "  3  0.50  a/b.py:3  (lines 1-4)",
+        "    3: at",
+        "    4: night",
+    ]
+
+
+def test_lines_of_context() -> None:
+    text = "\n".join(f"line {number}" for number in range(1, 10)).replace("line 5", "cats")
+    for context, lines in ((0, [5]), (2, [3, 4, 5, 6, 7]), (99, range(1, 10))):
+        shown = plain(result_of(text), "cats", Layout(context=context))[1:]
+        assert [int(line[:5]) for line in shown] == list(lines)
+        assert [line[5] for line in shown] == [":" if line == 5 else " " for line in lines]
+
+
+CODE = "\n".join(["@wraps", "def find(x):", *(f"    step_{n}(x)" for n in range(20)), "    return cats"])
+
+
+@pytest.mark.parametrize(("section", "lang"), [("Store.find", "python"), ("add, find", "rust")])
+def test_the_definition_around_the_best_lines_is_shown_above(section: str, lang: str) -> None:
+    found = result_of(CODE, section=section, metadata={"lang": lang})
+    assert plain(found, "cats", Layout(context=1))[1:] == [
+        "    2  def find(x):",
+        "    …",
+        "   22      step_19(x)",
+        "   23:     return cats",
+    ]
+    near = plain(found, "step 2", Layout(context=1))[1:]
+    assert near == [
+        f"{number:>5}{':' if number == 5 else ' '} {line}" for number, line in lines_of(CODE, 2, 6)
+    ]
+
+
+def lines_of(text: str, first: int, last: int) -> list[tuple[int, str]]:
+    return list(enumerate(text.split("\n"), start=1))[first - 1 : last]
+
+
+def test_prose_and_a_definition_that_is_shown_anyway_have_no_line_above() -> None:
+    prose = result_of(CODE, section="Store.find", metadata={"lang": "markdown"})
+    assert [line[:6] for line in plain(prose, "cats", Layout(context=1))[1:]] == ["   22 ", "   23:"]
+    shown = result_of(CODE, section="find", metadata={"lang": "python"}, best_span=(7, 19))
+    assert [line[:6] for line in plain(shown, "cats", Layout(context=0))[1:]] == ["    2:"]
+    two = "def add(x):\n    x\n    x\n    x\ndef find(x):\n    cats"
+    second = result_of(two, section="add, find", metadata={"lang": "python"})
+    assert [line[:6] for line in plain(second, "find", Layout(context=0))[1:]] == ["    5:"]
+
+
+def test_a_long_line_is_shown_where_it_matches() -> None:
+    text = f"{'x ' * 500}the blue sky {'y ' * 500}"
+    shown = show_result(result_of(text), "blue sky")
+    header, line = shown.plain.split("\n")
+    assert header == "  3  0.50  a/b.py:1  (lines 1-1)"
+    assert line.startswith("    1: …") and line.endswith("y…")
+    assert "the blue sky" in line and len(line) < 600
+    assert highlights(shown) == ["blue", "sky"]
+
+
+def test_a_terminal_breaks_lines_behind_their_number_and_a_pipe_none() -> None:
+    text = f"    if {' or '.join(f'condition_{number}' for number in range(6))}:\n        cats"
+    assert len(plain(result_of(text), "cats")) == 3
+    _, *rows = plain(result_of(text), "cats", TERMINAL)
+    assert [row[:7] for row in rows] == ["    1  ", "       ", "    2: "]
+    assert max(map(len, rows)) <= 80
+    assert " ".join(" ".join(row[7:] for row in rows).split()) == " ".join(text.split())
+    narrow = plain(result_of("東京" * 20), "q", Layout(width=20))[1:]
+    assert [row[7:] for row in narrow] == ["東京" * 3] * 6 + ["東京" * 2]
+
+
+def test_a_narrow_terminal_cuts_the_section_and_never_the_place() -> None:
+    result = result_of("cats", 12, section="Guide > Installation on a machine without a network > Cats")
+    assert plain(result)[0].endswith(
+        "  Guide > Installation on a machine without a network > Cats  (lines 12-12)"
+    )
+    header = plain(result, layout=TERMINAL)[0]
+    assert header == "  3  0.50  a/b.py:12  …tion on a machine without a network > Cats  (lines 12-12)"
+    assert len(header) == 80
+    assert plain(result, layout=Layout(width=10))[0] == "  3  0.50  a/b.py:12"
+
+
+def test_places_are_files_and_links() -> None:
+    places = {"a/b.py": Place("code/a/b.py", "file:///code/a/b.py"), "b.md": Place("/docs/b.md")}
+    result = result_of("cats", duplicates=("b.md:9", "c.md:1"))
+    shown = show_result(result, "cats", Layout(places=places))
+    header, _, also = shown.plain.split("\n")
+    assert header == "  3  0.50  code/a/b.py:1  (lines 1-1)"
+    assert also == "       also in /docs/b.md:9, c.md:1"
+    (link,) = [span for span in shown.spans if getattr(span.style, "link", None)]
+    assert (shown.plain[link.start : link.end], link.style.link) == ("code/a/b.py:1", "file:///code/a/b.py")  # type: ignore[union-attr]
+
+
+def test_duplicates_and_other_passages_are_named() -> None:
+    places = tuple(f"{name}.md:1" for name in "bcdef")
+    assert plain(result_of("cats", duplicates=places, more=2))[2:] == [
+        "       also in b.md:1, c.md:1, d.md:1 and 2 more",
+        "       2 more passages of it",
+    ]
+    assert plain(result_of("cats", duplicates=places[:1], more=1))[2:] == [
+        "       also in b.md:1",
+        "       1 more passage of it",
+    ]
+
+
+MATCHES = [
+    Match("[CLS]", None, (0, 4), 1.0),
+    Match("wh", (0, 2), (0, 2), 0.25),
+    Match("y", (2, 3), (10, 12), 0.5),
+    Match("cats", (4, 8), (0, 4), 1.5),
+    Match("night", (9, 14), (13, 18), 0.75),
+    Match("purr", (15, 19), None, 0.125),
+]
+
+
+def test_scores_and_the_words_that_matched_are_said_below() -> None:
+    result = result_of("cats purr at knights", explanation=MATCHES, scores={"bm25": 12.5, "fused": 1.0})
+    assert plain(result, "why cats night purr")[2:] == [
+        "       bm25 12.50  fused 1.00",
+        "       cats 1.50, night -> knights 0.75, purr -> (title or section) 0.12",
+    ]
+
+
+def test_a_query_of_stop_words_says_which_matched() -> None:
+    assert plain(result_of("at", explanation=[Match("why", (0, 3), (0, 2), 0.5)]), "why")[-1:] == [
+        "       why -> at 0.50"
+    ]
+
+
+def test_scores_stand_in_columns_and_a_score_that_is_missing_is_said() -> None:
+    layout = Layout(stages={"vectors": 5, "bm25": 4, "fused": 4})
+    result = result_of("cats", explanation=[], scores={"bm25": 2.5, "fused": 0.25})
+    assert plain(result, "q", layout)[2:] == ["       vectors     -  bm25 2.50  fused 0.25"]
+
+
+def test_notes_are_few_lines_of_80_columns() -> None:
+    words = [f"word{number}" for number in range(40)]
+    query = " ".join(words)
+    places = [(query.index(word), query.index(word) + len(word)) for word in words]
+    matches = [Match(word, place, (0, 4), 0.5) for word, place in zip(words, places, strict=True)]
+    scores = {f"signal {number}": 0.125 for number in range(9)}
+    shown = plain(result_of("cats", explanation=matches, scores=scores), query)[2:]
+    assert len(shown) == 4
+    assert max(map(len, shown)) <= 80
+    assert shown[-1].endswith(" more")
+    named = sum(line.count(" -> ") for line in shown)
+    assert int(shown[-1].split()[-2]) == 40 - named
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    result = result_of("a\x1b[31m\r\x07 cats\r\npurr \x9b2J", document_id="a\nb.md", section="c\x1bd")
+    assert plain(result, "cats") == [
+        "  3  0.50  a b.md:1  c d  (lines 1-2)",
+        "    1: a [31m   cats ",
+        "    2  purr  2J",
+    ]
+
+
+def test_a_passage_without_text_shows_its_title() -> None:
+    shown = show_result(result_of("", title="Walrus season", best_span=(0, 0)), "walrus")
+    assert shown.plain.split("\n") == ["  3  0.50  a/b.py:1  (lines 1-1)", "    1: Walrus season"]
+    assert highlights(shown) == ["Walrus"]
+
+
+def test_nobody_watching_means_no_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar() as progress:
+        progress.add_task("working", total=None)
+    assert capsys.readouterr() == ("", "")
