@@ -151,8 +151,8 @@ def test_files_that_match_are_paths_for_the_shell(
     only = invoke("search", "cats", "--index", index, "--files-with-matches", "-k", 20).stdout
     assert sorted(only.splitlines()) == [str(rows), "src/http.py"]
     shown = invoke("search", "cats", "--index", index, "-k", 20).stdout
-    assert all(f"  {place}:1  " in shown for place in ("src/http.py", "row7"))
-    assert "  cats.md:3  " in shown
+    places = re.findall(r"^ +\d+  -?\d\.\d\d  (.+):\d+  ", shown, re.MULTILINE)
+    assert {"src/http.py", "cats.md", "row7"} <= {*places}
 
 
 def test_no_file_that_matches_is_no_line_on_stdout(index: Path) -> None:

@@ -1,12 +1,19 @@
 """How results look, on a terminal of 80 columns and in a pipe: place, best lines, notes."""
 
+import re
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from rich.console import Console
 from rich.text import Text
 
 from flatcoat.console import progress_bar
-from flatcoat.retrieval.display import Layout, Place, show_result
+from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.store.store import Store
+from flatcoat.retrieval.display import Layout, Place, matching_files, print_results, show_result
 from flatcoat.retrieval.results import Match, Result
 from flatcoat.retrieval.snippets import PIECES
 
@@ -206,6 +213,81 @@ def test_a_passage_without_text_shows_its_title() -> None:
     shown = show_result(result_of("", title="Walrus season", best_span=(0, 0)), "walrus")
     assert shown.plain.split("\n") == ["  3  0.50  a/b.py:1  (lines 1-1)", "    1: Walrus season"]
     assert highlights(shown) == ["Walrus"]
+
+
+class Terminal(StringIO):
+    """A file that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Files and rows; ``gone.md`` exists no longer."""
+    (tmp_path / "docs" / "a b").mkdir(parents=True)
+    (tmp_path / "docs" / "a b" / "cats.md").write_text("cats purr")
+    (tmp_path / "one.md").write_text("dogs bark")
+    (tmp_path / "rows.jsonl").write_text("")
+    store = Store.create(tmp_path / "index", {})
+    names = [["a b/cats.md", "gone.md"], ["one.md"], ["7"], ["8"]]
+    with store.writer() as writer:
+        roots = [tmp_path / "docs", tmp_path / "one.md", tmp_path / "rows.jsonl", "-"]
+        writer.enter_sources(roots[:1])  # Alone, it gets no prefix.
+        for source, ids in zip(writer.enter_sources(roots), names, strict=True):
+            passages = [Passage(f"{source.prefix}{id}", id) for id in ids]
+            writer.add(passages, np.eye(len(ids), 4, dtype=np.float32), source=source.key)
+        writer.add([Passage("own", "own")], np.eye(1, 4, dtype=np.float32))
+    return store
+
+
+IDS = ["gone.md", "7", "one.md", "stdin/8", "own", "a b/cats.md", "nowhere", "7"]
+
+
+def test_files_of_results_are_those_that_exist_each_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [result_of("x", document_id=id) for id in IDS]
+    monkeypatch.chdir(tmp_path / "docs")
+    assert matching_files(results, store) == [
+        str(tmp_path / "rows.jsonl"),
+        str(tmp_path / "one.md"),
+        "a b/cats.md",
+    ]
+    assert matching_files([], store) == []
+
+
+def test_a_document_is_known_by_its_file(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path / "docs")
+    assert store.document_in("a b/cats.md") == "a b/cats.md"
+    assert store.document_in(tmp_path / "docs" / "gone.md") == "gone.md"
+    assert store.document_in("../one.md") == "one.md"
+    for other in ("one.md", "a b", "..", "", "7", "../rows.jsonl", "../rows.jsonl/7", "../docs"):
+        assert store.document_in(other) is None, other
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_links_and_breaks_are_for_terminals_alone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Terminal() if is_terminal else StringIO()
+    console = Console(file=file, width=80, force_terminal=True, color_system="standard", soft_wrap=True)
+    results = [result_of("cats " * 30, document_id=id, duplicates=("one.md:3",)) for id in IDS[:-1]]
+    print_results(console, results, "dogs", store=store)
+    shown = file.getvalue()
+    plain = re.sub(r"\x1b\[[\d;]*m|\x1b\]8;.*?\x1b\\", "", shown).splitlines()
+    heads = [line.split("  ")[-2] for line in plain if "0.50" in line]
+    assert heads == [
+        f"{place}:1" for place in ("gone.md", "7", "one.md", "stdin/8", "own", "docs/a b/cats.md", "nowhere")
+    ]
+    assert sum(line == "       also in one.md:3" for line in plain) == len(results)
+    links = re.findall(r"\x1b\]8;id=\d+;(.+?)\x1b\\", shown)
+    files = [tmp_path / "one.md", tmp_path / "docs" / "a b" / "cats.md"]
+    assert links == ([file.as_uri() for file in files] if is_terminal else [])
+    assert (max(map(len, plain)) <= 80) == is_terminal
 
 
 def test_nobody_watching_means_no_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
