@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -102,20 +102,23 @@ def search(
     if not query.strip():
         raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
     query = normalized(query)  # The form of which explanations name the characters.
-    options: dict[str, Any] = {
-        "where": _conditions(where),
-        "recall": recall,
-        "mode": mode,
-        "rerank": rerank,
-        "group": group or files,
-        "explain": explain,
-        "signals": None if signals else (),
-        "content": content,
-    }
+    conditions = _conditions(where)
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
         retriever = Retriever.open(index, model)
-        results = retriever.search(query, k, **options, best_lines=not files)
+        results = retriever.search(
+            query,
+            k,
+            where=conditions,
+            recall=recall,
+            mode=mode,
+            rerank=rerank,
+            group=group or files,
+            explain=explain,
+            best_lines=not files,
+            signals=None if signals else (),
+            content=content,
+        )
     if as_json:
         values = {"query": query, "results": [result.to_json() for result in results]}
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
@@ -125,7 +128,8 @@ def search(
     else:
         print_results(output(color), results, query, store=retriever.store, context=context)
     if not results:
-        typer.echo("nothing found" + (" that meets the conditions" if where else ""), err=files)
+        is_narrowed = conditions or content != "all"
+        typer.echo("nothing found" + (" that meets the conditions" if is_narrowed else ""), err=files)
 
 
 def _conditions(where: Sequence[str] | None) -> "list[Condition]":

@@ -11,6 +11,7 @@ from flatcoat.indexing.reading.languages import PROSE
 from flatcoat.indexing.store.terms import query_spans
 
 from .highlight import Mark, highlighted, marks, printable, word_around
+from .ranking import RANKED, SIGNALS
 from .snippets import best_span, snippet_span, words_of_query
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _NEAR = 2  # lines: a signature as near as this is shown with what is between
 _WIDTH = 80  # columns of notes, where no terminal says how many it has
 _NOTE_LINES = 2  # per kind of note
 _SHOWN_DUPLICATES = 3
+_STAGES = ("vectors", "bm25", "fused", *SIGNALS, RANKED, "rerank")
+"""The names in ``Result.scores``, in the order of the stages."""
 
 
 class Place(NamedTuple):
@@ -206,11 +209,7 @@ def _signature(result: "Result", place: int) -> "Span | None":
 def _notes(result: "Result", query: str, layout: Layout) -> Iterator[str]:
     width = (layout.width or _WIDTH) - len(_INDENT)
     if result.explanation is not None:
-        columns = layout.stages or _columns([result])
-        shown = {name: f"{score:.2f}" for name, score in result.scores.items()}
-        yield from _filled(
-            [f"{name} {shown.get(name, '-'):>{column}}" for name, column in columns.items()], "  ", width
-        )
+        yield from _filled([*_scores(result, layout.stages or _columns([result]))], "  ", width)
         yield from _filled([*_matched_words(result, query)], ", ", width, lines=_NOTE_LINES)
     if result.duplicates:
         places = [place.rpartition(":") for place in result.duplicates[:_SHOWN_DUPLICATES]]
@@ -221,13 +220,26 @@ def _notes(result: "Result", query: str, layout: Layout) -> Iterator[str]:
         yield f"{counted(result.more, 'more passage')} of it"
 
 
+def _scores(result: "Result", columns: Mapping[str, int]) -> Iterator[str]:
+    """The score of every stage in its column, and what signals added or took."""
+    for name, width in columns.items():
+        if name in result.scores:
+            yield f"{name} {_number(name, result.scores[name]):>{width}}"
+        elif name not in SIGNALS:
+            yield f"{name} {'-':>{width}}"
+
+
 def _columns(results: Iterable["Result"]) -> dict[str, int]:
     """The names of all scores, in the order of the stages, with the width of their widest number."""
-    columns: dict[str, int] = {}
+    widths: dict[str, int] = {}
     for result in results:
         for name, score in result.scores.items():
-            columns[name] = max(columns.get(name, 0), len(f"{score:.2f}"))
-    return columns
+            widths[name] = max(widths.get(name, 0), len(_number(name, score)))
+    return {name: widths[name] for name in sorted(widths, key=_STAGES.index)}
+
+
+def _number(name: str, score: float) -> str:
+    return f"{score:+.2f}" if name in SIGNALS else f"{score:.2f}"
 
 
 def _filled(entries: Sequence[str], separator: str, width: int, *, lines: int | None = None) -> Iterator[str]:

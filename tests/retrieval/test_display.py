@@ -14,6 +14,7 @@ from flatcoat.console import progress_bar
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.display import Layout, Place, matching_files, print_results, show_result
+from flatcoat.retrieval.ranking import SIGNALS
 from flatcoat.retrieval.results import Match, Result
 from flatcoat.retrieval.snippets import PIECES
 
@@ -180,10 +181,25 @@ def test_a_query_of_stop_words_says_which_matched() -> None:
     ]
 
 
-def test_scores_stand_in_columns_and_a_score_that_is_missing_is_said() -> None:
-    layout = Layout(stages={"vectors": 5, "bm25": 4, "fused": 4})
-    result = result_of("cats", explanation=[], scores={"bm25": 2.5, "fused": 0.25})
-    assert plain(result, "q", layout)[2:] == ["       vectors     -  bm25 2.50  fused 0.25"]
+def test_scores_stand_in_columns_and_signals_where_they_changed_something(store: Store) -> None:
+    one = result_of("cats", explanation=[], scores={"bm25": 2.5, "fused": 0.25, "ranked": 0.25})
+    scores = {
+        "vectors": 10.0,
+        "fused": 1.0,
+        "definition": 0.5,
+        "spread": -0.25,
+        "ranked": 1.25,
+        "rerank": 3.0,
+    }
+    other = result_of("cats", explanation=[], scores=scores)
+    file = StringIO()
+    print_results(Console(file=file, soft_wrap=True), [one, other], "q", store=store)
+    assert [line for line in file.getvalue().splitlines() if "fused" in line] == [
+        "       vectors     -  bm25 2.50  fused 0.25  ranked 0.25  rerank    -",
+        "       vectors 10.00  bm25    -  fused 1.00  definition +0.50  spread -0.25",
+    ]
+    assert "       ranked 1.25  rerank 3.00" in file.getvalue()
+    assert plain(one)[2:] == ["       bm25 2.50  fused 0.25  ranked 0.25"]
 
 
 def test_notes_are_few_lines_of_80_columns() -> None:
@@ -191,9 +207,9 @@ def test_notes_are_few_lines_of_80_columns() -> None:
     query = " ".join(words)
     places = [(query.index(word), query.index(word) + len(word)) for word in words]
     matches = [Match(word, place, (0, 4), 0.5) for word, place in zip(words, places, strict=True)]
-    scores = {f"signal {number}": 0.125 for number in range(9)}
+    scores = dict.fromkeys(["vectors", "bm25", "fused", *SIGNALS, "ranked", "rerank"], 0.125)
     shown = plain(result_of("cats", explanation=matches, scores=scores), query)[2:]
-    assert len(shown) == 4
+    assert len(shown) == 5
     assert max(map(len, shown)) <= 80
     assert shown[-1].endswith(" more")
     named = sum(line.count(" -> ") for line in shown)
