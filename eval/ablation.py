@@ -8,12 +8,12 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from flatcoat.console import print_table
+from flatcoat.eval.systems.search import SearchIndex, SearchSystem
 from flatcoat.retrieval.ranking import SIGNALS
 from flatcoat.retrieval.results import Mode
 
 from .metrics import MEASURES, title_of
 from .report import Measured, Place
-from .search_system import SearchIndex, SearchSystem
 from .significance import bootstrap_interval, paired_differences
 
 _MEASURE = MEASURES[0]

@@ -14,11 +14,12 @@ from flatcoat.errors import UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from flatcoat.eval.systems.selection import SystemSelection
+    from flatcoat.eval.systems.system import System
+
     from .datasets import RetrievalDataset
     from .records import Record
     from .report import Measured
-    from .system_selection import SystemSelection
-    from .systems import System
 
 app = typer.Typer()
 
@@ -128,9 +129,10 @@ def evaluate(
 
     Measures are nDCG@10, MAP, Recall@100 and MRR@10.
     """
+    from flatcoat.eval.systems.selection import SystemSelection
+
     from .benchmarks import load_tasks
     from .datasets import sample_queries
-    from .system_selection import SystemSelection
 
     data = [*filter(_is_data_set, targets or ()), *(benchmark or ())]
     models = [*(target for target in targets or () if not _is_data_set(target)), *(model or ())]

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatcoat.errors import UsageError
+from flatcoat.eval.systems.system import EXACT, EncoderSystem, System
 from flatcoat.indexing.store.engines import EngineSettings
 
 from .datasets import Corpus, RetrievalDataset
 from .mteb_tasks import HubCorpus
-from .systems import EXACT, EncoderSystem, System
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class SystemSearcher:
     """Any system as mteb's search protocol; ``folder`` keeps its indexes, one sub-folder per data set.
 
-    >>> from flatcoat.eval.systems import Bm25System
+    >>> from flatcoat.eval.systems.system import Bm25System
     >>> searcher = SystemSearcher(Bm25System())
     >>> mteb.evaluate(searcher, mteb.get_task("NFCorpus"))  # doctest: +SKIP
     """

@@ -5,10 +5,10 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from flatcoat.console import print_table
+from flatcoat.eval.systems.system import System
 
 from .metrics import MEASURES, title_of
 from .records import Record
-from .systems import System
 from .truncation import Truncation
 
 _CAPTION = "measures x 100, means over the judged queries"

@@ -15,9 +15,10 @@ from .records import RECORD, Record, key_of, read_record, record_folder, version
 from .trec_files import write_per_query, write_run
 
 if TYPE_CHECKING:
+    from flatcoat.eval.systems.system import MeasuredRun, System
+
     from .costs import OnProgress
     from .datasets import RetrievalDataset
-    from .systems import MeasuredRun, System
 
 _MTEB_CUTS = (1, 3, 5, 10, 20, 100, 1000)
 _MTEB_FAMILIES = ("ndcg", "map", "recall", "precision", "mrr")

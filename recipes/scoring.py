@@ -5,10 +5,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from flatcoat.eval.cached_encoder import CachedEncoder
 from flatcoat.eval.metrics import evaluate
-from flatcoat.eval.search_system import SearchIndex, SearchSystem
-from flatcoat.eval.systems import Bm25System, EncoderSystem
+from flatcoat.eval.systems.cached_encoder import CachedEncoder
+from flatcoat.eval.systems.search import SearchIndex, SearchSystem
+from flatcoat.eval.systems.system import Bm25System, EncoderSystem
 
 from .model import truncated_documents
 from .schema import Recipe
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from flatcoat.eval.datasets import RetrievalDataset
-    from flatcoat.eval.systems import System
+    from flatcoat.eval.systems.system import System
     from flatcoat.retrieval.training.callbacks import Evaluate
 
 DEV_MEASURE = "ndcg@10"

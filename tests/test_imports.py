@@ -15,7 +15,7 @@ STOREYS = ("", "backbone", "indexing", "retrieval", "eval", "recipes", "__main__
 ROOMS = {
     "indexing": ("reading", "chunking", "plaid", "faiss", "store"),
     "retrieval": ("encoders", "data", "training"),
-    "eval": ("compare", "glue", "bench", "code_questions"),
+    "eval": ("systems", "compare", "glue", "bench", "code_questions"),
 }
 """The sub-folders of each folder, bottom up."""
 

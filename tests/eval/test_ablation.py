@@ -13,7 +13,7 @@ from flatcoat.eval.ablation import ablated_systems, effects, variants
 from flatcoat.eval.datasets import FolderCorpus, RetrievalDataset
 from flatcoat.eval.report import Measured
 from flatcoat.eval.runner import measure
-from flatcoat.eval.search_system import SearchIndex
+from flatcoat.eval.systems.search import SearchIndex
 from flatcoat.retrieval import retriever as retrieving
 from flatcoat.retrieval.ranking import SIGNALS
 

@@ -17,8 +17,8 @@ from flatcoat.eval.glue.tasks import TASKS
 from flatcoat.eval.metrics import evaluate
 from flatcoat.eval.records import RECORD, read_records
 from flatcoat.eval.significance import paired_differences
-from flatcoat.eval.streamed_search import require_finite
-from flatcoat.eval.system_selection import parse_engine
+from flatcoat.eval.systems.selection import parse_engine
+from flatcoat.eval.systems.streamed import require_finite
 from flatcoat.eval.trec_files import read_per_query, read_run, write_run
 from flatcoat.indexing.documents import Document
 

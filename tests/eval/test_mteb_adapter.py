@@ -10,7 +10,7 @@ from flatcoat import FlatcoatError
 from flatcoat.eval.datasets import RetrievalDataset
 from flatcoat.eval.metrics import evaluate
 from flatcoat.eval.mteb_adapter import Searcher, SystemSearcher
-from flatcoat.eval.systems import Bm25System, EncoderSystem
+from flatcoat.eval.systems.system import Bm25System, EncoderSystem
 from flatcoat.indexing.documents import Document
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.retrieval.encoders.load import load_encoder

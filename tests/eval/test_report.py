@@ -9,7 +9,7 @@ import pytest
 from flatcoat.eval.datasets import RetrievalDataset
 from flatcoat.eval.report import Measured, group_means, print_report, report_json, truncation_notices
 from flatcoat.eval.runner import measure
-from flatcoat.eval.systems import Bm25System, EncoderSystem
+from flatcoat.eval.systems.system import Bm25System, EncoderSystem
 from flatcoat.indexing.documents import Document
 
 BIRDS = ("wren", "owl", "robin")

@@ -14,8 +14,8 @@ from flatcoat.eval.datasets import RetrievalDataset, load_beir
 from flatcoat.eval.metrics import evaluate
 from flatcoat.eval.records import RECORD, Record, key_of, read_records
 from flatcoat.eval.runner import measure
-from flatcoat.eval.system_selection import CachedSystem, SystemSelection, labels, parse_engine
-from flatcoat.eval.systems import Bm25System
+from flatcoat.eval.systems.selection import CachedSystem, SystemSelection, labels, parse_engine
+from flatcoat.eval.systems.system import Bm25System
 from flatcoat.eval.trec_files import read_run
 from flatcoat.indexing.documents import Document
 

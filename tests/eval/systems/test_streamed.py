@@ -9,7 +9,7 @@ from flatcoat import FlatcoatError
 from flatcoat.eval.costs import Meter
 from flatcoat.eval.datasets import load_beir
 from flatcoat.eval.metrics import ranked
-from flatcoat.eval.streamed_search import BUDGET_BYTES, chunks, encoded_bytes, search_exactly
+from flatcoat.eval.systems.streamed import BUDGET_BYTES, chunks, encoded_bytes, search_exactly
 from flatcoat.indexing.documents import Document
 from flatcoat.indexing.vectors import TokenVectors
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flatcoat.eval.costs import Meter, OnProgress
+from flatcoat.eval.datasets import Corpus, RetrievalDataset
 from flatcoat.indexing.documents import Document, Passage, content_hash
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.schema import DATABASE
 from flatcoat.indexing.store.store import Store
 from flatcoat.indexing.vectors import Hits, TokenVectors, Vectors
 
-from .costs import Meter, OnProgress
-from .datasets import Corpus, RetrievalDataset
-from .streamed_search import TopResults, chunks, encode_chunk, encoded_bytes, encoded_queries
+from .streamed import TopResults, chunks, encode_chunk, encoded_bytes, encoded_queries
 
 if TYPE_CHECKING:
     from flatcoat.indexing.vectors import VectorIndex

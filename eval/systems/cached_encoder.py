@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flatcoat.errors import StorageError
+from flatcoat.eval.records import key_of
 from flatcoat.indexing.vectors import TokenVectors, Vectors
-
-from .records import key_of
 
 if TYPE_CHECKING:
     from flatcoat.retrieval.encoders.contract import Contract

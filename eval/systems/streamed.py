@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flatcoat.errors import DataError
+from flatcoat.eval.costs import Meter, OnProgress
+from flatcoat.eval.datasets import RetrievalDataset
+from flatcoat.eval.metrics import finite_scores, ranked
+from flatcoat.eval.truncation import count_cut
 from flatcoat.indexing.documents import Document, Passage
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.vectors import Hits, TokenVectors, Vectors
-
-from .costs import Meter, OnProgress
-from .datasets import RetrievalDataset
-from .metrics import finite_scores, ranked
-from .truncation import count_cut
 
 if TYPE_CHECKING:
     from flatcoat.retrieval.encoders.contract import Contract

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from flatcoat.eval.costs import Costs, Meter, OnProgress, add_costs
+from flatcoat.eval.datasets import Corpus, RetrievalDataset
+from flatcoat.eval.truncation import Truncation
 from flatcoat.indexing.documents import Document, checked_id
 from flatcoat.indexing.store.engines import AUTO, EngineSettings
 from flatcoat.indexing.vectors import Hits
 from flatcoat.retrieval.results import Mode
 
 from .cached_encoder import CachedEncoder
-from .costs import Costs, Meter, OnProgress, add_costs
-from .datasets import Corpus, RetrievalDataset
-from .streamed_search import TopResults, encoded_queries
-from .systems import MeasuredRun, no_progress
-from .truncation import Truncation
+from .streamed import TopResults, encoded_queries
+from .system import MeasuredRun, no_progress
 
 if TYPE_CHECKING:
     from flatcoat.retrieval.encoders.encoder import Encoder

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flatcoat.eval.costs import Meter, OnProgress, add_costs
+from flatcoat.eval.datasets import RetrievalDataset
 from flatcoat.indexing.documents import Document
 from flatcoat.indexing.vectors import Hits
 
-from .costs import Meter, OnProgress, add_costs
-from .datasets import RetrievalDataset
-from .streamed_search import TopResults, chunks, searchable
-from .systems import MeasuredRun, System, no_progress
+from .streamed import TopResults, chunks, searchable
+from .system import MeasuredRun, System, no_progress
 
 if TYPE_CHECKING:
     from flatcoat.retrieval.rerank import Reranker

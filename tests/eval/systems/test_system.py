@@ -7,8 +7,8 @@ import pytest
 from flatcoat import FlatcoatError
 from flatcoat.eval.datasets import load_beir
 from flatcoat.eval.metrics import evaluate
-from flatcoat.eval.rerank_system import RerankSystem
-from flatcoat.eval.systems import EXACT, Bm25System, EncoderSystem
+from flatcoat.eval.systems.rerank import RerankSystem
+from flatcoat.eval.systems.system import EXACT, Bm25System, EncoderSystem
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.retrieval.rerank import EncoderReranker
 

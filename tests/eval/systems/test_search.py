@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from flatcoat import Retriever
-from flatcoat.eval.cached_encoder import CachedEncoder
 from flatcoat.eval.datasets import FolderCorpus, RetrievalDataset, load_beir
-from flatcoat.eval.search_system import SHOWN, SearchIndex, SearchSystem
+from flatcoat.eval.systems.cached_encoder import CachedEncoder
+from flatcoat.eval.systems.search import SHOWN, SearchIndex, SearchSystem
 from flatcoat.indexing.documents import Document
 from flatcoat.indexing.store.engines import EngineSettings
 

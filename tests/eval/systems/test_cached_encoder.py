@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flatcoat.errors import StorageError
-from flatcoat.eval.cached_encoder import CachedEncoder
+from flatcoat.eval.systems.cached_encoder import CachedEncoder
 from flatcoat.indexing.vectors import TokenVectors, Vectors
 
 TEXTS = ["cats purr", "dogs bark at night", "cats purr", "", "caf\u00e9"]

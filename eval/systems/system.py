@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from flatcoat.errors import UsageError
+from flatcoat.eval.costs import Costs, Meter, OnProgress
+from flatcoat.eval.datasets import RetrievalDataset
+from flatcoat.eval.truncation import Truncation
 from flatcoat.indexing.store.engines import EngineSettings
 
-from .costs import Costs, Meter, OnProgress
-from .datasets import RetrievalDataset
-from .indexed_search import build_index, open_store, search_index
-from .streamed_search import BUDGET_BYTES, TopResults, search_exactly, searchable
-from .truncation import Truncation
+from .indexed import build_index, open_store, search_index
+from .streamed import BUDGET_BYTES, TopResults, search_exactly, searchable
 
 if TYPE_CHECKING:
     from flatcoat.retrieval.encoders.encoder import Encoder

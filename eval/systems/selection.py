@@ -12,12 +12,12 @@ from flatcoat.indexing.store.engines import EngineSettings, Name
 from flatcoat.retrieval.results import Mode
 
 if TYPE_CHECKING:
+    from flatcoat.eval.costs import OnProgress
+    from flatcoat.eval.datasets import RetrievalDataset
     from flatcoat.retrieval.rerank import Reranker
 
-    from .costs import OnProgress
-    from .datasets import RetrievalDataset
-    from .search_system import SearchIndex
-    from .systems import MeasuredRun, System
+    from .search import SearchIndex
+    from .system import MeasuredRun, System
 
 _ENGINE = re.compile(r"(exact|auto|plaid|faiss)(?::(.+))?")
 
@@ -50,9 +50,10 @@ class SystemSelection:
 
         A model is loaded on first use, and kept.
         """
-        from .ablation import ablated_systems
-        from .search_system import SearchSystem
-        from .systems import Bm25System, EncoderSystem
+        from flatcoat.eval.ablation import ablated_systems
+
+        from .search import SearchSystem
+        from .system import Bm25System, EncoderSystem
 
         modes: list[Mode] = [_mode(text) for text in self.modes]
         if self.bm25 and not self.ablation:
@@ -79,7 +80,7 @@ class SystemSelection:
         from flatcoat.retrieval.encoders.load import load_encoder
 
         from .cached_encoder import CachedEncoder
-        from .search_system import SearchIndex
+        from .search import SearchIndex
 
         readers = 1 if self.ablation else len(self.engines) + bool(self.modes)
         folder = self.folder if readers > 1 else None
@@ -98,7 +99,7 @@ class SystemSelection:
         return load_reranker(self.reranker) if self.reranker else None
 
     def _with_reranked(self, system: "System") -> "Iterator[System]":
-        from .rerank_system import RerankSystem
+        from .rerank import RerankSystem
 
         if not self._reranker:
             yield system

@@ -1,0 +1,1 @@
+"""Systems under test: anything that answers the queries of a data set."""
