@@ -15,6 +15,9 @@ from flatcoat.errors import UsageError
 Scalar: TypeAlias = str | int | float | bool
 Metadata: TypeAlias = dict[str, Scalar]
 
+OWN_FIELDS = ("symbol", "kind", "exported")
+"""The metadata of a passage of code itself, which say what it defines."""
+
 
 class Heading(NamedTuple):
     """The beginning of a part of a document: its 1-based line, its level (1 is outermost), and its name."""
@@ -49,6 +52,7 @@ class Passage:
     """A piece of a document that is encoded and found as a unit; its ``lines`` are 1-based and inclusive.
 
     ``section`` is its place in the document: the path of headings, the names of classes and functions.
+    ``metadata`` are those of its document, but for the fields that ``own`` names, which are of OWN_FIELDS.
 
     >>> Passage("sky", "Blue light scatters most.", "Optics", section="Scattering").searchable
     'Optics Scattering Blue light scatters most.'
@@ -60,6 +64,12 @@ class Passage:
     lines: tuple[int, int] = (1, 1)
     metadata: Metadata = field(default_factory=dict)
     section: str = ""
+    own: tuple[str, ...] = ()
+
+    @property
+    def document_metadata(self) -> Metadata:
+        """The metadata that it shares with all passages of its document."""
+        return {name: value for name, value in self.metadata.items() if name not in self.own}
 
     @property
     def searchable(self) -> str:

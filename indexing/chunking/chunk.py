@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from flatcoat.errors import UsageError
-from flatcoat.indexing.documents import Document, Passage
+from flatcoat.indexing.documents import Document, Metadata, Passage
 
 from .code import code_structure
 from .packing import CountTokens, Packer, Span, even_parts
@@ -35,6 +35,9 @@ def chunk(
     that half, and sections get the rest of the half. A title without a text is a passage by itself.
     UsageError if ``max_tokens`` is under 1 or ``overlap`` over half of it.
 
+    A passage of code says in its metadata what it defines (``Structure.metadata``), beside the metadata of
+    its document, which count where both have a field.
+
     >>> text = "# Colour\\n\\nIt is blue.\\n\\n# Clouds\\n\\nThey are white."
     >>> document = Document("sky", text, metadata={"lang": "markdown"})
     >>> def count_words(texts):
@@ -48,11 +51,12 @@ def chunk(
         raise UsageError(f"an overlap of {overlap} tokens: at most half of the {max_tokens} of a passage")
     if not document.text.strip():
         return _title_alone(document, count_tokens, max_tokens)
-    whole = _whole(document)
+    code = None if document.outline else code_structure(document.text, document.metadata.get("lang"))
+    whole = _whole(document, code)
     likely = len(document.text) <= _CHARACTERS * max_tokens
     if likely and count_tokens([whole.searchable])[0] <= max_tokens:
         return [whole]
-    fitting = _Fitting(document, count_tokens, max_tokens)
+    fitting = _Fitting(document, code or _text_structure(document), count_tokens, max_tokens)
     if not likely and fitting.packer.size <= 2 * max_tokens and fitting.fits(whole):
         return [whole]
     return fitting.passages(overlap)
@@ -61,14 +65,16 @@ def chunk(
 class _Fitting:
     """Splits one document, and splits on until every passage fits."""
 
-    def __init__(self, document: Document, count_tokens: CountTokens, max_tokens: int) -> None:
+    def __init__(
+        self, document: Document, structure: Structure, count_tokens: CountTokens, max_tokens: int
+    ) -> None:
         self.document, self.count_tokens, self.max_tokens = document, count_tokens, max_tokens
         self.title, most = document.title, max_tokens // 2
         title_size, base = count_tokens([self.title, ""])
         title_size -= base
         if title_size > most:
             self.title, title_size = self.title[: len(self.title) * most // title_size], most
-        self.structure = _structure(document)
+        self.structure = structure
         self.packer = Packer(
             document.text,
             self.structure,
@@ -88,10 +94,13 @@ class _Fitting:
 
     def _passage(self, piece: _Piece) -> Passage:
         lines, section = self.packer.lines(piece.span), self.packer.section(piece.span)
-        return Passage(self.document.id, piece.text, self.title, lines, self.document.metadata, section)
+        metadata, own = _metadata(self.document, self.structure, lines)
+        return Passage(self.document.id, piece.text, self.title, lines, metadata, section, own)
 
     def _sizes(self, pieces: list[_Piece]) -> list[int]:
-        return self.count_tokens([self._passage(piece).searchable for piece in pieces])
+        id, title, section = self.document.id, self.title, self.packer.section
+        passages = (Passage(id, piece.text, title, section=section(piece.span)) for piece in pieces)
+        return self.count_tokens([passage.searchable for passage in passages])
 
     def _fitted(self, pieces: list[_Piece]) -> list[_Piece]:
         """Split pieces that are too long as one text: the costs of lines are estimates, this is the count."""
@@ -139,16 +148,24 @@ def _title_alone(document: Document, count_tokens: CountTokens, max_tokens: int)
     return [Passage(document.id, "", title, (1, 1), document.metadata)] if title.strip() else []
 
 
-def _whole(document: Document) -> Passage:
+def _whole(document: Document, code: Structure | None) -> Passage:
     lines = document.text.split("\n")
     filled = [number for number, line in enumerate(lines) if line.strip()]
     first, last = filled[0], filled[-1]
     text = "\n".join(lines[first : last + 1])
-    return Passage(document.id, text, document.title, (first + 1, last + 1), document.metadata)
+    metadata, own = _metadata(document, code, (first + 1, last + 1))
+    return Passage(document.id, text, document.title, (first + 1, last + 1), metadata, own=own)
 
 
-def _structure(document: Document) -> Structure:
-    """Structure by syntax for code of a known language, otherwise by headings and lines."""
-    lang = document.metadata.get("lang")
-    by_syntax = None if document.outline else code_structure(document.text, lang)
-    return by_syntax or text_structure(document.text.split("\n"), lang, outline=document.outline)
+def _metadata(
+    document: Document, structure: Structure | None, lines: tuple[int, int]
+) -> tuple[Metadata, tuple[str, ...]]:
+    """The metadata of a passage, and the fields of them that are its own."""
+    own = structure.metadata(lines[0] - 1, lines[1] - 1) if structure else {}
+    added = {field: value for field, value in own.items() if field not in document.metadata}
+    return (document.metadata | added, tuple(added)) if added else (document.metadata, ())
+
+
+def _text_structure(document: Document) -> Structure:
+    lines, lang = document.text.split("\n"), document.metadata.get("lang")
+    return text_structure(lines, lang, outline=document.outline)

@@ -1,64 +1,57 @@
-"""The structure of source code, by its syntax tree (tree-sitter, extra "code")."""
+"""The structure of source code, by its syntax tree (tree-sitter)."""
 
 import logging
 import re
 import time
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flatcoat.indexing.documents import Scalar
 
-from .structure import DEEPEST, LINE, PARAGRAPH, WORST, Part, Structure, label
+from .definitions import Definitions
+from .grammars import Grammar, grammar
+from .structure import DEEPEST, LINE, PARAGRAPH, PREAMBLE, WORST, Part, Structure, label
 
 if TYPE_CHECKING:
-    from tree_sitter import Language, Node, Tree
+    from tree_sitter import Node, Parser, Tree
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 200
 MAX_SECONDS = 5.0  # of this thread's CPU time
 MAX_UNCLOSED = 5_000  # "<" without ">", whose parsing takes quadratic time
+_READ_BYTES = 1_024
+LEAST_HEADER = 3  # lines: a shorter one stays with what follows
 
-_SEPARATORS = {
-    **dict.fromkeys(["python", "javascript", "typescript", "tsx", "go", "java", "csharp", "ruby", "c"], "."),
-    **dict.fromkeys(["cpp", "rust", "php"], "::"),
-}
-_WITH_BODY = frozenset(["class_specifier", "struct_specifier", "union_specifier", "enum_specifier"])
-_VALUED = {
-    "variable_declarator": ("name", "value"),
-    "public_field_definition": ("name", "value"),
-    "field_definition": ("property", "value"),
-    "pair": ("key", "value"),
-    "assignment_expression": ("left", "right"),
-}
-"""The fields of name and value, of nodes that give a name to a function."""
-
-_FUNCTIONS = frozenset(["arrow_function", "function_expression", "generator_function", "class"])
-_DEFINITIONS = _WITH_BODY | {
-    *("function_definition", "class_definition", "type_definition", "trait_declaration"),
-    *("function_declaration", "generator_function_declaration", "method_definition", "class_declaration"),
-    *("abstract_class_declaration", "interface_declaration", "type_alias_declaration", "enum_declaration"),
-    *("record_declaration", "struct_declaration", "annotation_type_declaration", "method_declaration"),
-    *("constructor_declaration", "property_declaration", "type_spec", "function_item", "struct_item"),
-    *("enum_item", "union_item", "trait_item", "impl_item", "mod_item", "macro_definition"),
-    *("function_signature_item", "class", "module", "method", "singleton_method"),
-}
-_WRAPPERS = {"decorated_definition", "export_statement", "template_declaration", "type_declaration"}
-_ATTACHED = {"comment", "line_comment", "block_comment", "decorator", "attribute_item", "access_specifier"}
 _CLAUSES = {
     *("elif_clause", "else_clause", "except_clause", "finally_clause", "catch_clause", "case_clause"),
-    *("else", "elsif", "rescue", "ensure", "when"),
+    *("else", "elsif", "rescue", "ensure", "when", "catch_block", "finally_block", "elseif_statement"),
+    *("else_statement", "elseif_clause", "rescue_block", "else_block", "after_block"),
 }
 _BODY = re.compile(
-    r"module|program|source_file|translation_unit|compilation_unit|ERROR|preproc_(?:if|ifdef|else|elif)|then|else"
-    r"|(?:do_|statement_|match_|switch_)?block|compound_statement|body_statement|\w+_body(?:_\w+)?|ensure|when"
+    r"module|program|source|source_file|source_code|translation_unit|compilation_unit|ERROR|chunk|document"
+    r"|config_file|makefile|haskell|body|recipe|statements|structure|signature|service|then|else"
+    r"|preproc_(?:if|ifdef|else|elif)|(?:\w+_)?block|compound_statement|body_statement|do_group"
+    r"|\w+_body(?:_\w+)?|(?:\w+_)?declarations|ensure|when|binding_set|braced_expression"
+    r"|class_(?:interface|implementation)|protocol_declaration|implementation_definition"
+    r"|(?:template_)?element|ContainerDecl|Block"
     r"|(?!argument|parameter|attribute|type_|template_)\w*list|object|object_type|array|dictionary|hash"
     r"|switch_(?:block_statement_group|case|default|section)|case_statement|\w+_case"
 )
 _CLOSING = re.compile(r"\s*(?:[)\]}]|end\s*$)")
-_NOISE = re.compile(r"<[^>]*>+|\bprototype\.|^(?:module\.)?exports\.|^this\.")
-_RECEIVER = re.compile(r"(\w+)(?:\[[^\]]*\])?\)$")
+_LICENCE = re.compile(r"copyright|licen[cs]e|spdx|all rights reserved", re.IGNORECASE)
+_log = logging.getLogger(__name__)
+
+
+class _Scope(NamedTuple):
+    """The part around a node."""
+
+    names: tuple[str, ...] = ()
+    first: int = 0
+    last: int = -1
+    kind: str = ""
+    exported: bool = True
+    """Whether what is inside it can be used from elsewhere."""
 
 
 class _Visit(NamedTuple):
@@ -68,9 +61,9 @@ class _Visit(NamedTuple):
     depth: int
     first: int
     """The first line of the node, comments and decorators attached above it included."""
-    names: tuple[str, ...]
-    around: tuple[int, int]
-    """First and last line of the part around it."""
+    visible: bool
+    """Whether a definition here is exported that says nothing of it."""
+    scope: _Scope
 
 
 def code_structure(text: str, lang: Scalar | None) -> Structure | None:
@@ -80,120 +73,144 @@ def code_structure(text: str, lang: Scalar | None) -> Structure | None:
     than MAX_DEPTH, with MAX_UNCLOSED or more "<" left open, or MAX_SECONDS and more to parse. A text with
     syntax errors has the structure that the parser recovers.
     """
-    language = _language(lang) if isinstance(lang, str) and lang in _SEPARATORS else None
+    known = grammar(lang)
+    if known is None or len(text) > MAX_BYTES:
+        return None
     source = text.encode(errors="replace")
     unclosed = source.count(b"<") - source.count(b">")
-    if language is None or len(source) > MAX_BYTES or unclosed > MAX_UNCLOSED:
+    if len(source) > MAX_BYTES or unclosed > MAX_UNCLOSED:
         return None
-    tree = _parsed(source, language)
-    return tree and _Reader(source, text.split("\n"), _SEPARATORS[str(lang)]).read(tree.root_node)
-
-
-@cache
-def _language(lang: str) -> "Language | None":
-    grammars = _grammars()
-    return grammars and grammars.get_language(lang)
-
-
-@cache  # which also warns once
-def _grammars() -> Any:
-    try:
-        return import_module("tree_sitter_language_pack")
-    except ImportError:
-        logging.getLogger(__name__).warning("code is cut by lines, not by syntax: pip install flatcoat[code]")
-        return None
-
-
-def _parsed(source: bytes, language: "Language") -> "Tree | None":
-    # Comments that never end take quadratic time, and only the parsing of a source read in parts can be
-    # cancelled.
-    from tree_sitter import Parser
-
-    deadline = time.thread_time() + MAX_SECONDS
-    try:
-        return Parser(language).parse(
-            lambda offset, point: source[offset : offset + MAX_BYTES],
-            progress_callback=lambda offset, has_error: time.thread_time() > deadline,
-        )
-    except ValueError as error:
-        logging.getLogger(__name__).debug("code is split by lines: the parser gave up (%s)", error)
-        return None
+    return _Reader(source, text.split("\n")).read(known)
 
 
 class _Reader:
-    """Reads parts and ranks from one tree, outer nodes first."""
+    """Reads parts and ranks from the tree of one text, outer nodes first."""
 
-    def __init__(self, source: bytes, lines: list[str], separator: str) -> None:
-        self.source, self.lines, self.separator = source, lines, separator
+    def __init__(self, source: bytes, lines: list[str]) -> None:
+        self.source, self.lines = source, lines
+        self.deadline = time.thread_time() + MAX_SECONDS
         self.ranks = [0] * len(lines)  # 0: unknown
         self.parts: list[Part] = []
+        self.headers: list[Node] = []
+        self.docs: list[Node] = []
 
-    def read(self, root: "Node") -> Structure | None:
-        visits = [_Visit(root, 0, 0, (), (0, -1))]
-        while visits:
-            visit = visits.pop()
-            if visit.depth > MAX_DEPTH:
-                return None
-            visits += reversed(self._visit(visit))
+    def read(self, grammar: Grammar) -> Structure | None:
+        from tree_sitter import Parser
+
+        tree = self._parsed(Parser(grammar.language))
+        if tree is None or not self._add(tree.root_node, grammar, first=0):
+            return None
+        self.parts.sort(key=lambda part: (part.first, -part.last))  # Injected code comes last.
+        self._add_preamble(tree.root_node)
         ranks = [rank or self._rank_of_text(number) for number, rank in enumerate(self.ranks)]
         return Structure(ranks, self.parts, is_code=True)
 
+    def _parsed(self, parser: "Parser") -> "Tree | None":
+        # Comments that never end take quadratic time, and only the parsing of a source read in parts can be
+        # cancelled. The smaller the parts, the faster is the query after it.
+        try:
+            return parser.parse(
+                lambda offset, point: self.source[offset : offset + _READ_BYTES],
+                progress_callback=lambda offset, has_error: time.thread_time() > self.deadline,
+            )
+        except ValueError as error:
+            _log.debug("code is split by lines: the parser gave up (%s)", error)
+            return None
+
+    def _add(self, root: "Node", grammar: Grammar, first: int) -> bool:
+        """Add all that a tree defines, and the code in other languages inside it; False if it is too deep."""
+        self.found, self.separator = Definitions(root, self.source, grammar), grammar.separator
+        self.headers += self.found.headers
+        self.docs += self.found.docs
+        injections = self.found.injections
+        visits = [_Visit(root, 0, first, grammar.visible, _Scope())]
+        while visits:
+            visit = visits.pop()
+            if visit.depth > MAX_DEPTH:
+                return False
+            visits += reversed(self._visit(visit))
+        return all(self._add_injected(node, lang) for node, lang in injections)
+
+    def _add_injected(self, node: "Node", lang: str) -> bool:
+        from tree_sitter import Parser, Range
+
+        inner = grammar(lang)
+        if inner is None:
+            return True
+        inside = Range(node.start_point, node.end_point, node.start_byte, node.end_byte)
+        tree = self._parsed(Parser(inner.language, included_ranges=[inside]))
+        return tree is not None and self._add(tree.root_node, inner, first=node.start_point[0])
+
     def _visit(self, visit: _Visit) -> list[_Visit]:
         """Add the part that the node defines and rank its children; returns the children to visit."""
-        node, depth, first, names, around = visit
-        last = _last_line(node)
-        name = "" if around == (first, last) else _name(node, self.source)
-        if name:
-            names, around = (*names, name), (first, last)
-            self.parts.append(Part(first, last, label(names, self.separator)))
+        node, depth, first, visible, scope = visit
+        last, found = _last_line(node), self.found
+        definition = found.named.get(node.id)
+        if definition and definition.name and (first, last) != (scope.first, scope.last):
+            exported = scope.exported and found.is_exported(node, definition.name, visible)
+            kind = "test" if scope.kind == "test" else definition.kind
+            names = (*scope.names, definition.name)
+            self.parts.append(Part(first, last, label(names, self.separator), kind, exported))
+            scope = _Scope(names, first, last, kind, exported and definition.kind != "function")
+        visible = found.visible_inside.get(node.id, visible)
         children = self._in_body(visit) if _is_body(node.type) else self._in_statement(visit, last)
-        return [
-            _Visit(child, depth + 1, row, names, around)
-            for child, row in children
-            if child.type in _DEFINITIONS or _last_line(child) > child.start_point[0]
-        ]
+        visits = []
+        for child, row in children:
+            visible = found.visible_inside.get(child.id, visible)
+            visits.append(_Visit(child, depth + 1, row, visible, scope))
+        return visits
 
     def _in_body(self, visit: _Visit) -> Iterator[tuple["Node", int]]:
-        """The children with their first lines, ranked; the first child stays with the line above."""
-        body, depth = visit.node, visit.depth
+        """The children to visit with their first lines; all are ranked, but the first, on the line above."""
+        body, depth, found = visit.node, visit.depth, self.found
         end = body.start_point[0] - 1
         above = visit.first if visit.first <= end else None
         is_first, after_definition = depth > 0, False
         for child in body.named_children:
-            row, kind = child.start_point[0], child.type
+            row, last = child.start_point[0], _last_line(child)
             if row > end + 1 or above is None:
                 above = row if row > end else None
             first = row if above is None else above
-            defines = kind in _DEFINITIONS or kind in _WRAPPERS
+            known = child.id in found.captured
+            defines = known and child.id in found.named
             if above is not None and (defines or not is_first):
                 self.ranks[row] = WORST
                 self._rank(first, depth, is_good=defines or after_definition)
-            end = max(end, _last_line(child))
-            if kind not in _ATTACHED:
-                yield child, first
-                above, is_first, after_definition = None, False, defines
+            if last > end:
+                end = last
+            if child.is_extra or known:
+                if found.is_attached(child):
+                    continue
+            elif last == row:
+                above, is_first, after_definition = None, False, False
+                continue
+            yield child, first
+            above, is_first, after_definition = None, False, defines
 
     def _in_statement(self, visit: _Visit, last: int) -> Iterator[tuple["Node", int]]:
-        """The children with their first lines; clauses such as ``else`` are ranked."""
-        above, end = None, -1
+        """The children to visit with their first lines; clauses such as ``else`` are ranked."""
+        above, end, is_second, found = None, -1, False, self.found
         for child in visit.node.named_children:
-            row, kind = child.start_point[0], child.type
-            if kind in _ATTACHED:
+            row, child_last = child.start_point[0], _last_line(child)
+            known = child.id in found.captured
+            if (child.is_extra or known) and found.is_attached(child):
                 above = row if above is None or row > end + 1 else above
-                end = _last_line(child)
+                end = child_last
                 continue
+            kind = child.type
             if kind in _CLAUSES and row > visit.node.start_point[0]:
                 self._rank(row, visit.depth, is_good=False)
-            if _is_body(kind):
-                yield child, row if above is None or row > end + 1 else above
-            else:
-                yield child, visit.first if _last_line(child) == last else row
-            above = None
+            if known or child_last > row:
+                if _is_body(kind):
+                    yield child, row if above is None or row > end + 1 else above
+                else:
+                    yield child, row if is_second or child_last != last else visit.first
+            above, is_second = None, is_second or (known and child.id in found.named)
 
     def _rank(self, line: int, depth: int, is_good: bool) -> None:
         if not _CLOSING.match(self.lines[line]):
             is_good = is_good or (line > 0 and not self.lines[line - 1].strip())
-            self.ranks[line] = 1 + 2 * min(depth, DEEPEST) + (not is_good)
+            self.ranks[line] = PREAMBLE + 1 + 2 * min(depth, DEEPEST) + (not is_good)
 
     def _rank_of_text(self, number: int) -> int:
         """The rank of a line at which no node begins: in comments, strings, expressions."""
@@ -204,6 +221,29 @@ class _Reader:
             return PARAGRAPH
         return LINE + min(len(line) - len(line.lstrip()), DEEPEST)
 
+    def _add_preamble(self, root: "Node") -> None:
+        """Make a part of the licence, documentation and imports above the first definition."""
+        below = self.parts[0].first if self.parts else len(self.lines)
+        comments = []
+        for node in root.children:
+            if _last_line(node) + 1 >= below or not self.found.is_attached(node):
+                break
+            comments.append(node)
+        above = [node for node in (*comments, *self.headers, *self.docs) if _last_line(node) < below]
+        last = max(map(_last_line, above), default=-1)
+        filled = sum(bool(line.strip()) for line in self.lines[: last + 1])
+        if filled < LEAST_HEADER:
+            return
+        notes = [node for node in (*comments, *self.docs) if not _LICENCE.search(self._text(node))]
+        told = sum(_last_line(node) - node.start_point[0] + 1 for node in notes)
+        kind = "docs" if 2 * told >= filled else "header"
+        self.parts.insert(0, Part(0, last, "", kind))
+        rest = (number for number in range(last + 1, len(self.lines)) if self.lines[number].strip())
+        self.ranks[next(rest, 0)] = PREAMBLE
+
+    def _text(self, node: "Node") -> str:
+        return self.source[node.start_byte : node.end_byte].decode(errors="replace")
+
 
 def _last_line(node: "Node") -> int:
     row, column = node.end_point
@@ -213,33 +253,3 @@ def _last_line(node: "Node") -> int:
 @cache
 def _is_body(kind: str) -> bool:
     return bool(_BODY.fullmatch(kind))
-
-
-def _name(node: "Node", source: bytes) -> str:
-    """The name that ``node`` defines, such as "open", in Go "Store.Open"; empty where it defines none."""
-    kind = node.type
-    if kind in _VALUED:
-        field, value = map(node.child_by_field_name, _VALUED[kind])
-        named = field if value and value.type in _FUNCTIONS else None
-    elif kind in _WITH_BODY:
-        named = node.child_by_field_name("body") and node.child_by_field_name("name")
-    elif kind in _DEFINITIONS:
-        named = node.child_by_field_name("type" if kind == "impl_item" else "name") or _declared(node)
-    else:
-        return ""
-    receiver = node.child_by_field_name("receiver") if kind == "method_declaration" else None
-    words = _NOISE.sub("", _text(named, source)) if named else ""
-    owner = _RECEIVER.search(_text(receiver, source)) if receiver else None
-    return f"{owner[1]}.{words}" if owner else words
-
-
-def _declared(node: "Node") -> "Node | None":
-    """The name inside the declarators of C and C++, below pointers, functions and references."""
-    declared = node.child_by_field_name("declarator")
-    while declared and declared.type.endswith("_declarator"):
-        declared = declared.child_by_field_name("declarator") or declared.named_children[-1]
-    return declared
-
-
-def _text(node: "Node", source: bytes) -> str:
-    return " ".join(source[node.start_byte : node.end_byte].decode(errors="replace").split())

@@ -43,7 +43,7 @@ def check(document: Document, passages: list[Passage]) -> None:
         assert passage.text.strip()
         assert first > end or (first == end and ends[end] > 1)
         end = last
-        assert (passage.document_id, passage.metadata) == (document.id, document.metadata)
+        assert (passage.document_id, passage.document_metadata) == (document.id, document.metadata)
     assert "".join("".join(p.text for p in passages).split()) == "".join(document.text.split())
 
 
@@ -169,7 +169,7 @@ def test_code_breaks_at_definitions_and_keeps_what_is_attached() -> None:
         "import os\n\n# about f\n@cache(\n    size=1,\n)\ndef f():\n    a\n\n    b\n"
         "# about g\ndef g():\n    c\n\n\nclass H:\n    d\n\n    def e(self): pass\n"
     )
-    for lang in ("python", "kotlin"):  # by syntax and by keyword
+    for lang in ("python", "fortran"):  # by syntax and by keyword
         passages = chunk(Document("d", text, metadata={"lang": lang}), words, max_tokens=11)
         assert [passage.lines for passage in passages] == [(1, 1), (3, 10), (11, 13), (16, 19)]
 

@@ -1,0 +1,1 @@
+(binding attrpath: (_) @name expression: (function_expression)) @function

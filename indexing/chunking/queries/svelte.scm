@@ -1,0 +1,1 @@
+((script_element (raw_text) @injection) (#set! language "typescript"))
