@@ -11,7 +11,7 @@ from .packing import CountTokens, Packer, Span, even_parts
 from .prose import text_structure
 from .structure import Structure
 
-_CHARACTERS = 16  # more than most tokens have: longer texts are counted by lines first, not as one
+_CHARACTERS = 8  # more than most tokens have: longer texts are counted by lines first, not as one
 
 
 class _Piece(NamedTuple):

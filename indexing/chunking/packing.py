@@ -67,15 +67,20 @@ class Packer:
 
     def _set_atoms(self, atoms: list[list[str]]) -> None:
         """Number the atoms, which come per line, with their lines, ranks and places in the text."""
-        self._lines, self._ranks, self._starts, self._filled = list[int](), list[int](), [0], list[int]()
-        for number, parts in enumerate(atoms):
-            for index, part in enumerate(parts):
-                if part.strip():
-                    self._filled.append(len(self._lines))
-                self._lines.append(number)
-                self._ranks.append(_INSIDE if index else self._structure.ranks[number])
-                self._starts.append(self._starts[-1] + len(part))
-            self._starts[-1] += 1  # the line's end
+        self._lines = [number for number, parts in enumerate(atoms) for _ in parts]
+        self._ranks = [
+            _INSIDE if index else rank
+            for parts, rank in zip(atoms, self._structure.ranks, strict=True)
+            for index in range(len(parts))
+        ]
+        sizes = (
+            len(part) + (index == len(parts))  # the line's end
+            for parts in atoms
+            for index, part in enumerate(parts, 1)
+        )
+        self._starts = [0, *accumulate(sizes)]
+        flat = (part for parts in atoms for part in parts)
+        self._filled = [number for number, part in enumerate(flat) if part.strip()]
 
     def _set_costs(self, atoms: list[list[str]], line_costs: list[int], count_tokens: CountTokens) -> None:
         long = [part for parts in atoms if len(parts) > 1 for part in parts]
@@ -201,11 +206,14 @@ def _atoms(lines: list[str], costs: list[int], count_tokens: CountTokens, room: 
     cost_of = dict(zip(split, _counted(count_tokens, split), strict=True)) if split else {}
 
     def fine(part: str) -> list[str]:
-        cost = cost_of.get(part, 0)
+        cost = cost_of[part]
         parts = -(-_FINE * cost // room)
         return even_parts(part, parts, near=_WORD_LENGTH) if cost > room and part.strip() else [part]
 
-    return [[fine_part for part in parts for fine_part in fine(part)] for parts in atoms]
+    return [
+        [fine_part for part in parts for fine_part in fine(part)] if cost > room else parts
+        for parts, cost in zip(atoms, costs, strict=True)
+    ]
 
 
 def even_parts(text: str, parts: int, *, near: int = 0) -> list[str]:
