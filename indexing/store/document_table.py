@@ -15,7 +15,7 @@ import numpy as np
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.array_checks import damaged
-from flatcoat.indexing.documents import Document, Metadata, Passage, Scalar
+from flatcoat.indexing.documents import OWN_FIELDS, Document, Metadata, Passage, Scalar
 
 from .schema import document_checksum, integers, json_of
 from .terms import camel_parts
@@ -87,7 +87,8 @@ def contains(connection: sqlite3.Connection, id: str) -> bool:
 def passages(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, Passage]:
     """The passages of ``rows``, by row, less those that were removed."""
     query = """
-        SELECT passages.row, documents.id, text, texts.title, section, first_line, last_line, metadata
+        SELECT passages.row, documents.id, text, texts.title, section, first_line, last_line,
+            documents.metadata, passages.metadata
         FROM json_each(?) AS wanted
         JOIN passages ON passages.row = wanted.value
         LEFT JOIN documents ON documents.key = passages.document
@@ -97,7 +98,7 @@ def passages(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, P
 
 
 def rows_where(connection: sqlite3.Connection, clause: str, values: Sequence[Any]) -> np.ndarray:
-    """Rows (int64, rising) of the passages whose document meets a condition as ``filters.where`` gives it."""
+    """Rows (int64, rising) of the passages that meet a condition as ``filters.where`` gives it."""
     # Each document is looked at once, whatever SQLite would choose.
     query = f"SELECT row FROM documents CROSS JOIN passages ON document = key WHERE {clause}"
     return np.sort(integers(connection.execute(query, values)))
@@ -108,9 +109,10 @@ def by_document(passages: Sequence[Passage]) -> dict[str, Passage]:
     first: dict[str, Passage] = {}
     for passage in passages:
         known = first.setdefault(passage.document_id, passage)
-        if (known.title, known.metadata) != (passage.title, passage.metadata):
+        if (known.title, known.document_metadata) != (passage.title, passage.document_metadata):
             raise UsageError(
-                f"passages of {passage.document_id!r} differ in title or metadata: give all the same"
+                f"passages of {passage.document_id!r} differ in title or metadata: give all the same, or "
+                "name the metadata that are a passage's own"
             )
     return first
 
@@ -120,7 +122,7 @@ def insert_document(
 ) -> int:
     """Insert the document of ``passage``; returns its key. Its checksum is written with the commit."""
     insert = "INSERT INTO documents VALUES (NULL, ?, ?, ?, ?, ?, ?, '', '', 0)"
-    metadata = _metadata_json(passage.document_id, passage.metadata)
+    metadata = _metadata_json(passage.document_id, passage.document_metadata)
     row = passage.document_id, passage.title, hash, metadata, source, name
     key = connection.execute(insert, row).lastrowid
     assert key is not None
@@ -129,7 +131,8 @@ def insert_document(
 
 def insert_passage(connection: sqlite3.Connection, passage: Passage, place: PassagePlace) -> None:
     """Insert a passage and its text."""
-    connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*place, *passage.lines))
+    row = *place, *passage.lines, _own_json(passage)
+    connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     text = place.row, passage.title, passage.section, passage.text, camel_parts(passage.searchable)
     connection.execute("INSERT INTO texts(rowid, title, section, text, parts) VALUES (?, ?, ?, ?, ?)", text)
 
@@ -180,14 +183,39 @@ def write_checksums(connection: sqlite3.Connection, keys: Iterable[int]) -> None
 
 
 def _passage(row: int, *parts: Any) -> Passage:
-    *texts, first, last, metadata = parts
+    *texts, first, last, metadata, own = parts
     if isinstance(first, int) and isinstance(last, int) and all(isinstance(text, str) for text in texts):
         id, text, title, section = texts
         with suppress(TypeError, ValueError, RecursionError):
-            values = json.loads(metadata)
+            values, own_values = json.loads(metadata), _own(json.loads(own))
             if isinstance(values, dict) and all(isinstance(value, Scalar) for value in values.values()):
-                return Passage(id, text, title, (first, last), values, section)
+                names = tuple(name for name in own_values if name not in values)
+                return Passage(id, text, title, (first, last), own_values | values, section, names)
     raise damaged(f"passage {row} of the index")
+
+
+def _own_json(passage: Passage) -> str:
+    """The metadata that are a passage's own, as they are stored."""
+    if not passage.own:
+        return "{}"
+    if not set(passage.own) <= set(OWN_FIELDS) & passage.metadata.keys():
+        raise UsageError(
+            f"a passage of {passage.document_id!r} names its own metadata {passage.own}: "
+            f"those may be {', '.join(OWN_FIELDS)}, where it has them"
+        )
+    own: dict[str, Any] = {name: passage.metadata[name] for name in passage.own}
+    if "symbol" in own:
+        own["symbol"] = str(own["symbol"]).split(", ")
+    return json.dumps(own, ensure_ascii=False)
+
+
+def _own(stored: Any) -> Metadata:
+    """The metadata that are a passage's own; TypeError where they are not as ``_own_json`` stores them."""
+    if stored:
+        stored |= {"symbol": ", ".join(stored["symbol"])} if "symbol" in stored else {}
+        if not stored.keys() <= set(OWN_FIELDS) or not all(isinstance(one, Scalar) for one in stored.values()):
+            raise TypeError(stored)
+    return stored
 
 
 def _metadata_json(id: str, metadata: Metadata) -> str:

@@ -1,4 +1,7 @@
-"""Conditions on document metadata, such as ``lang=python`` or ``year in 2020,2021``, and their SQL.
+"""Conditions on metadata, such as ``lang=python`` or ``year in 2020,2021``, and their SQL.
+
+A passage of code has fields of its own (OWN_FIELDS), which count where its document has none of that name. One
+that holds several definitions meets ``symbol=Store.open`` where any one of their names does.
 
 A field or value in double quotes is taken as it stands, a quote in it being written twice:
 ``name="<unknown>"``, ``lang in "a,b",c``, ``"a=b">3``.
@@ -16,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from flatcoat.errors import UsageError
-from flatcoat.indexing.documents import Scalar, normalized
+from flatcoat.indexing.documents import OWN_FIELDS, Scalar, normalized
 
 _OPERATORS = ("!=", "<=", ">=", "^=", "=", "<", ">", "in")
 _QUOTED = r'"(?:[^"]|"")*"'
@@ -33,12 +36,19 @@ _AS_TEXT = """
     CASE WHEN field.type IN ('true', 'false') THEN {boolean} ELSE {other} END
 """.strip()
 _SOME_FIELD = "EXISTS (SELECT 1 FROM json_each(documents.metadata) AS field WHERE field.key = ? AND {test})"
+# The document's field takes the place of the passage's. An atom is no array: a member of one, or no part of any.
+_OWN_FIELD = """
+    EXISTS (
+        SELECT 1 FROM json_tree(json_patch(passages.metadata, documents.metadata), '$.' || ?) AS field
+        WHERE field.atom IS NOT NULL AND {test}
+    )
+""".strip()
 
 
 class Condition(NamedTuple):
     """``field operator value``. Two numbers compare as numbers, everything else as text.
 
-    A document without the field never matches, whatever the operator. ``^=`` matches a prefix, ``in`` any one
+    Whatever is without the field never matches, whatever the operator. ``^=`` matches a prefix, ``in`` any one
     value of a sequence. True and False compare as the texts "true" and "false".
 
     >>> parse_condition("lang in python,rust")
@@ -100,13 +110,16 @@ def parse_condition(text: str) -> Condition:
 
 
 def where(conditions: Conditions) -> tuple[str, list[Any]]:
-    """SQL over ``documents.metadata`` that holds where all conditions are met, and the values it binds."""
+    """SQL over documents and passages that holds where all conditions are met, and the values it binds.
+
+    Conditions on fields that no passage has of its own concern ``documents.metadata`` alone.
+    """
     clauses, values = ["1"], []
     for condition in as_conditions(conditions):
         if not isinstance(condition.field, str):
             raise UsageError(f"{condition!r:.200}: the name of a field is a text")
         test, bound = _test(condition)
-        clauses.append(_SOME_FIELD.format(test=test))
+        clauses.append((_OWN_FIELD if condition.field in OWN_FIELDS else _SOME_FIELD).format(test=test))
         values += [normalized(condition.field), *bound]
     if len(clauses) > _MOST_CONDITIONS:
         raise UsageError(

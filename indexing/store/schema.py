@@ -31,7 +31,7 @@ from flatcoat.indexing.array_checks import damaged
 
 from .terms import TOKENIZER
 
-FORMAT = 4
+FORMAT = 5
 DATABASE = "index.sqlite"
 SEGMENTS = "segments"
 LOCK = "writer.lock"
@@ -56,6 +56,9 @@ Value: TypeAlias = str | int | float | bytes | None
 # Deleting a document deletes its passages, and the trigger ``passages_delete`` makes tombstones of them: it
 # lowers these counts and takes the text out of full-text search; the vectors stay in their segment until a
 # merge. Files without a segment are derived from all segments: the codec and the FAISS file.
+#
+# ``documents.metadata`` is a JSON object, ``passages.metadata`` another of the fields that are the passage's own:
+# names of definitions as an array, so that a condition may be met by any one of them.
 #
 # ``checksum`` is ``row_checksum`` of the other columns of its row; a document's covers its passages too. Rows
 # without a checksum can be derived from the others, which ``verify`` does.
@@ -120,7 +123,8 @@ CREATE TABLE passages(
     segment INTEGER NOT NULL REFERENCES segments(number),
     vectors INTEGER NOT NULL,
     first_line INTEGER NOT NULL,
-    last_line INTEGER NOT NULL
+    last_line INTEGER NOT NULL,
+    metadata TEXT NOT NULL
 );
 CREATE INDEX passages_by_document ON passages(document);
 CREATE INDEX passages_by_segment ON passages(segment);
@@ -138,7 +142,7 @@ END;
 _DOCUMENT = "SELECT id, title, hash, metadata, source, name, state, digest FROM documents WHERE key = ?"
 # Not the segment, whose number a merge changes: ``segment_rows`` says which passages are in it.
 _PASSAGES = """
-    SELECT row, vectors, first_line, last_line, title, section, text, parts
+    SELECT row, vectors, first_line, last_line, metadata, title, section, text, parts
     FROM passages JOIN texts ON texts.rowid = row WHERE document = ? ORDER BY row
 """
 

@@ -53,6 +53,7 @@ _CROSS_REFERENCES = {
         " AND EXISTS (SELECT 1 FROM files WHERE kind = 'codec')"
     ),
     "documents with unreadable metadata": "SELECT count(*) FROM documents WHERE NOT json_valid(metadata)",
+    "passages with unreadable metadata": "SELECT count(*) FROM passages WHERE NOT json_valid(metadata)",
     "counters behind the numbers that they gave": (
         "SELECT (SELECT coalesce(max(row), 0) FROM passages)"
         " > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'passages')"

@@ -384,7 +384,7 @@ def test_open_wants_an_index(store: Store, tmp_path: Path) -> None:
     with pytest.raises(FlatcoatError, match="cannot be read as an index"):
         Store.open(tmp_path)
     connection = sqlite3.connect(store.path / "index.sqlite")
-    for version, advice in ((99, "reads 4: upgrade"), (1, "reads 4: index again")):
+    for version, advice in ((99, "reads 5: upgrade"), (4, "reads 5: index again")):
         connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", [version])
         connection.commit()
         with pytest.raises(FlatcoatError, match=f"has format {version}, this flatcoat {advice}"):
