@@ -20,6 +20,7 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 200
 MAX_SECONDS = 5.0  # of this thread's CPU time
 MAX_UNCLOSED = 5_000  # "<" without ">", whose parsing takes quadratic time
+MAX_BROKEN = 5_000  # children of one syntax error, in which a query takes quadratic time
 _READ_BYTES = 1_024
 LEAST_HEADER = 3  # lines: a shorter one stays with what follows
 
@@ -70,8 +71,8 @@ def code_structure(text: str, lang: Scalar | None) -> Structure | None:
     """Structure by syntax: definitions with their decorators and comments as parts, statements as breaks.
 
     None where ``lang`` has no grammar here, or the text is no ordinary code: over MAX_BYTES, nested deeper
-    than MAX_DEPTH, with MAX_UNCLOSED or more "<" left open, or MAX_SECONDS and more to parse. A text with
-    syntax errors has the structure that the parser recovers.
+    than MAX_DEPTH, with MAX_UNCLOSED or more "<" left open, with a syntax error of over MAX_BROKEN parts, or
+    MAX_SECONDS and more to parse. A text with other syntax errors has the structure that the parser recovers.
     """
     known = grammar(lang)
     if known is None or len(text) > MAX_BYTES:
@@ -106,19 +107,26 @@ class _Reader:
         return Structure(ranks, self.parts, is_code=True)
 
     def _parsed(self, parser: "Parser") -> "Tree | None":
-        # Comments that never end take quadratic time, and only the parsing of a source read in parts can be
-        # cancelled. The smaller the parts, the faster is the query after it.
+        # Comments and strings that never end take quadratic time, and only the parsing of a source read in parts
+        # can be cancelled: between tokens, or by an early end. The smaller the parts, the faster is the query
+        # after it.
+        def is_late(*_: object) -> bool:
+            return time.thread_time() > self.deadline
+
+        def part(offset: int, point: object) -> bytes:
+            return b"" if is_late() else self.source[offset : offset + _READ_BYTES]
+
         try:
-            return parser.parse(
-                lambda offset, point: self.source[offset : offset + _READ_BYTES],
-                progress_callback=lambda offset, has_error: time.thread_time() > self.deadline,
-            )
+            tree = parser.parse(part, progress_callback=is_late)
         except ValueError as error:
             _log.debug("code is split by lines: the parser gave up (%s)", error)
             return None
+        return None if is_late() else tree
 
     def _add(self, root: "Node", grammar: Grammar, first: int) -> bool:
-        """Add all that a tree defines, and the code in other languages inside it; False if it is too deep."""
+        """Add all that a tree defines, and the code in other languages inside it; False if it is no code."""
+        if _is_broken(root):
+            return False
         self.found, self.separator = Definitions(root, self.source, grammar), grammar.separator
         self.headers += self.found.headers
         self.docs += self.found.docs
@@ -152,17 +160,13 @@ class _Reader:
             names = (*scope.names, definition.name)
             self.parts.append(Part(first, last, label(names, self.separator), kind, exported))
             scope = _Scope(names, first, last, kind, exported and definition.kind != "function")
-        visible = found.visible_inside.get(node.id, visible)
-        children = self._in_body(visit) if _is_body(node.type) else self._in_statement(visit, last)
-        visits = []
-        for child, row in children:
-            visible = found.visible_inside.get(child.id, visible)
-            visits.append(_Visit(child, depth + 1, row, visible, scope))
-        return visits
+        inside = _Visit(node, depth, first, found.visible_inside.get(node.id, visible), scope)
+        return list(self._in_body(inside) if _is_body(node.type) else self._in_statement(inside, last))
 
-    def _in_body(self, visit: _Visit) -> Iterator[tuple["Node", int]]:
-        """The children to visit with their first lines; all are ranked, but the first, on the line above."""
-        body, depth, found = visit.node, visit.depth, self.found
+    def _in_body(self, visit: _Visit) -> Iterator[_Visit]:
+        """The children to visit; all are ranked, but the first, which stays with the line above."""
+        body, depth, _, visible, scope = visit
+        found = self.found
         end = body.start_point[0] - 1
         above = visit.first if visit.first <= end else None
         is_first, after_definition = depth > 0, False
@@ -178,17 +182,16 @@ class _Reader:
                 self._rank(first, depth, is_good=defines or after_definition)
             if last > end:
                 end = last
-            if child.is_extra or known:
-                if found.is_attached(child):
-                    continue
-            elif last == row:
-                above, is_first, after_definition = None, False, False
+            if known:
+                visible = found.visible_inside.get(child.id, visible)
+            if (known or child.is_extra) and found.is_attached(child):
                 continue
-            yield child, first
+            if known or last > row:
+                yield _Visit(child, depth + 1, first, visible, scope)
             above, is_first, after_definition = None, False, defines
 
-    def _in_statement(self, visit: _Visit, last: int) -> Iterator[tuple["Node", int]]:
-        """The children to visit with their first lines; clauses such as ``else`` are ranked."""
+    def _in_statement(self, visit: _Visit, last: int) -> Iterator[_Visit]:
+        """The children to visit; clauses such as ``else`` are ranked."""
         above, end, is_second, found = None, -1, False, self.found
         for child in visit.node.named_children:
             row, child_last = child.start_point[0], _last_line(child)
@@ -202,9 +205,10 @@ class _Reader:
                 self._rank(row, visit.depth, is_good=False)
             if known or child_last > row:
                 if _is_body(kind):
-                    yield child, row if above is None or row > end + 1 else above
+                    first = row if above is None or row > end + 1 else above
                 else:
-                    yield child, row if is_second or child_last != last else visit.first
+                    first = row if is_second or child_last != last else visit.first
+                yield _Visit(child, visit.depth + 1, first, visit.visible, visit.scope)
             above, is_second = None, is_second or (known and child.id in found.named)
 
     def _rank(self, line: int, depth: int, is_good: bool) -> None:
@@ -243,6 +247,16 @@ class _Reader:
 
     def _text(self, node: "Node") -> str:
         return self.source[node.start_byte : node.end_byte].decode(errors="replace")
+
+
+def _is_broken(root: "Node") -> bool:
+    nodes = [root] if root.has_error else []
+    while nodes:
+        node = nodes.pop()
+        if node.is_error and node.child_count > MAX_BROKEN:
+            return True
+        nodes += [child for child in node.children if child.has_error]
+    return False
 
 
 def _last_line(node: "Node") -> int:

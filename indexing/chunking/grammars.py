@@ -29,7 +29,7 @@ _QUERIES = {
     **{lang: (lang,) for lang in ("bash", "c", "clojure", "cmake", "csharp", "dart", "elixir", "erlang")},
     **{lang: (lang,) for lang in ("go", "haskell", "java", "julia", "kotlin", "lua", "make", "nix", "ocaml")},
     **{lang: (lang,) for lang in ("ocaml_interface", "perl", "php", "proto", "python", "r", "ruby", "rust")},
-    **{lang: (lang,) for lang in ("scala", "sql", "svelte", "swift", "terraform", "vue", "zig")},
+    **{lang: (lang,) for lang in ("scala", "sql", "starlark", "svelte", "swift", "terraform", "vue", "zig")},
     "cpp": ("c", "cpp"),
     "hcl": ("terraform",),
     "javascript": ("ecmascript", "javascript"),

@@ -24,6 +24,7 @@ LONGEST_LINE = 20_000
 """Characters. Longer lines of code and data were written by a machine, for one."""
 
 _CUT_OUT = "…"
+_FIRST_LINE = 256  # bytes, of which the first line of a script has fewer
 
 
 def read_documents(
@@ -139,7 +140,7 @@ def _document(name: str, data: bytes, encoding: str | None) -> Document:
 
 
 def extract(name: str, data: bytes, *, encoding: str | None = None) -> Extracted:
-    """The text of a file called ``name``, and its language.
+    """The text of a file called ``name``, and its language (by ``language_of``).
 
     ``encoding`` is the charset of text; by default it is detected. Lines of code over LONGEST_LINE are cut
     out. Raises Unreadable where there is no text, with the reason.
@@ -147,7 +148,8 @@ def extract(name: str, data: bytes, *, encoding: str | None = None) -> Extracted
     >>> extract("a.py", b"x = 1")
     Extracted(text='x = 1', title='', lang='python', outline=())
     """
-    suffix, lang = PurePosixPath(name).suffix.lower(), language_of(name)
+    first_line = data[:_FIRST_LINE].partition(b"\n")[0].decode("latin-1")
+    suffix, lang = PurePosixPath(name).suffix.lower(), language_of(name, first_line)
     if suffix == ".pdf" or data.startswith(b"%PDF-"):
         from .pdf import pdf_text
 

@@ -1,9 +1,7 @@
 """Code cut by syntax: what is a unit, what it is called, and that nothing hostile gets through slowly."""
 
 import re
-import sys
 import time
-from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +11,6 @@ from flatcoat.indexing.chunking import code
 from flatcoat.indexing.chunking.chunk import chunk
 from flatcoat.indexing.chunking.structure import label
 from flatcoat.indexing.documents import Document
-
-pytest.importorskip("tree_sitter_language_pack")
 
 PYTHON = '''\
 """A store."""
@@ -339,25 +335,11 @@ def test_any_shreds_of_code_are_covered(lang: str, cuts: list[int], limit: int) 
     cut(text, lang, limit)
 
 
-def test_without_a_grammar_or_tree_sitter_code_is_cut_by_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert code.code_structure("fun f() {}", "kotlin") is None
-    monkeypatch.setattr(code, "_language", lambda lang: None)
-    by_lines = cut(PYTHON, "python", 20)
+def test_without_a_grammar_code_is_cut_by_lines() -> None:
+    assert code.code_structure("sub run()", "fortran") is None
+    by_lines = cut(PYTHON, "fortran", 20)
     assert [name for name, _ in by_lines] == [""] * len(by_lines)
     assert (18, 25) in [lines for _, lines in by_lines]
-
-
-def test_a_missing_tree_sitter_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setitem(sys.modules, "tree_sitter_language_pack", None)
-    monkeypatch.setattr(code, "_grammars", cache(code._grammars.__wrapped__))
-    monkeypatch.setattr(code, "_language", cache(code._language.__wrapped__))
-    for lang in ("python", "go", "python"):
-        cut(PYTHON, lang, 20)
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert "pip install flatcoat[code]" in record.message
 
 
 @pytest.mark.parametrize(
@@ -368,8 +350,11 @@ def test_a_missing_tree_sitter_is_said_once(
         ("{\n" * 300 + "}\n" * 300, "javascript"),
         ("template<" * 40_000, "csharp"),
         ("/*(" * 10_000, "c"),
+        ("`" * 100_000, "scala"),
+        ("(" * 200_000, "kotlin"),
+        ("<script>" + "{" * 200_000 + "</script>", "vue"),
     ],
-    ids=["large", "indents", "braces", "unclosed types", "unclosed comments"],
+    ids=["large", "indents", "braces", "unclosed types", "unclosed comments", "unclosed names", "broken", "broken script"],
 )
 def test_hostile_code_is_cut_by_lines_soon(text: str, lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "MAX_SECONDS", 0.5)

@@ -138,10 +138,39 @@ def test_a_missing_path_is_refused_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "language"), [("a.py", "python"), ("A.JS", "javascript"), ("Makefile", "text")]
+    ("name", "language"),
+    [
+        *[("a.py", "python"), ("A.JS", "javascript"), ("sub/Makefile", "make"), ("CMakeLists.txt", "cmake")],
+        *[("notes.txt", "text"), ("LICENSE", "text"), (".bashrc", "bash"), ("analysis.R", "r"), ("BUILD", "starlark")],
+    ],
 )
 def test_languages(name: str, language: str) -> None:
     assert language_of(name) == language
+
+
+@pytest.mark.parametrize(
+    ("line", "language"),
+    [
+        ("#!/bin/sh", "bash"),
+        ("#!/usr/bin/env python3", "python"),
+        ("#! /usr/bin/python3.12 -u", "python"),
+        ("#!/usr/bin/env -S node --watch", "javascript"),
+        ("#!/usr/bin/env -S LANG=C perl -w", "perl"),
+        ("#!/usr/bin/env -S uv run --script", "python"),
+        ("#!/opt/bin/Rscript", "r"),
+        ("#!/usr/bin/awk -f", "text"),
+        ("#!", "text"),
+        ("# python", "text"),
+    ],
+)
+def test_scripts_without_a_suffix_go_by_their_first_line(tmp_path: Path, line: str, language: str) -> None:
+    write(tmp_path, {"run": f"{line}\ntext\n", "run.txt": f"{line}\r\ntext\n", "run.py": f"{line}\ntext\n"})
+    documents, _ = read(tmp_path)
+    assert [documents[name].metadata["lang"] for name in ("run", "run.txt", "run.py")] == [
+        language,
+        language,
+        "python",
+    ]
 
 
 def test_large_data_files_are_left_out_of_folders_but_read_when_named(tmp_path: Path) -> None:
