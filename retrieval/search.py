@@ -171,7 +171,9 @@ class Searcher:
         if question.mode != "vectors":
             stages["bm25"] = _scores(self._store.bm25(question.query, depth, rows=rows))
         if fusion:
-            stages["fused"] = fusion.fuse(stages["vectors"], stages["bm25"])
+            first = next(iter(stages["bm25"]), None)
+            coverage = 0.0 if first is None else self._store.coverage(question.query, first)
+            stages["fused"] = fusion.fuse(stages["vectors"], stages["bm25"], coverage=coverage)
         last = next(reversed(stages.values()))
         best = sorted(last, key=lambda row: -last[row])
         candidates = [

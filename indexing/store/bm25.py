@@ -34,6 +34,14 @@ def search(
     return Hits([row for row, _ in found], np.array([score for _, score in found], dtype=np.float32))
 
 
+def coverage(connection: sqlite3.Connection, query: str, row: int) -> float:
+    """The share (0 to 1) of the terms of ``query`` that the passage ``row`` has; 0 where it has no terms."""
+    terms = query_terms(query)
+    sql = "SELECT EXISTS (SELECT 1 FROM texts WHERE texts MATCH ? AND rowid = ?)"
+    found = sum(connection.execute(sql, [f'"{term}"', row]).fetchone()[0] for term in terms)
+    return found / len(terms) if terms else 0.0
+
+
 def among(rows: np.ndarray) -> tuple[str, list[Any]]:
     """SQL that holds where FTS5's ``rowid`` is one of ``rows``, and the values it binds.
 

@@ -294,6 +294,11 @@ class Store:
         with self._reading() as connection:
             return bm25.search(connection, query, k, rows=rows)
 
+    def coverage(self, query: str, row: int) -> float:
+        """The share of the terms of ``query`` that the passage ``row`` has: ``bm25.coverage``."""
+        with self._reading() as connection:
+            return bm25.coverage(connection, query, row)
+
     def stats(self) -> Stats:
         """Sizes of the index, for people and dashboards."""
         with self._reading() as connection:

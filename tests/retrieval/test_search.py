@@ -81,9 +81,11 @@ def test_scores_of_every_stage_are_those_of_its_twin(retriever: Retriever, mode:
         expected = vectors if mode == "vectors" else words
     elif isinstance(mode, Fusion) and mode.name == "rrf":
         expected = reciprocal_rank_fusion([list(vectors), list(words)], 10)
+    elif isinstance(mode, Fusion):
+        expected = weighted_fusion([vectors, words], [0.8, 0.2])
     else:
-        weight = 0.8 if isinstance(mode, Fusion) else HYBRID.weight
-        expected = weighted_fusion([vectors, words], [weight, 1 - weight])
+        covered = retriever.store.coverage(query, next(iter(words)))
+        expected = HYBRID.fuse(vectors, words, coverage=covered)
     results = retriever.search(query, k=10, mode=mode)
     rows = sorted(expected, key=lambda row: -expected[row])[:10]
     assert ids(results) == [passage.document_id for passage in retriever.store.passages(rows)]
@@ -505,7 +507,7 @@ def test_bad_questions(retriever: Retriever, options: dict[Any, Any], message: s
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "sum"}, "fusion is 'sum': rrf, weighted are possible"),
+        ({"name": "sum"}, "fusion is 'sum': adaptive, weighted, rrf are possible"),
         ({"name": None}, "fusion is None"),
         ({"constant": -1}, "constant is -1"),
         ({"constant": "60"}, "constant is '60'"),

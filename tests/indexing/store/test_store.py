@@ -13,6 +13,7 @@ from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.store import writer
 from flatcoat.indexing.store.store import StaleRow, Store
+from flatcoat.indexing.store.terms import query_terms
 from flatcoat.indexing.vectors import TokenVectors
 
 from ..corpus import WIDTH, held, passages, vectors
@@ -113,6 +114,18 @@ def test_bm25(store: Store) -> None:
     assert store.bm25("Zebra", 1).ids == [rows[3]]
     assert store.bm25("sat", 10, rows=rows[1:]).ids == [rows[1]]
     assert store.bm25("sat", 10, rows=rows[:0]).ids == []
+
+
+def test_coverage_is_the_share_of_terms_that_bm25_finds(store: Store) -> None:
+    add(store, [Passage("a", "def parseConditions(): sat", title="Zebra"), Passage("b", "cats")])
+    first, second = (int(row) for row in store.rows_where([]))
+    for query, found in (("zebras sitting", 0.5), ("the zebra condition cat", 2 / 3), ("cat", 0.0)):
+        assert store.coverage(query, first) == pytest.approx(found)
+        telling = query_terms(query)
+        alone = [store.bm25(term, 2, rows=np.array([first])).ids for term in telling]
+        assert store.coverage(query, first) == pytest.approx(sum(map(bool, alone)) / len(telling))
+    assert store.coverage("cat", second) == 1.0
+    assert store.coverage("?!", first) == store.coverage("cat", 99) == 0.0
 
 
 HOSTILE = [
