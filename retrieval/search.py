@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
@@ -12,7 +13,7 @@ import numpy as np
 
 from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.documents import Passage
-from flatcoat.indexing.fusion import HYBRID, Fusion
+from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, Fusion
 from flatcoat.indexing.reading.content import Content
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store.engines import open_index
@@ -85,9 +86,16 @@ class Question:
         return conditions if self.content == "all" else [*conditions, Condition("content", "=", self.content)]
 
     @property
-    def fusion(self) -> Fusion | None:
-        """How the two rankings are fused; None if there is one."""
-        return HYBRID if self.mode == "hybrid" else self.mode if isinstance(self.mode, Fusion) else None
+    def ranks_twice(self) -> bool:
+        """Whether a ranking by vectors and one by BM25 are fused."""
+        return self.mode not in ("vectors", "bm25")
+
+    def fusion_of(self, passages: Collection[Passage]) -> Fusion:
+        """How the two rankings of these candidates are fused: otherwise where a third of them are code."""
+        if isinstance(self.mode, Fusion):
+            return self.mode
+        code = sum(passage.metadata.get("content") == "code" for passage in passages)
+        return HYBRID_CODE if 3 * code >= len(passages) > 0 else HYBRID
 
 
 @dataclass(frozen=True)
@@ -161,8 +169,27 @@ class Searcher:
 
     def _candidates(self, question: Question, vectors: "Vectors | None", count: int) -> list[_Candidate]:
         """The best ``count`` passages of the first stage; rankings to be fused are twice as deep."""
-        fusion = question.fusion
-        depth = 2 * count if fusion else count
+        stages = self._rankings(question, vectors, depth=2 * count if question.ranks_twice else count)
+        rows = list(dict.fromkeys(chain.from_iterable(stages.values())))
+        passages = dict(zip(rows, self._store.passages(rows), strict=True))
+        if question.ranks_twice:
+            first = next(iter(stages["bm25"]), None)
+            coverage = 0.0 if first is None else self._store.coverage(question.query, first)
+            fusion = question.fusion_of(passages.values())
+            stages["fused"] = fusion.fuse(stages["vectors"], stages["bm25"], coverage=coverage)
+        last = next(reversed(stages.values()))
+        candidates = [
+            _Candidate(
+                row, passages[row], {name: stage[row] for name, stage in stages.items() if row in stage}
+            )
+            for row in sorted(last, key=lambda row: -last[row])
+        ]
+        return _with_signals(question, candidates)[:count]
+
+    def _rankings(
+        self, question: Question, vectors: "Vectors | None", depth: int
+    ) -> dict[str, dict[int, float]]:
+        """Scores by row of the best ``depth`` passages, best first, by "vectors", by "bm25", or by both."""
         rows = self._store.rows_where(question.conditions) if question.conditions else None
         stages: dict[str, dict[int, float]] = {}
         if vectors is not None:
@@ -170,17 +197,7 @@ class Searcher:
             stages["vectors"] = _scores(hits)
         if question.mode != "vectors":
             stages["bm25"] = _scores(self._store.bm25(question.query, depth, rows=rows))
-        if fusion:
-            first = next(iter(stages["bm25"]), None)
-            coverage = 0.0 if first is None else self._store.coverage(question.query, first)
-            stages["fused"] = fusion.fuse(stages["vectors"], stages["bm25"], coverage=coverage)
-        last = next(reversed(stages.values()))
-        best = sorted(last, key=lambda row: -last[row])
-        candidates = [
-            _Candidate(row, passage, {name: stage[row] for name, stage in stages.items() if row in stage})
-            for row, passage in zip(best, self._store.passages(best), strict=True)
-        ]
-        return _with_signals(question, candidates)[:count]
+        return stages
 
     def _open(self) -> "_Opened":
         with self._opening:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatcoat.errors import UsageError
-from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.documents import Document, Passage
+from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, Fusion
 from flatcoat.indexing.reading.content import content_of
 from flatcoat.indexing.reading.languages import language_of
 from flatcoat.retrieval.ranking import RANKED, SIGNALS, Query, apply_signals
@@ -228,6 +229,18 @@ def test_content_restricts_results(project: Retriever, content: str, expected: s
     assert {result.document_id for result in project.search("backoff", content=content)} == expected  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="content is 'prose': code, docs, config, all are possible"):
         project.search("backoff", content="prose")  # type: ignore[arg-type]
+
+
+def test_code_is_fused_otherwise_than_text(project: Retriever, tmp_path: Path) -> None:
+    def scores(retriever: Retriever, mode: Fusion | str) -> list[float]:
+        return [one.scores["fused"] for one in retriever.search("backoff waits", mode=mode, signals=())]  # type: ignore[arg-type]
+
+    assert scores(project, "hybrid") == scores(project, HYBRID_CODE) != scores(project, HYBRID)
+    prose = Retriever.create(tmp_path / "index")
+    prose.add(
+        Document(name, f"{name} waits for a backoff, and {name} returns") for name in ("Ann", "Ben", "Cy")
+    )
+    assert scores(prose, "hybrid") == scores(prose, HYBRID) != scores(prose, HYBRID_CODE)
 
 
 def test_a_moved_file_keeps_what_it_is_for(tmp_path: Path) -> None:
