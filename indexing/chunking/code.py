@@ -238,9 +238,9 @@ class _Reader:
         filled = sum(bool(line.strip()) for line in self.lines[: last + 1])
         if filled < LEAST_HEADER:
             return
-        notes = [node for node in (*comments, *self.docs) if not _LICENCE.search(self._text(node))]
+        notes = [node for node in comments if not _LICENCE.search(self._text(node))]
         told = sum(_last_line(node) - node.start_point[0] + 1 for node in notes)
-        kind = "docs" if 2 * told >= filled else "header"
+        kind = "docs" if 2 * told >= filled or any(node in above for node in self.docs) else "header"
         self.parts.insert(0, Part(0, last, "", kind))
         rest = (number for number in range(last + 1, len(self.lines)) if self.lines[number].strip())
         self.ranks[next(rest, 0)] = PREAMBLE

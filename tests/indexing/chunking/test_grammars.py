@@ -177,12 +177,17 @@ PYTHON = (
 
 def test_a_passage_names_all_that_begins_in_it_and_imports_stand_apart() -> None:
     assert own(PYTHON, "python", 9) == [
-        {"kind": "header"},
+        {"kind": "docs"},
         {"kind": "code"},
         {"symbol": "Store, Store.open", "kind": "class", "exported": True},
         {"symbol": "Store._close", "kind": "function", "exported": False},
         {"symbol": "_helper", "kind": "function", "exported": False},
     ]
+
+
+def test_imports_without_documentation_are_a_header() -> None:
+    first, *_ = own(PYTHON.replace('"""About this file."""', "import abc"), "python", 9)
+    assert first == {"kind": "header"}
 
 
 def test_a_file_that_fits_is_described_by_its_longest_definition() -> None:
