@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from functools import cache
+from threading import local
 from typing import TYPE_CHECKING, NamedTuple
 
 from flatcoat.indexing.documents import Scalar
@@ -21,7 +22,7 @@ MAX_DEPTH = 200
 MAX_SECONDS = 5.0  # of this thread's CPU time
 MAX_UNCLOSED = 5_000  # "<" without ">", whose parsing takes quadratic time
 MAX_BROKEN = 5_000  # children of one syntax error, in which a query takes quadratic time
-_READ_BYTES = 1_024
+_READ_BYTES = 4_096
 LEAST_HEADER = 3  # lines: a shorter one stays with what follows
 
 _CLAUSES = {
@@ -42,6 +43,7 @@ _BODY = re.compile(
 _CLOSING = re.compile(r"\s*(?:[)\]}]|end\s*$)")
 _LICENCE = re.compile(r"copyright|licen[cs]e|spdx|all rights reserved", re.IGNORECASE)
 _log = logging.getLogger(__name__)
+_thread = local()
 
 
 class _Scope(NamedTuple):
@@ -84,6 +86,41 @@ def code_structure(text: str, lang: Scalar | None) -> Structure | None:
     return _Reader(source, text.split("\n")).read(known)
 
 
+class _Reading:
+    """The parts in which a parser reads a text, since only then it can be cancelled.
+
+    tree-sitter (0.26) never lets go of a part that it got. So it gets the same buffer each time, and later, when
+    it reads the texts of nodes, single bytes, of which Python has one object each.
+    """
+
+    def __init__(self, source: bytes, deadline: float) -> None:
+        self._source, self._deadline = source, deadline
+        self._is_parsed = False
+        if not hasattr(_thread, "buffer"):
+            _thread.buffer = bytearray()
+        self._buffer: bytearray = _thread.buffer
+
+    def tree(self, parser: "Parser") -> "Tree | None":
+        """The syntax tree; None after the deadline."""
+        try:
+            tree = parser.parse(self._part, progress_callback=self._is_late)
+        except ValueError as error:
+            _log.debug("code is split by lines: the parser gave up (%s)", error)
+            return None
+        self._is_parsed = True
+        return None if self._is_late() else tree
+
+    def _is_late(self, *_: object) -> bool:
+        return time.thread_time() > self._deadline
+
+    def _part(self, offset: int, point: object) -> "bytes | bytearray":
+        if self._is_parsed:
+            return self._source[offset : offset + 1]
+        # A name or comment that never ends may be looked for again and again without progress: it ends here.
+        self._buffer[:] = b"" if self._is_late() else self._source[offset : offset + _READ_BYTES]
+        return self._buffer
+
+
 class _Reader:
     """Reads parts and ranks from the tree of one text, outer nodes first."""
 
@@ -98,30 +135,13 @@ class _Reader:
     def read(self, grammar: Grammar) -> Structure | None:
         from tree_sitter import Parser
 
-        tree = self._parsed(Parser(grammar.language))
+        tree = _Reading(self.source, self.deadline).tree(Parser(grammar.language))
         if tree is None or not self._add(tree.root_node, grammar, first=0):
             return None
         self.parts.sort(key=lambda part: (part.first, -part.last))  # Injected code comes last.
         self._add_preamble(tree.root_node)
         ranks = [rank or self._rank_of_text(number) for number, rank in enumerate(self.ranks)]
         return Structure(ranks, self.parts, is_code=True)
-
-    def _parsed(self, parser: "Parser") -> "Tree | None":
-        # Comments and strings that never end take quadratic time, and only the parsing of a source read in parts
-        # can be cancelled: between tokens, or by an early end. The smaller the parts, the faster is the query
-        # after it.
-        def is_late(*_: object) -> bool:
-            return time.thread_time() > self.deadline
-
-        def part(offset: int, point: object) -> bytes:
-            return b"" if is_late() else self.source[offset : offset + _READ_BYTES]
-
-        try:
-            tree = parser.parse(part, progress_callback=is_late)
-        except ValueError as error:
-            _log.debug("code is split by lines: the parser gave up (%s)", error)
-            return None
-        return None if is_late() else tree
 
     def _add(self, root: "Node", grammar: Grammar, first: int) -> bool:
         """Add all that a tree defines, and the code in other languages inside it; False if it is no code."""
@@ -146,7 +166,8 @@ class _Reader:
         if inner is None:
             return True
         inside = Range(node.start_point, node.end_point, node.start_byte, node.end_byte)
-        tree = self._parsed(Parser(inner.language, included_ranges=[inside]))
+        parser = Parser(inner.language, included_ranges=[inside])
+        tree = _Reading(self.source, self.deadline).tree(parser)
         return tree is not None and self._add(tree.root_node, inner, first=node.start_point[0])
 
     def _visit(self, visit: _Visit) -> list[_Visit]:

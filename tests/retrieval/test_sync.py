@@ -118,6 +118,27 @@ def test_only_what_changed_is_encoded(retriever: Retriever, root: Path, encoder:
     assert retriever.add_files(root).unchanged == 3
 
 
+def test_what_code_defines_is_filtered_by_and_follows_the_files(retriever: Retriever, root: Path) -> None:
+    def found(*where: str) -> list[tuple[str, Any]]:
+        results = retriever.search("birds", k=9, mode="bm25", where=where)
+        return [(result.document_id, result.metadata["symbol"]) for result in results]
+
+    write(root / "src" / "birds.py", "class Birds:\n    def sing(self):\n        pass\n")
+    write(root / "tool", "#!/bin/sh\n# birds\nsing() {\n  echo birds\n}\n")
+    retriever.add_files(root)
+    assert found("symbol=Birds.sing") == found("kind=class") == [("src/birds.py", "Birds, Birds.sing")]
+    assert found("symbol=sing", "lang=bash", "exported=true") == [("tool", "sing")]
+    (root / "src" / "birds.py").rename(root / "src" / "feathered.py")
+    assert retriever.add_files(root).renamed == 1
+    assert found("symbol^=Birds") == [("src/feathered.py", "Birds, Birds.sing")]
+    write(root / "src" / "feathered.py", "def _birds():\n    pass\n")
+    retriever.add_files(root)
+    retriever.compact()
+    assert found("symbol^=Birds") == []
+    assert found("kind=function", "exported=false") == [("src/feathered.py", "_birds")]
+    assert retriever.store.verify() == []
+
+
 def test_a_file_that_was_only_touched_is_not_encoded(
     retriever: Retriever, root: Path, encoder: Counting
 ) -> None:

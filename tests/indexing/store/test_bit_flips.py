@@ -21,7 +21,7 @@ from ..corpus import passages, vectors
 
 WORDS = ["otter", "walrus", "heron", "zebra", "lynx", "raven", "moth", "adder", "parseTree", "openFile"]
 QUERIES = ["otter zebra", "parse tree", "walrus", "file heron moth"]
-FILTERS = ["n>3", "kind=odd", "path^=b"]
+FILTERS = ["n>3", "kind=odd", "path^=b", "symbol=otter"]
 
 
 def make(folder: Path, engine: str) -> Path:
@@ -53,7 +53,9 @@ def make(folder: Path, engine: str) -> Path:
 def _passage(drawn: random.Random, prefix: str, number: int) -> Passage:
     metadata = {"n": number, "kind": ("even", "odd")[number % 2], "path": f"b{number}.txt"}
     text = " ".join(drawn.choices(WORDS, k=12))
-    return Passage(f"{prefix}b{number}.txt", text, f"Title {number}", (1, 9), metadata, "Part > One")
+    metadata["symbol"] = ", ".join(text.split()[:2])
+    own = ("symbol",)
+    return Passage(f"{prefix}b{number}.txt", text, f"Title {number}", (1, 9), metadata, "Part > One", own)
 
 
 def answers(path: Path) -> str:
