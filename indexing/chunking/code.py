@@ -3,14 +3,15 @@
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cache
+from itertools import takewhile
 from threading import local
 from typing import TYPE_CHECKING, NamedTuple
 
 from flatcoat.indexing.documents import Scalar
 
-from .definitions import Definitions
+from .definitions import MAX_DEPTH, Definitions
 from .grammars import Grammar, grammar
 from .structure import DEEPEST, LINE, PARAGRAPH, PREAMBLE, WORST, Part, Structure, label
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from tree_sitter import Node, Parser, Tree
 
 MAX_BYTES = 1_000_000
-MAX_DEPTH = 200
 MAX_SECONDS = 5.0  # of this thread's CPU time
 MAX_UNCLOSED = 5_000  # "<" without ">", whose parsing takes quadratic time
 MAX_BROKEN = 5_000  # children of one syntax error, in which a query takes quadratic time
@@ -139,9 +139,11 @@ class _Reader:
         if tree is None or not self._add(tree.root_node, grammar, first=0):
             return None
         self.parts.sort(key=lambda part: (part.first, -part.last))  # Injected code comes last.
-        self._add_preamble(tree.root_node)
+        top = tree.root_node.children
+        comments = self._comment_lines([*filter(_is_comment, top), *self.docs])
+        self._add_preamble(top, comments)
         ranks = [rank or self._rank_of_text(number) for number, rank in enumerate(self.ranks)]
-        return Structure(ranks, self.parts, is_code=True)
+        return Structure(ranks, self.parts, is_code=True, comments=comments)
 
     def _add(self, root: "Node", grammar: Grammar, first: int) -> bool:
         """Add all that a tree defines, and the code in other languages inside it; False if it is no code."""
@@ -246,28 +248,33 @@ class _Reader:
             return PARAGRAPH
         return LINE + min(len(line) - len(line.lstrip()), DEEPEST)
 
-    def _add_preamble(self, root: "Node") -> None:
+    def _comment_lines(self, comments: "Iterable[Node]") -> set[int]:
+        """The lines of comments and documentation that is no licence."""
+        told = (node for node in comments if not _LICENCE.search(self._text(node)))
+        return {line for node in told for line in range(node.start_point[0], _last_line(node) + 1)}
+
+    def _add_preamble(self, top: "Sequence[Node]", comments: Set[int]) -> None:
         """Make a part of the licence, documentation and imports above the first definition."""
         below = self.parts[0].first if self.parts else len(self.lines)
-        comments = []
-        for node in root.children:
-            if _last_line(node) + 1 >= below or not self.found.is_attached(node):
-                break
-            comments.append(node)
-        above = [node for node in (*comments, *self.headers, *self.docs) if _last_line(node) < below]
+        first = takewhile(lambda node: _is_comment(node) and _last_line(node) + 1 < below, top)
+        above = [node for node in (*first, *self.headers, *self.docs) if _last_line(node) < below]
         last = max(map(_last_line, above), default=-1)
         filled = sum(bool(line.strip()) for line in self.lines[: last + 1])
         if filled < LEAST_HEADER:
             return
-        notes = [node for node in comments if not _LICENCE.search(self._text(node))]
-        told = sum(_last_line(node) - node.start_point[0] + 1 for node in notes)
-        kind = "docs" if 2 * told >= filled or any(node in above for node in self.docs) else "header"
+        documented = any(_last_line(node) < below for node in self.docs)
+        documented = documented or 2 * sum(line <= last for line in comments) >= filled
+        kind = "docs" if documented else "header"
         self.parts.insert(0, Part(0, last, "", kind))
         rest = (number for number in range(last + 1, len(self.lines)) if self.lines[number].strip())
         self.ranks[next(rest, 0)] = PREAMBLE
 
     def _text(self, node: "Node") -> str:
         return self.source[node.start_byte : node.end_byte].decode(errors="replace")
+
+
+def _is_comment(node: "Node") -> bool:
+    return "comment" in node.type or (node.is_extra and not node.is_error)
 
 
 def _is_broken(root: "Node") -> bool:

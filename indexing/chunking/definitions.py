@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     _Captures = dict[str, list[Node]]
 
 _KINDS = frozenset(["function", "class", "module", "value", "test", "definition"])
+MAX_DEPTH = 200
 _MOST_MATCHES = 4_096  # begun at one time: more take time that grows with the square of the text
 _NOISE = re.compile(r"<[^>]*>+|\bprototype\.|^(?:module\.)?exports\.|^this\.|^[\"'`(]+|[\"'`)]+$")
 
@@ -48,9 +49,10 @@ class Definitions:
         self._visible: dict[int, bool] = {}
         self._exported_names: set[str] = set()
         query = grammar.query
+        cursor = QueryCursor(query, match_limit=_MOST_MATCHES)
+        cursor.set_max_start_depth(MAX_DEPTH)  # Below, it takes time that grows with the square of the depth.
         # Sorted, since matches come in the order of the text: the last pattern of a node has to count.
-        matches = QueryCursor(query, match_limit=_MOST_MATCHES).matches(root)
-        for pattern, captures in sorted(matches, key=itemgetter(0)):
+        for pattern, captures in sorted(cursor.matches(root), key=itemgetter(0)):
             if "injection" in captures:
                 language = query.pattern_settings(pattern)["language"]
                 self.injections.append((captures["injection"][0], str(language)))

@@ -1,7 +1,7 @@
 """The structure of a document: its named parts, and how good a place to break each line is."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 from flatcoat.indexing.documents import Metadata
@@ -32,16 +32,25 @@ class Structure:
     """The ``ranks`` of a break before each line, and ``parts``, each part before the parts inside it.
 
     Lines of code that are inside no common part are labelled by the parts they contain, which are small.
+    ``comments`` are lines of code that say something to people alone.
 
     >>> lines = Structure([1, 200, 200], [Part(0, 2, "class Store"), Part(1, 2, "Store.open")])
     >>> lines.parts[lines.around(1, 2)].label
     'Store.open'
     """
 
-    def __init__(self, ranks: list[int], parts: Sequence[Part] = (), *, is_code: bool = False) -> None:
+    def __init__(
+        self,
+        ranks: list[int],
+        parts: Sequence[Part] = (),
+        *,
+        is_code: bool = False,
+        comments: Set[int] = frozenset(),
+    ) -> None:
         self.ranks = ranks
         self.parts = parts
         self.is_code = is_code
+        self._comments = comments
         self.innermost = [-1] * len(ranks)
         """The index of the innermost part of each line; -1 is the document."""
         self._parents: list[int] = []
@@ -76,7 +85,7 @@ class Structure:
         ``symbol`` is the qualified names of the definitions that begin there, such as "Store, Store.open", or
         else of the innermost one that the lines continue; a search for any one of them finds it. ``kind`` is
         that of the longest of them (function, class, module, value, test), or else "header" for imports and
-        licences, "docs" for the documentation of the file, "code" for other statements. ``exported`` tells
+        licences, "docs" for other comments, "code" for other statements. ``exported`` tells
         whether one of them can be used from elsewhere, by the rules of the language.
         """
         if not self.is_code:
@@ -86,8 +95,11 @@ class Structure:
         around = self.around(first, last)
         if not named and around >= 0:
             named = [part for part in (self.parts[around],) if part.label]
+        if not named and around >= 0:
+            return {"kind": self.parts[around].kind}
         if not named:
-            return {"kind": self.parts[around].kind if around >= 0 else "code"}
+            comments = sum(line in self._comments for line in range(first, last + 1))
+            return {"kind": "docs" if 2 * comments > last + 1 - first else "code"}
         names, size = [], 0
         for name in dict.fromkeys(part.label for part in named):
             size += len(name) + 2

@@ -39,7 +39,7 @@ _LANGUAGES = {
     "python": ".py .pyi .pyw SConstruct SConscript wscript",
     "r": ".r .Rprofile",
     "restructuredtext": ".rst",
-    "ruby": ".rb .rake .gemspec .ru Rakefile Gemfile Vagrantfile Podfile Brewfile Guardfile Capfile",
+    "ruby": ".rb .rake .gemspec config.ru Rakefile Gemfile Vagrantfile Podfile Brewfile Guardfile Capfile",
     "rust": ".rs",
     "scala": ".scala .sc .sbt",
     "sql": ".sql",

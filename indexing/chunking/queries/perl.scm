@@ -3,7 +3,8 @@
 (method_declaration_statement name: (_) @name) @function
 (class_statement name: (_) @name (block)) @class
 
-((expression_statement (ambiguous_function_call_expression function: (_) @_call arguments: (_) @_with)) @test
+((expression_statement (ambiguous_function_call_expression
+  function: (_) @_call arguments: [(string_literal) (interpolated_string_literal)] @name)) @test
   (#eq? @_call "subtest"))
 ((subroutine_declaration_statement name: (_) @_name) @test (#match? @_name "^test_"))
 
