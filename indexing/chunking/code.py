@@ -89,8 +89,8 @@ def code_structure(text: str, lang: Scalar | None) -> Structure | None:
 class _Reading:
     """The parts in which a parser reads a text, since only then it can be cancelled.
 
-    tree-sitter (0.26) never lets go of a part that it got. So it gets the same buffer each time, and later, when
-    it reads the texts of nodes, single bytes, of which Python has one object each.
+    tree-sitter (0.26) never lets go of a part that it got. So it gets the same buffer each time, and later,
+    when it reads the texts of nodes, single bytes, of which Python has one object each.
     """
 
     def __init__(self, source: bytes, deadline: float) -> None:

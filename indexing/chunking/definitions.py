@@ -18,7 +18,7 @@ _NOISE = re.compile(r"<[^>]*>+|\bprototype\.|^(?:module\.)?exports\.|^this\.|^[\
 
 
 class Definition(NamedTuple):
-    """A definition of a ``kind``; one without a name is a wrapper, such as an export, around one that has it."""
+    """A definition of a ``kind``; without a name it is around one that has it, as an export is."""
 
     kind: str
     name: str
@@ -84,7 +84,7 @@ class Definitions:
         return node.id in self.attached or (node.is_extra and not node.is_error)
 
     def is_exported(self, node: "Node", name: str, default: bool) -> bool:
-        """Whether the definition at ``node`` can be used from elsewhere; ``default`` where nothing says so."""
+        """Whether the definition at ``node`` can be used from elsewhere; ``default`` if nothing says so."""
         return self._visible.get(node.id, default) or name in self._exported_names
 
     def _name(self, captures: "_Captures") -> str:

@@ -72,7 +72,10 @@ def grammar(lang: object) -> Grammar | None:
     except LookupError as error:
         logging.getLogger(__name__).warning("%s is cut by lines, not by syntax: %s", lang, error)
         return None
-    texts = (files(__package__).joinpath("queries", f"{part}.scm").read_text("utf-8") for part in _QUERIES[name])
+    texts = (
+        files("flatcoat.indexing.chunking").joinpath("queries", f"{part}.scm").read_text("utf-8")
+        for part in _QUERIES[name]
+    )
     query = Query(language, "\n".join(texts))
     captures = {query.capture_name(number) for number in range(query.capture_count)}
     return Grammar(language, query, _SEPARATORS.get(name, "."), not captures & {"exported", "exported.name"})

@@ -17,8 +17,8 @@ DEEPEST = 40  # greater indents and syntax depths rank alike, which bounds the r
 class Part(NamedTuple):
     """Lines ``first`` to ``last`` (0-based, inclusive) under a label that begins with the outermost name.
 
-    A part of code has a ``kind``, and is ``exported`` if it can be used from elsewhere. The part of imports at
-    the beginning of a file has no label.
+    A part of code has a ``kind``, and is ``exported`` if it can be used from elsewhere. The part of imports
+    at the beginning of a file has no label.
     """
 
     first: int

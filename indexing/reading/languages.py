@@ -82,7 +82,7 @@ _INTERPRETERS = {
 }
 _LANGUAGE_OF = {name: language for language, names in _LANGUAGES.items() for name in names.split()}
 _INTERPRETED = {name: language for language, names in _INTERPRETERS.items() for name in names.split()}
-# "#!/usr/bin/env -S LANG=C python3.12 -u": the program is the first word that is neither an option nor a setting.
+# "#!/usr/bin/env -S LANG=C python3.12 -u": the first word that is neither an option nor a setting.
 _PROGRAM = re.compile(r"#!\s*(?:\S*/)?(?:env\s+(?:(?:-\S+|\w+=\S*)\s+)*(?:\S*/)?)?([A-Za-z][A-Za-z-]*)")
 
 PROSE = frozenset(["html", "markdown", "restructuredtext", "tex", "text"])

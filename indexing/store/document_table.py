@@ -213,7 +213,9 @@ def _own(stored: Any) -> Metadata:
     """The metadata that are a passage's own; TypeError where they are not as ``_own_json`` stores them."""
     if stored:
         stored |= {"symbol": ", ".join(stored["symbol"])} if "symbol" in stored else {}
-        if not stored.keys() <= set(OWN_FIELDS) or not all(isinstance(one, Scalar) for one in stored.values()):
+        if not stored.keys() <= set(OWN_FIELDS) or not all(
+            isinstance(one, Scalar) for one in stored.values()
+        ):
             raise TypeError(stored)
     return stored
 

@@ -1,7 +1,7 @@
 """Conditions on metadata, such as ``lang=python`` or ``year in 2020,2021``, and their SQL.
 
-A passage of code has fields of its own (OWN_FIELDS), which count where its document has none of that name. One
-that holds several definitions meets ``symbol=Store.open`` where any one of their names does.
+A passage of code has fields of its own (OWN_FIELDS), which count where its document has none of that name.
+One that holds several definitions meets ``symbol=Store.open`` where any one of their names does.
 
 A field or value in double quotes is taken as it stands, a quote in it being written twice:
 ``name="<unknown>"``, ``lang in "a,b",c``, ``"a=b">3``.
@@ -36,7 +36,7 @@ _AS_TEXT = """
     CASE WHEN field.type IN ('true', 'false') THEN {boolean} ELSE {other} END
 """.strip()
 _SOME_FIELD = "EXISTS (SELECT 1 FROM json_each(documents.metadata) AS field WHERE field.key = ? AND {test})"
-# The document's field takes the place of the passage's. An atom is no array: a member of one, or no part of any.
+# The document's field takes the place of the passage's. An atom is no array, but may be a member of one.
 _OWN_FIELD = """
     EXISTS (
         SELECT 1 FROM json_tree(json_patch(passages.metadata, documents.metadata), '$.' || ?) AS field
@@ -48,7 +48,7 @@ _OWN_FIELD = """
 class Condition(NamedTuple):
     """``field operator value``. Two numbers compare as numbers, everything else as text.
 
-    Whatever is without the field never matches, whatever the operator. ``^=`` matches a prefix, ``in`` any one
+    What is without the field never matches, whatever the operator. ``^=`` matches a prefix, ``in`` any one
     value of a sequence. True and False compare as the texts "true" and "false".
 
     >>> parse_condition("lang in python,rust")

@@ -277,7 +277,7 @@ class Store:
         return [found[int(row)] for row in rows]
 
     def rows_where(self, conditions: Conditions) -> np.ndarray:
-        """Rows (int64, rising) of the passages that meet all ``conditions``, by themselves or their documents.
+        """Rows (int64, rising) of the passages that meet all ``conditions``.
 
         The rows of the latest conditions are cached until the next commit.
         """

@@ -354,7 +354,16 @@ def test_without_a_grammar_code_is_cut_by_lines() -> None:
         ("(" * 200_000, "kotlin"),
         ("<script>" + "{" * 200_000 + "</script>", "vue"),
     ],
-    ids=["large", "indents", "braces", "unclosed types", "unclosed comments", "unclosed names", "broken", "broken script"],
+    ids=[
+        "large",
+        "indents",
+        "braces",
+        "unclosed types",
+        "unclosed comments",
+        "unclosed names",
+        "broken",
+        "broken script",
+    ],
 )
 def test_hostile_code_is_cut_by_lines_soon(text: str, lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "MAX_SECONDS", 0.5)

@@ -1,7 +1,7 @@
 """One small source per language: its definitions with their kinds, what is exported, and where it is cut.
 
-``sources/expected.txt`` has per source the lines of each part, its kind, "+" where it is exported, its name; then
-the lines of each passage of 25 words at most.
+``sources/expected.txt`` has per source the lines of each part, its kind, "+" where it is exported, its name;
+then the lines of each passage of 25 words at most.
 """
 
 from functools import cache
@@ -54,16 +54,14 @@ def test_each_language_has_a_grammar_in_the_installed_wheel() -> None:
     assert [lang for lang in LANGUAGES if grammar(lang) is None] == []
 
 
-def test_each_language_has_a_source_here_or_among_the_tests_of_code() -> None:
-    from .test_code import SOURCES as others
-
-    assert {*LANGUAGES} == {*map(language_of, NAMES), *others, "python"}
+def test_each_language_has_a_source() -> None:
+    assert {*LANGUAGES} == {*map(language_of, NAMES)}
 
 
 def test_each_query_belongs_to_a_language() -> None:
     from flatcoat.indexing.chunking import grammars
 
-    queries = files(grammars.__package__).joinpath("queries").iterdir()
+    queries = files("flatcoat.indexing.chunking").joinpath("queries").iterdir()
     assert {query.name for query in queries} == {
         f"{part}.scm" for parts in grammars._QUERIES.values() for part in parts
     }
@@ -78,88 +76,6 @@ def test_a_grammar_that_the_pack_lacks_is_said_once(
     assert (grammar("nolang"), grammar("nolang")) == (None, None)
     (record,) = caplog.records
     assert (record.levelname, record.getMessage().startswith("nolang is cut by lines")) == ("WARNING", True)
-
-
-KINDS = {
-    "python": (
-        "class _Store:\n    def read(self):\n        pass\nclass Store:\n    def _load(self):\n        pass\n"
-        "    def __len__(self):\n        def inner():\n            pass\ndef test_read():\n    pass\n"
-        "class TestStore:\n    def read(self):\n        pass\n",
-        "-class _Store, -function _Store.read, +class Store, -function Store._load, +function Store.__len__, "
-        "-function Store.__len__.inner, +test test_read, +test TestStore, +test TestStore.read",
-    ),
-    "javascript": (
-        "class Hidden {\n  read() {\n  }\n}\nexport class Store {\n  read() {\n  }\n  #load() {\n  }\n}\n"
-        "export const open = () => {\n};\nconst close = () => {\n};\nfunction named() {\n}\nfunction local() {\n}\n"
-        "export { named };\nexports.stop = function () {\n};\nmodule.exports = { local };\n"
-        "describe('Store', () => {\n  it('reads', () => {\n  });\n});\n",
-        "-class Hidden, -function Hidden.read, +class Store, +function Store.read, -function Store.#load, "
-        "+function open, -function close, +function named, +function local, +function stop, -test Store, "
-        "-test Store.reads",
-    ),
-    "typescript": (
-        "export interface Shape {\n  a: number;\n}\ninterface Hidden {\n  a: number;\n}\nexport class Store {\n"
-        "  private load() {\n  }\n  read() {\n  }\n}\nnamespace inner {\n  function run() {\n  }\n}\n",
-        "+class Shape, -class Hidden, +class Store, -function Store.load, +function Store.read, -module inner, "
-        "-function inner.run",
-    ),
-    "go": (
-        "package a\nfunc Open() {\n}\nfunc load() {\n}\ntype Store struct {\n}\ntype entry struct {\n}\n"
-        "func (s *Store) Read() {\n}\nfunc (s *Store) load() {\n}\nfunc TestOpen(t *testing.T) {\n}\n"
-        "func TestConnection(a int) {\n}\n",
-        "+function Open, -function load, +class Store, -class entry, +function Store.Read, -function Store.load, "
-        "+test TestOpen, +function TestConnection",
-    ),
-    "java": (
-        "public class Store {\n  public void read() {\n  }\n  void load() {\n  }\n}\npublic interface Source {\n"
-        "  void read();\n}\nclass Reading {\n  @Test\n  public void reads() {\n  }\n}\n",
-        "+class Store, +function Store.read, -function Store.load, +class Source, +function Source.read, "
-        "-class Reading, -test Reading.reads",
-    ),
-    "csharp": (
-        "public class Store {\n  public void Read() {\n  }\n  void Load() {\n  }\n  [Fact]\n"
-        "  public void Reads() {\n  }\n}\ninternal class Entry {\n}\n",
-        "+class Store, +function Store.Read, -function Store.Load, +test Store.Reads, -class Entry",
-    ),
-    "rust": (
-        "pub struct Store {\n}\nstruct Entry {\n}\nimpl Store {\n  pub fn open() {\n  }\n  pub(crate) fn load() {\n"
-        "  }\n}\nimpl Source for Store {\n  fn read() {\n  }\n}\n#[cfg(test)]\nmod tests {\n  fn help() {\n  }\n}\n",
-        "+class Store, -class Entry, +class Store, +function Store::open, -function Store::load, +class Store, "
-        "+function Store::read, -test tests, -test tests::help",
-    ),
-    "ruby": (
-        "class Store\n  def read\n  end\n  private\n  def load\n  end\n  public\n  def close\n  end\nend\n"
-        "describe 'a store' do\n  it 'reads' do\n  end\nend\n",
-        "+class Store, +function Store.read, -function Store.load, +function Store.close, +test a store, "
-        "+test a store.reads",
-    ),
-    "c": (
-        "static int load(void) {\n  return 1;\n}\nint open(void) {\n  return 1;\n}\n#ifdef A\n"
-        "static int other(void) {\n  return 1;\n}\n#endif\n",
-        "-function load, +function open, -function other",
-    ),
-    "cpp": (
-        "class Store {\n  int load() {\n    return 1;\n  }\n public:\n  static int open() {\n    return 1;\n  }\n"
-        " private:\n  int close() {\n    return 1;\n  }\n};\nnamespace {\nint hidden() {\n  return 1;\n}\n}\n"
-        "namespace a {\nstatic int local() {\n  return 1;\n}\n}\nTEST(Store, Opens) {\n  open();\n}\n",
-        "+class Store, -function Store::load, +function Store::open, -function Store::close, -function hidden, "
-        "-function local, +test Store,Opens",
-    ),
-    "php": (
-        "<?php\nclass Store {\n  public function read() {\n  }\n  private function load() {\n  }\n}\n"
-        "class ReadTest extends Base {\n  public function testRead() {\n  }\n}\n",
-        "+class Store, +function Store::read, -function Store::load, +test ReadTest, +test ReadTest::testRead",
-    ),
-}
-
-
-@pytest.mark.parametrize("lang", KINDS)
-def test_kinds_and_what_is_exported_follow_the_rules_of_the_language(lang: str) -> None:
-    text, described = KINDS[lang]
-    structure = code_structure(text, lang)
-    assert structure is not None
-    found = [f"{'+' if part.exported else '-'}{part.kind} {part.label}" for part in structure.parts if part.label]
-    assert ", ".join(found) == described
 
 
 def own(text: str, lang: str, limit: int) -> list[dict[str, object]]:

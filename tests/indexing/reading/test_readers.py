@@ -141,7 +141,13 @@ def test_a_missing_path_is_refused_at_once(tmp_path: Path) -> None:
     ("name", "language"),
     [
         *[("a.py", "python"), ("A.JS", "javascript"), ("sub/Makefile", "make"), ("CMakeLists.txt", "cmake")],
-        *[("notes.txt", "text"), ("LICENSE", "text"), (".bashrc", "bash"), ("analysis.R", "r"), ("BUILD", "starlark")],
+        *[
+            ("notes.txt", "text"),
+            ("LICENSE", "text"),
+            (".bashrc", "bash"),
+            ("analysis.R", "r"),
+            ("BUILD", "starlark"),
+        ],
     ],
 )
 def test_languages(name: str, language: str) -> None:
