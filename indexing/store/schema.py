@@ -57,8 +57,8 @@ Value: TypeAlias = str | int | float | bytes | None
 # lowers these counts and takes the text out of full-text search; the vectors stay in their segment until a
 # merge. Files without a segment are derived from all segments: the codec and the FAISS file.
 #
-# ``documents.metadata`` is a JSON object, ``passages.metadata`` one of the fields that are the passage's own: the
-# names of definitions in an array, so that a condition may be met by any one of them.
+# ``documents.metadata`` is a JSON object, ``passages.metadata`` one of the fields that are the passage's own:
+# the names of definitions in an array, so that a condition may be met by any one of them.
 #
 # ``checksum`` is ``row_checksum`` of the other columns of its row; a document's covers its passages too. Rows
 # without a checksum can be derived from the others, which ``verify`` does.

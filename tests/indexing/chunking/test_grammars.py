@@ -13,7 +13,7 @@ import pytest
 from flatcoat.indexing.chunking.chunk import chunk
 from flatcoat.indexing.chunking.code import code_structure
 from flatcoat.indexing.chunking.grammars import LANGUAGES, grammar
-from flatcoat.indexing.documents import OWN_FIELDS, Document
+from flatcoat.indexing.documents import OWN_FIELDS, Document, Metadata
 from flatcoat.indexing.reading.languages import language_of
 
 SOURCES = Path(__file__).parent / "sources"
@@ -136,7 +136,7 @@ def test_a_file_without_definitions_is_told_by_what_stands_in_it() -> None:
 
 
 def test_a_documents_own_metadata_take_the_place_of_what_a_passage_defines() -> None:
-    metadata = {"lang": "python", "kind": "snippet", "symbol": 7}
+    metadata: Metadata = {"lang": "python", "kind": "snippet", "symbol": 7}
     (passage,) = chunk(Document("d", PYTHON, metadata=dict(metadata)), words, max_tokens=100)
     assert passage.metadata == metadata | {"exported": True}
     assert passage.document_metadata == metadata
@@ -145,7 +145,7 @@ def test_a_documents_own_metadata_take_the_place_of_what_a_passage_defines() -> 
 
 def test_prose_and_code_without_a_grammar_say_nothing() -> None:
     for lang in ("markdown", "fortran", None):
-        metadata = {"lang": lang} if lang else {}
+        metadata: Metadata = {"lang": lang} if lang else {}
         (passage,) = chunk(Document("d", "one\n\ntwo\n", metadata=metadata), words, max_tokens=100)
         assert (passage.metadata, passage.own) == (metadata, ())
     assert {*OWN_FIELDS} == {"symbol", "kind", "exported"}

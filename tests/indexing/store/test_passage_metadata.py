@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flatcoat import FlatcoatError
-from flatcoat.indexing.documents import Document, Passage
+from flatcoat.indexing.documents import Document, Metadata, Passage
 from flatcoat.indexing.store.filters import Condition, where
 from flatcoat.indexing.store.store import Store
 
@@ -125,7 +125,8 @@ def test_passages_of_one_document_share_all_other_metadata(store: Store) -> None
     unlike = [Passage("x", "a", metadata={"kind": "a"}), Passage("x", "b", metadata={"kind": "b"})]
     with store.writer() as writer, pytest.raises(FlatcoatError, match="differ in title or metadata"):
         writer.add(unlike, vectors(unlike))
-    for own, metadata in ((("other",), {"other": 1}), (("kind",), {})):
+    wrong_fields: list[tuple[tuple[str, ...], Metadata]] = [(("other",), {"other": 1}), (("kind",), {})]
+    for own, metadata in wrong_fields:
         wrong = [Passage("x", "a", metadata=metadata, own=own)]
         with store.writer() as writer, pytest.raises(FlatcoatError, match="symbol, kind, exported"):
             writer.add(wrong, vectors(wrong))
