@@ -1,28 +1,25 @@
 """The structure of source code, by its syntax tree (tree-sitter)."""
 
-import logging
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cache
 from itertools import takewhile
-from threading import local
 from typing import TYPE_CHECKING, NamedTuple
 
 from flatcoat.indexing.documents import Scalar
 
 from .definitions import MAX_DEPTH, Definitions
 from .grammars import Grammar, grammar
+from .parsing import parse
 from .structure import DEEPEST, LINE, PARAGRAPH, PREAMBLE, WORST, Part, Structure, label
 
 if TYPE_CHECKING:
-    from tree_sitter import Node, Parser, Tree
+    from tree_sitter import Node
 
 MAX_BYTES = 1_000_000
 MAX_SECONDS = 5.0  # of this thread's CPU time
 MAX_UNCLOSED = 5_000  # "<" without ">", whose parsing takes quadratic time
-MAX_BROKEN = 5_000  # children of one syntax error, in which a query takes quadratic time
-_READ_BYTES = 4_096
 LEAST_HEADER = 3  # lines: a shorter one stays with what follows
 
 _CLAUSES = {
@@ -42,8 +39,6 @@ _BODY = re.compile(
 )
 _CLOSING = re.compile(r"\s*(?:[)\]}]|end\s*$)")
 _LICENCE = re.compile(r"copyright|licen[cs]e|spdx|all rights reserved", re.IGNORECASE)
-_log = logging.getLogger(__name__)
-_thread = local()
 
 
 class _Scope(NamedTuple):
@@ -73,8 +68,8 @@ def code_structure(text: str, lang: Scalar | None) -> Structure | None:
     """Structure by syntax: definitions with their decorators and comments as parts, statements as breaks.
 
     None where ``lang`` has no grammar here, or the text is no ordinary code: over MAX_BYTES, nested deeper
-    than MAX_DEPTH, with MAX_UNCLOSED or more "<" left open, with a syntax error of over MAX_BROKEN parts, or
-    MAX_SECONDS and more to parse. A text with other syntax errors has the structure that the parser recovers.
+    than MAX_DEPTH, with MAX_UNCLOSED or more "<" left open, refused by ``parse``, or MAX_SECONDS and more to
+    parse. A text with other syntax errors has the structure that the parser recovers.
     """
     known = grammar(lang)
     if known is None or len(text) > MAX_BYTES:
@@ -84,41 +79,6 @@ def code_structure(text: str, lang: Scalar | None) -> Structure | None:
     if len(source) > MAX_BYTES or unclosed > MAX_UNCLOSED:
         return None
     return _Reader(source, text.split("\n")).read(known)
-
-
-class _Reading:
-    """The parts in which a parser reads a text, since only then it can be cancelled.
-
-    tree-sitter (0.26) never lets go of a part that it got. So it gets the same buffer each time, and later,
-    when it reads the texts of nodes, single bytes, of which Python has one object each.
-    """
-
-    def __init__(self, source: bytes, deadline: float) -> None:
-        self._source, self._deadline = source, deadline
-        self._is_parsed = False
-        if not hasattr(_thread, "buffer"):
-            _thread.buffer = bytearray()
-        self._buffer: bytearray = _thread.buffer
-
-    def tree(self, parser: "Parser") -> "Tree | None":
-        """The syntax tree; None after the deadline."""
-        try:
-            tree = parser.parse(self._part, progress_callback=self._is_late)
-        except ValueError as error:
-            _log.debug("code is split by lines: the parser gave up (%s)", error)
-            return None
-        self._is_parsed = True
-        return None if self._is_late() else tree
-
-    def _is_late(self, *_: object) -> bool:
-        return time.thread_time() > self._deadline
-
-    def _part(self, offset: int, point: object) -> "bytes | bytearray":
-        if self._is_parsed:
-            return self._source[offset : offset + 1]
-        # A name or comment that never ends may be looked for again and again without progress: it ends here.
-        self._buffer[:] = b"" if self._is_late() else self._source[offset : offset + _READ_BYTES]
-        return self._buffer
 
 
 class _Reader:
@@ -133,9 +93,7 @@ class _Reader:
         self.docs: list[Node] = []
 
     def read(self, grammar: Grammar) -> Structure | None:
-        from tree_sitter import Parser
-
-        tree = _Reading(self.source, self.deadline).tree(Parser(grammar.language))
+        tree = parse(self.source, grammar.language, deadline=self.deadline)
         if tree is None or not self._add(tree.root_node, grammar, first=0):
             return None
         self.parts.sort(key=lambda part: (part.first, -part.last))  # Injected code comes last.
@@ -146,9 +104,7 @@ class _Reader:
         return Structure(ranks, self.parts, is_code=True, comments=comments)
 
     def _add(self, root: "Node", grammar: Grammar, first: int) -> bool:
-        """Add all that a tree defines, and the code in other languages inside it; False if it is no code."""
-        if _is_broken(root):
-            return False
+        """Add all that a tree defines, and the code in other languages inside it; False if it is too deep."""
         self.found, self.separator = Definitions(root, self.source, grammar), grammar.separator
         self.headers += self.found.headers
         self.docs += self.found.docs
@@ -162,14 +118,10 @@ class _Reader:
         return all(self._add_injected(node, lang) for node, lang in injections)
 
     def _add_injected(self, node: "Node", lang: str) -> bool:
-        from tree_sitter import Parser, Range
-
         inner = grammar(lang)
         if inner is None:
             return True
-        inside = Range(node.start_point, node.end_point, node.start_byte, node.end_byte)
-        parser = Parser(inner.language, included_ranges=[inside])
-        tree = _Reading(self.source, self.deadline).tree(parser)
+        tree = parse(self.source, inner.language, deadline=self.deadline, inside=node)
         return tree is not None and self._add(tree.root_node, inner, first=node.start_point[0])
 
     def _visit(self, visit: _Visit) -> list[_Visit]:
@@ -275,16 +227,6 @@ class _Reader:
 
 def _is_comment(node: "Node") -> bool:
     return "comment" in node.type or (node.is_extra and not node.is_error)
-
-
-def _is_broken(root: "Node") -> bool:
-    nodes = [root] if root.has_error else []
-    while nodes:
-        node = nodes.pop()
-        if node.is_error and node.child_count > MAX_BROKEN:
-            return True
-        nodes += [child for child in node.children if child.has_error]
-    return False
 
 
 def _last_line(node: "Node") -> int:

@@ -1,7 +1,9 @@
 """Code cut by syntax: what is a unit, what it is called, and that nothing hostile gets through slowly."""
 
+import gc
 import re
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -376,3 +378,17 @@ def test_hostile_code_is_cut_by_lines_soon(text: str, lang: str, monkeypatch: py
 def test_long_chains_and_operators_do_not_exhaust_the_stack() -> None:
     text = "x = 'a'" + " +\\\n    'b'" * 3_000 + "\ny = z" + "\\\n  .f(1)" * 3_000
     assert len(cut(text, "python", 50)) > 100
+
+
+def test_texts_that_were_parsed_are_let_go_of() -> None:
+    text = PYTHON * 200
+    code.code_structure(text, "python")
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            code.code_structure(text, "python")
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < len(text)
