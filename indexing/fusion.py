@@ -3,8 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from statistics import fmean, pstdev
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from flatcoat.errors import UsageError
 
@@ -109,11 +110,11 @@ class _Ranking(NamedTuple):
 
     @staticmethod
     def of(scores: Mapping[Id, float]) -> "_Ranking":
-        head = sorted(scores.values(), reverse=True)[:_HEAD]
-        if not head or head[0] == head[-1]:
-            best = head[0] if head else 0.0
+        head = np.array(sorted(scores.values(), reverse=True)[:_HEAD] or [0.0])
+        best = float(head[0])
+        if head[-1] == best:  # The mean of equal scores may be another number, by rounding.
             return _Ranking(best, best, 0.0)
-        return _Ranking(head[0], fmean(head), pstdev(head))
+        return _Ranking(best, float(head.mean()), float(head.std()))
 
     @property
     def stand_out(self) -> float:
