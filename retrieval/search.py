@@ -13,13 +13,14 @@ import numpy as np
 
 from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.documents import Passage
-from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, Fusion
+from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, HYBRID_SMALL, Fusion
 from flatcoat.indexing.reading.content import Content
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store.engines import open_index
 from flatcoat.indexing.store.filters import Condition, as_conditions
 from flatcoat.indexing.store.store import StaleRow, State, Store
 from flatcoat.indexing.store.terms import Span
+from flatcoat.retrieval.encoders.load import SHIPPED_NAME
 
 from .deduplicate import fold_duplicates, group_by
 from .explain import Interaction, LateInteraction, explain_bm25, interactions
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
+
+HYBRIDS = {SHIPPED_NAME: HYBRID_SMALL}
+"""By name the models to which ``HYBRID`` does not fit."""
 
 _DEEP = 10_000
 """Candidates. Only for more than these the number of passages is looked up, which costs an SQL query."""
@@ -90,12 +94,12 @@ class Question:
         """Whether a ranking by vectors and one by BM25 are fused."""
         return self.mode not in ("vectors", "bm25")
 
-    def fusion_of(self, passages: Collection[Passage]) -> Fusion:
+    def fusion_of(self, passages: Collection[Passage], *, model: str) -> Fusion:
         """How the two rankings of these candidates are fused: otherwise where a third of them are code."""
         if isinstance(self.mode, Fusion):
             return self.mode
         code = sum(passage.metadata.get("content") == "code" for passage in passages)
-        return HYBRID_CODE if 3 * code >= len(passages) > 0 else HYBRID
+        return HYBRID_CODE if 3 * code >= len(passages) > 0 else HYBRIDS.get(model, HYBRID)
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,8 @@ class Searcher:
         if question.ranks_twice:
             first = next(iter(stages["bm25"]), None)
             coverage = 0.0 if first is None else self._store.coverage(question.query, first)
-            fusion = question.fusion_of(passages.values())
+            model = self._store.contract["encoder"]["model"]
+            fusion = question.fusion_of(passages.values(), model=model)
             stages["fused"] = fusion.fuse(stages["vectors"], stages["bm25"], coverage=coverage)
         last = next(reversed(stages.values()))
         candidates = [
