@@ -98,7 +98,7 @@ class _Reader:
             return None
         self.parts.sort(key=lambda part: (part.first, -part.last))  # Injected code comes last.
         top = tree.root_node.children
-        comments = self._comment_lines([*filter(_is_comment, top), *self.docs])
+        comments = self._comment_lines(filter(_is_comment, top))
         self._add_preamble(top, comments)
         ranks = [rank or self._rank_of_text(number) for number, rank in enumerate(self.ranks)]
         return Structure(ranks, self.parts, is_code=True, comments=comments)
@@ -201,9 +201,19 @@ class _Reader:
         return LINE + min(len(line) - len(line.lstrip()), DEEPEST)
 
     def _comment_lines(self, comments: "Iterable[Node]") -> set[int]:
-        """The lines of comments and documentation that is no licence."""
-        told = (node for node in comments if not _LICENCE.search(self._text(node)))
-        return {line for node in told for line in range(node.start_point[0], _last_line(node) + 1)}
+        """The lines of comments, less those of blocks that hold a licence."""
+        blocks: list[range] = []
+        for node in comments:
+            rows = range(node.start_point[0], _last_line(node) + 1)
+            if blocks and rows.start <= blocks[-1].stop:
+                rows = range(blocks.pop().start, rows.stop)
+            blocks.append(rows)
+        return {
+            row
+            for rows in blocks
+            if not _LICENCE.search("\n".join(self.lines[rows.start : rows.stop]))
+            for row in rows
+        }
 
     def _add_preamble(self, top: "Sequence[Node]", comments: Set[int]) -> None:
         """Make a part of the licence, documentation and imports above the first definition."""
@@ -214,15 +224,12 @@ class _Reader:
         filled = sum(bool(line.strip()) for line in self.lines[: last + 1])
         if filled < LEAST_HEADER:
             return
-        documented = any(_last_line(node) < below for node in self.docs)
-        documented = documented or 2 * sum(line <= last for line in comments) >= filled
-        kind = "docs" if documented else "header"
+        is_told = any(node in self.docs for node in above)
+        is_told = is_told or 2 * sum(line <= last for line in comments) >= filled
+        kind = "docs" if is_told else "header"
         self.parts.insert(0, Part(0, last, "", kind))
         rest = (number for number in range(last + 1, len(self.lines)) if self.lines[number].strip())
         self.ranks[next(rest, 0)] = PREAMBLE
-
-    def _text(self, node: "Node") -> str:
-        return self.source[node.start_byte : node.end_byte].decode(errors="replace")
 
 
 def _is_comment(node: "Node") -> bool:
