@@ -195,6 +195,20 @@ class ModernBertConfig:
         """Components of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def is_modernbert(self) -> bool:
+        """Whether this is a shape that transformers' ModernBERT computes: none of the paper's ablations."""
+        return all(getattr(self, name) == value for name, value in _MODERNBERT.items())
+
+    @property
+    def rope_thetas(self) -> dict[LayerType, float]:
+        """The base of the rotary angles per type of layer."""
+        return {"global": self.global_rope_theta, "local": self.local_rope_theta}
+
+    def window(self, layer: int) -> int | None:
+        """The tokens on each side that the tokens of a local layer attend to; None for a global one."""
+        return self.local_attention // 2 if self.layer_types[layer] == "local" else None
+
     @staticmethod
     def from_hf(values: Mapping[str, Any]) -> "ModernBertConfig":
         """Read the content of a ``config.json``: Hugging Face's in either spelling, or our own.
@@ -217,9 +231,9 @@ class ModernBertConfig:
         own = asdict(self)
         extra = own.pop("extra")
         types = own.pop("layer_types")
-        if any(getattr(self, name) != value for name, value in _MODERNBERT.items()):
+        if not self.is_modernbert:
             return extra | own | {"model_type": FLEXBERT, "layer_types": list(types)}
-        thetas = {"global": self.global_rope_theta, "local": self.local_rope_theta}
+        thetas = self.rope_thetas
         values = extra | {name: value for name, value in own.items() if name not in _OPTIONS}
         values |= {
             "model_type": "modernbert",

@@ -18,16 +18,8 @@ from .elementwise import ACTIVATIONS
 from .layers import make_norm, truncated_normal
 from .model import ModernBert
 from .packing import PackedBatch
-from .weights import (
-    EMBEDDINGS,
-    ENCODER_PREFIX,
-    fill,
-    init_empty_weights,
-    read_checkpoint,
-    require_layers,
-    save,
-    under_head,
-)
+from .weight_files import EMBEDDINGS, ENCODER_PREFIX, under_head
+from .weights import fill, init_empty_weights, read_checkpoint, require_layers, save
 
 
 class PredictionHead(nn.Module):

@@ -15,6 +15,8 @@ from numba.extending import overload
 
 from flatcoat.numba_options import OPTIONS
 
+from .error_function import BEYOND, BOTTOM, TOP
+
 _FAST: dict[str, Any] = OPTIONS | {"fastmath": True}
 _SQRT_HALF = float32(0.5**0.5)
 _LOWEST_ROW = float32(1e-30)
@@ -75,21 +77,21 @@ def _narrow_typed(wide: Any, row: Any) -> Any:
 
 @njit(inline="always")
 def _erf(x: Any) -> Any:
-    """The error function as a quotient of polynomials in x^2, constant beyond 4; coefficients as in Eigen."""
-    x = min(max(x, float32(-4.0)), float32(4.0))
+    """``error_function.erf``, written out for LLVM to vectorise."""
+    x = min(max(x, float32(-BEYOND)), float32(BEYOND))
     z = x * x
-    top = float32(-2.72614225801306e-10)
-    top = top * z + float32(2.77068142495902e-08)
-    top = top * z + float32(-2.10102402082508e-06)
-    top = top * z + float32(-5.69250639462346e-05)
-    top = top * z + float32(-7.34990630326855e-04)
-    top = top * z + float32(-2.95459980854025e-03)
-    top = top * z + float32(-1.60960333262415e-02)
-    bottom = float32(-1.45660718464996e-05)
-    bottom = bottom * z + float32(-2.13374055278905e-04)
-    bottom = bottom * z + float32(-1.68282697438203e-03)
-    bottom = bottom * z + float32(-7.37332916720468e-03)
-    bottom = bottom * z + float32(-1.42647390514189e-02)
+    top = float32(TOP[0])
+    top = top * z + float32(TOP[1])
+    top = top * z + float32(TOP[2])
+    top = top * z + float32(TOP[3])
+    top = top * z + float32(TOP[4])
+    top = top * z + float32(TOP[5])
+    top = top * z + float32(TOP[6])
+    bottom = float32(BOTTOM[0])
+    bottom = bottom * z + float32(BOTTOM[1])
+    bottom = bottom * z + float32(BOTTOM[2])
+    bottom = bottom * z + float32(BOTTOM[3])
+    bottom = bottom * z + float32(BOTTOM[4])
     return x * top / bottom
 
 

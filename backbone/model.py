@@ -29,7 +29,8 @@ from .layers import (
 )
 from .packing import PackedBatch
 from .positions import Rotary, alibi_slopes, rotary_table
-from .weights import fill, init_empty_weights, read_checkpoint, require_layers, save, without_head
+from .weight_files import without_head
+from .weights import fill, init_empty_weights, read_checkpoint, require_layers, save
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,12 +118,11 @@ def _rotary_tables(
     if config.positions != "rope":
         return {}
     positions_T = batch.positions()
-    thetas = {"global": config.global_rope_theta, "local": config.local_rope_theta}
     return {
         kind: rotary_table(
             positions_T, batch.max_seqlen, head_width=config.head_width, theta=theta, dtype=dtype
         )
-        for kind, theta in thetas.items()
+        for kind, theta in config.rope_thetas.items()
     }
 
 
@@ -134,7 +134,7 @@ def _layer(config: ModernBertConfig, index: int) -> Layer:
     attention = Attention(
         width=config.hidden_size,
         heads=config.num_attention_heads,
-        window=config.local_attention // 2 if config.layer_types[index] == "local" else None,
+        window=config.window(index),
         bias=config.attention_bias,
         dropout=config.attention_dropout,
     )

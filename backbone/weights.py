@@ -1,7 +1,6 @@
 """Hugging Face checkpoints in and out: ``config.json`` and ``model.safetensors``, from folders or the hub."""
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +16,6 @@ from flatcoat.hub import download_model
 from .config import ModernBertConfig
 
 Model = TypeVar("Model", bound=nn.Module)
-ENCODER_PREFIX = "model."
-EMBEDDINGS = "model.embeddings.tok_embeddings.weight"
-_HEAD = re.compile(r"^(head|decoder|classifier)\.")
 
 
 def save(model: nn.Module, folder: str | Path, *, config: ModernBertConfig, architecture: str) -> None:
@@ -94,21 +90,6 @@ def _folder(name_or_path: str | Path) -> Path:
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
     return download_model(str(name_or_path), ["*.json", "*.safetensors"])
-
-
-def under_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Encoder weights under the names that they have beneath a head."""
-    return {
-        name if name.startswith(ENCODER_PREFIX) or _HEAD.match(name) else ENCODER_PREFIX + name: tensor
-        for name, tensor in state.items()
-    }
-
-
-def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of the encoder, under the names that they have without a head."""
-    return {
-        name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in state.items() if not _HEAD.match(name)
-    }
 
 
 def _hf_values(config: ModernBertConfig, architecture: str, dtype: torch.dtype) -> dict[str, Any]:

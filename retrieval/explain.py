@@ -3,7 +3,7 @@
 Axes: Q query tokens, T tokens of a passage, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,20 +16,16 @@ from .snippets import Evidence
 
 if TYPE_CHECKING:
     from flatcoat.indexing.store.store import Store
-    from flatcoat.indexing.vectors import TokenVectors
+    from flatcoat.indexing.vectors import TokenVectors, Vectors
     from flatcoat.retrieval.encoders.tokenization import TokenSpan
 
 
 @runtime_checkable
 class LateInteraction(Protocol):
-    """An encoder with one vector per token."""
+    """What encodes queries with one vector per token."""
 
     def encode_queries(self, texts: Sequence[str]) -> "TokenVectors":
         """Token vectors of queries."""
-        ...
-
-    def encode_documents(self, texts: Sequence[str]) -> "TokenVectors":
-        """Token vectors of documents."""
         ...
 
     def token_spans(self, texts: Sequence[str], *, is_query: bool) -> "list[list[TokenSpan]]":
@@ -66,12 +62,13 @@ def interactions(
     query: str,
     *,
     passages: Sequence[Passage],
+    encode: "Callable[[Sequence[str]], Vectors]",
     stored: Sequence[np.ndarray | None] | None = None,
 ) -> list[Interaction]:
     """The interaction of a query with each passage.
 
     ``stored`` has the token vectors [T, D] of the passages as an index holds them. A passage without, or with
-    another number of vectors than it has tokens, is encoded.
+    another number of vectors than it has tokens, is encoded by ``encode``.
     """
     (query_QD,) = encoder.encode_queries([query])
     (query_tokens,) = encoder.token_spans([query], is_query=True)
@@ -82,10 +79,10 @@ def interactions(
         for document_TD, tokens in zip(stored or [None] * len(texts), tokens_of_texts, strict=True)
     ]
     lacking = [number for number, document_TD in enumerate(vectors) if document_TD is None]
-    for number, document_TD in zip(
-        lacking, encoder.encode_documents([texts[number] for number in lacking]), strict=True
-    ):
-        vectors[number] = document_TD
+    if lacking:
+        encoded = encode([texts[number] for number in lacking])
+        for number, document_TD in zip(lacking, encoded, strict=True):
+            vectors[number] = document_TD
     befores = [len(text) - len(passage.text) for text, passage in zip(texts, passages, strict=True)]
     return [
         Interaction(

@@ -11,7 +11,7 @@ from functools import partial
 from numbers import Integral
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from flatcoat.errors import ConflictError, DataError, UsageError
 from flatcoat.indexing.chunking.chunk import chunk
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from flatcoat.indexing.reading.columns import Columns
     from flatcoat.indexing.reading.content import Content
     from flatcoat.indexing.store.writer import Writer
-    from flatcoat.retrieval.encoders.encoder import Encoder
+    from flatcoat.retrieval.encoders.encoder import Encoder, QueryEncoder
 
     from .rerank import Reranker
+
+AnyEncoder = TypeVar("AnyEncoder", bound="QueryEncoder")
 
 
 class Retriever:
@@ -55,9 +57,11 @@ class Retriever:
         self.overlap = int(store.contract.get("overlap", 0))  # Earlier indexes do not name it.
         if encoder is not None:
             self.contract.require(encoder.contract)
+        self._model: str | Path | None = None
         self._encoder = encoder
+        self._queries: QueryEncoder | None = None
         self._loading = Lock()
-        self._searcher = Searcher(store, lambda: self.encoder)
+        self._searcher = Searcher(store, lambda: self.query_encoder, lambda: self.encoder)
 
     @staticmethod
     def create(
@@ -117,9 +121,12 @@ class Retriever:
         computes in the precision of the index if that is fast on this machine. Raises NotFoundError if there
         is no index, and ConflictError if ``model`` did not make it.
         """
+        if model is not None and not isinstance(model, str | Path):
+            return Retriever(Store.open(path), model)
         retriever = Retriever(Store.open(path))
         if model is not None:
-            retriever._encoder = retriever._checked(model)
+            retriever._model = model
+            _ = retriever.query_encoder  # Which raises for another model.
         return retriever
 
     @property
@@ -127,8 +134,32 @@ class Retriever:
         """The encoder that made the index, loaded at the first use and checked against the contract."""
         with self._loading:
             if self._encoder is None:
-                self._encoder = self._checked(None)
+                self._encoder = self._checked(self._model)
         return self._encoder
+
+    @property
+    def query_encoder(self) -> "QueryEncoder":
+        """What encodes queries: the encoder if it is loaded, else the same model in NumPy and float32.
+
+        Importing torch would take longer than the search. Where only torch or another library can read the
+        model, its encoder is loaded.
+        """
+        with self._loading:
+            if self._encoder is None and self._queries is None:
+                self._queries = self._numpy_encoder()
+        if self._encoder is not None or self._queries is None:
+            return self.encoder
+        return self._queries
+
+    def _numpy_encoder(self) -> "QueryEncoder | None":
+        from flatcoat.retrieval.encoders.load import load_query_encoder
+
+        name = str(self._model or self.contract.model)
+        queries = load_query_encoder(name, is_trusted=self._model is not None)
+        if queries is not None:
+            queries = _reading(queries, self.contract.document_length)
+            self.contract.require(queries.contract)
+        return queries
 
     def _checked(self, model: "str | Path | Encoder | None") -> "Encoder":
         """The encoder; None is the model that the index names, read as data since anyone may have made it."""
@@ -296,7 +327,7 @@ def _load(model: "str | Path | Encoder | None", precision: Precision | None, len
     return _reading(load_encoder(model, precision), length)
 
 
-def _reading(encoder: "Encoder", length: int | None) -> "Encoder":
+def _reading(encoder: AnyEncoder, length: int | None) -> AnyEncoder:
     if length is not None and length > encoder.contract.document_length:
         encoder.truncate_documents(length)
     return encoder

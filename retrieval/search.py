@@ -30,7 +30,7 @@ from .snippets import best_span, words_of_query
 
 if TYPE_CHECKING:
     from flatcoat.indexing.vectors import Hits, VectorIndex, Vectors
-    from flatcoat.retrieval.encoders.encoder import Encoder
+    from flatcoat.retrieval.encoders.encoder import Encoder, QueryEncoder
 
     from .rerank import Reranker
 
@@ -136,10 +136,17 @@ class _Finding(NamedTuple):
 
 
 class Searcher:
-    """Answers questions to one store. The encoder is loaded at the first question that needs vectors."""
+    """Answers questions to one store.
 
-    def __init__(self, store: Store, encoder: "Callable[[], Encoder]") -> None:
+    Encoders are loaded at the first question that needs them: ``queries`` for vectors, the whole ``encoder``
+    to explain them.
+    """
+
+    def __init__(
+        self, store: Store, queries: "Callable[[], QueryEncoder]", encoder: "Callable[[], Encoder]"
+    ) -> None:
         self._store = store
+        self._queries = queries
         self._encoder = encoder
         self._opened: _Opened | None = None
         self._rerankers: dict[str, Reranker] = {}
@@ -148,7 +155,7 @@ class Searcher:
     def search(self, question: Question) -> list[Result]:
         """The best passages, or the best passage per document, best first."""
         reranker = self._reranker(question.rerank)
-        vectors = None if question.mode == "bm25" else self._encoder().encode_queries([question.query])
+        vectors = None if question.mode == "bm25" else self._queries().encode_queries([question.query])
         count = self._bounded(max(5 * question.k, 50))
         while True:
             try:
@@ -261,23 +268,25 @@ class Searcher:
         self, question: Question, firsts: Sequence[_Candidate], reranker: "Reranker | None"
     ) -> list[Interaction] | None:
         """Late interaction by the reranker or by the index; None where neither has token vectors."""
-        encoder = None if question.mode == "bm25" else self._encoder()
-        model = getattr(reranker, "encoder", None)
-        stored: Sequence[np.ndarray | None] | None = None
-        if not isinstance(model, LateInteraction):
-            model = encoder
-        if not isinstance(model, LateInteraction):
-            return None
-        if model is encoder:
-            stored = self._open().snapshot.token_vectors([candidate.row for candidate in firsts])
         passages = [candidate.passage for candidate in firsts]
+        encoder: Encoder | None = getattr(reranker, "encoder", None)
+        if isinstance(encoder, LateInteraction):
+            explain = partial(interactions, encoder, encode=encoder.encode_documents)
+        elif question.mode != "bm25" and isinstance(queries := self._queries(), LateInteraction):
+            stored = self._open().snapshot.token_vectors([candidate.row for candidate in firsts])
+            explain = partial(interactions, queries, encode=self._encode_documents, stored=stored)
+        else:
+            return None
         try:
-            return interactions(model, question.query, passages=passages, stored=stored)
+            return explain(question.query, passages=passages)
         except UsageError as error:
             if question.explain:
                 raise
             _log.debug("the words of the query decide which lines are the best: %s", error)
             return None
+
+    def _encode_documents(self, texts: Sequence[str]) -> "Vectors":
+        return self._encoder().encode_documents(texts)  # Which loads torch: no other way needs it.
 
 
 def _scores(hits: "Hits[int]") -> dict[int, float]:

@@ -1,7 +1,7 @@
 """The backbone inside a sentence-transformers or PyLate model: swapping in flatcoat's, and its precision."""
 
 import copy
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 
@@ -87,11 +87,3 @@ def _weights_precision(model: "SentenceTransformer") -> Precision:
     dtypes = {parameter.dtype for parameter in model.parameters()}
     known: list[Precision] = [name for name, dtype in _DTYPES.items() if dtype in dtypes]
     return known[0] if known else "fp32"
-
-
-def max_positions(model: "SentenceTransformer") -> int:
-    """The longest text, in tokens, for which the model has positions."""
-    config: Any = cast(Any, model[0]).auto_model.config
-    # RoBERTa's positions start after that of the padding token.
-    used = 1 + config.pad_token_id if "roberta" in getattr(config, "model_type", "") else 0
-    return config.max_position_embeddings - used

@@ -1,35 +1,37 @@
-"""ModernBERT checkpoints of sentence-transformers and PyLate, read without those libraries, for encoding.
+"""ModernBERT checkpoints of sentence-transformers and PyLate, read without those libraries and without torch.
 
-Importing the libraries takes longer than everything else in a first search. A model read here has the
-attributes of theirs that encoders use, and computes the same vectors. A checkpoint with any setting that this
-file does not know is left to its own library.
+Importing the libraries takes longer than everything else in a first search. A checkpoint read here has the
+attributes of their models that decide token ids, and computes the same vectors: queries' in NumPy
+(``queries``), documents' in torch (``torch_checkpoint``). One with any setting that this file does not know
+is left to its own library.
 """
 
-import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
-from flatcoat.backbone.model import ModernBert
-from flatcoat.backbone.weights import init_empty_weights
+from flatcoat.backbone.config import ModernBertConfig
+from flatcoat.backbone.numpy_model import NumpyModernBert
+from flatcoat.backbone.weight_files import read_arrays, without_head
 from flatcoat.errors import FlatcoatError
 
 from .checkpoint_files import Find, read_json
+from .contract import weights_hash
 from .fast_tokenizer import FastTokenizer
-
-logger = logging.getLogger(__name__)
+from .weights_cache import remembered_hash
 
 _LIBRARIES = ("sentence_transformers.", "pylate.")
 _MAX_TOKENS = 8192
 """The longest text for which ModernBERT was trained, whatever a checkpoint claims: it bounds memory."""
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "torch.nn.modules.linear.Identity": nn.Identity,
-    "torch.nn.modules.activation.Tanh": nn.Tanh,
+_ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": "Identity",
+    "torch.nn.modules.activation.Tanh": "Tanh",
 }
 _POOLINGS = {
     "pooling_mode_cls_token": "cls",
@@ -46,64 +48,99 @@ class Unsupported(Exception):
     """A checkpoint that this file does not read; the message says which of its settings is the reason."""
 
 
-def try_load_checkpoint(find: Find, late: bool, *, device: str | None = None) -> "Checkpoint | None":
-    """A checkpoint with the same vectors as by its own library, or None: then that library must load it.
+@dataclass(frozen=True)
+class Projection:
+    """A linear layer of sentence-transformers or PyLate, without PyLate's residual connections.
 
-    The reason for None is logged (debug).
+    ``weights`` are those of torch's Linear by name, ``activation`` is the name of a torch module.
     """
-    if device is None and torch.backends.mps.is_available():
-        logger.debug("a checkpoint is left to its own library: it chooses Apple's GPU")
-        return None
-    try:
-        return load_checkpoint(find, late, device=device)
-    except Unsupported as reason:
-        logger.debug("a checkpoint is left to its own library: %s", reason)
-        return None
+
+    weights: dict[str, np.ndarray]
+    activation: str
+
+    @property
+    def out_features(self) -> int:
+        """Width of its vectors."""
+        return len(self.weights["linear.weight"])
 
 
-def load_checkpoint(find: Find, late: bool, *, device: str | None = None) -> "Checkpoint":
-    """The same from untrusted files: they are read as data, no code of theirs or of a library runs.
+@dataclass(frozen=True)
+class Pooling:
+    """One vector per text, the ``modes`` side by side.
+
+    The tokens of a prompt count if ``include_prompt``.
+    """
+
+    modes: tuple[str, ...]
+    include_prompt: bool
+    out_features: int
+
+    def get_pooling_mode_str(self) -> str:
+        """The modes as sentence-transformers writes them, such as "cls+mean"."""
+        return "+".join(self.modes)
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Vectors of length 1."""
+
+
+Module: TypeAlias = Projection | Pooling | Normalize
+
+
+def read_checkpoint(find: Find, late: bool) -> "LateCheckpoint | DenseCheckpoint":
+    """A checkpoint from its files, which are read as data: no code of theirs or of a library runs.
 
     Raises Unsupported, with the reason, for files that cannot be read or have settings unknown here.
     """
     from safetensors import SafetensorError
 
     try:
-        model = (LateCheckpoint if late else DenseCheckpoint)(find)
-        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        return (LateCheckpoint if late else DenseCheckpoint)(find)
     except FlatcoatError as error:
         raise Unsupported(str(error)) from error
-    # RuntimeError is torch's, for tensors that do not fit and for devices. Errors that only a mistake in the
-    # code raises (TypeError, AttributeError, KeyError) are let through.
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    # Errors that only a mistake in the code raises (TypeError, AttributeError, KeyError) are let through.
+    except (OSError, ValueError, SafetensorError) as error:
         raise Unsupported(f"{type(error).__name__}: {error}") from error
 
 
-class Checkpoint(nn.Sequential):
-    """The backbone and the modules after it, their weights named as sentence-transformers names them."""
+class Checkpoint:
+    """Tokenizer, config, backbone, and the modules after it."""
 
     def __init__(self, find: Find) -> None:
-        modules = read_json(_present(find, "modules.json"), list)
-        kinds = [_class_name(module) for module in modules]
+        listed = read_json(_present(find, "modules.json"), list)
+        kinds = [_class_name(module) for module in listed]
         _require(kinds[:1] == ["Transformer"], "its first module is no transformer")
         # Before the weights: if the tokenizer is unknown, the library will read them again.
-        tokenizer = FastTokenizer(_present(find, "tokenizer.json"), _json(find, "tokenizer_config.json"))
-        first = _Backbone(find, modules[0]["path"])
-        super().__init__(first)
-        self.tokenizer = tokenizer
-        config = first.auto_model.config
-        self.rows = config.vocab_size
-        self.longest = min(config.max_position_embeddings, _MAX_TOKENS)
-        _require(tokenizer.highest_id < self.rows, f"it has {self.rows} rows for more token ids")
+        self.tokenizer = FastTokenizer(_present(find, "tokenizer.json"), _json(find, "tokenizer_config.json"))
+        self.backbone = _backbone(find, listed[0]["path"])
+        self.config = self.backbone.config
+        self.rows = self.config.vocab_size
+        self.longest = min(self.config.max_position_embeddings, _MAX_TOKENS)
+        _require(self.tokenizer.highest_id < self.rows, f"it has {self.rows} rows for more token ids")
         self.folder = _present(find, "config.json").parent
-        self.width = config.hidden_size
-        for kind, module in zip(kinds[1:], modules[1:], strict=True):
-            self.append(_module(kind, find, module["path"], self.width))
-            self.width = getattr(self[-1], "out_features", self.width)
-        _require(
-            {parameter.dtype for parameter in self.parameters()} == {torch.float32},
-            "its weights are not float32",
-        )
+        self.width = self.config.hidden_size
+        self.after: list[Module] = []
+        self._files = [_present(find, "model.safetensors")]
+        for kind, module in zip(kinds[1:], listed[1:], strict=True):
+            self.after.append(_module(kind, find, module["path"], self.width))
+            self.width = getattr(self.after[-1], "out_features", self.width)
+            if isinstance(self.after[-1], Projection):
+                self._files.append(_present(find, f"{module['path']}/model.safetensors"))
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """All weights (float32), named as sentence-transformers names them."""
+        state = {f"0.auto_model.{name}": array for name, array in self.backbone.weights.items()}
+        for number, module in enumerate(self.after, start=1):
+            if isinstance(module, Projection):
+                state |= {f"{number}.{name}": array for name, array in module.weights.items()}
+        return state
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """The SHA-256 of a contract, as of the loaded model."""
+        return remembered_hash(self._files, lambda: weights_hash(self.state))
 
     def _length(self, settings: dict[str, Any], name: str) -> int:
         """A maximum length in tokens, with room for special tokens, a prefix and one token of text."""
@@ -111,13 +148,18 @@ class Checkpoint(nn.Sequential):
         _require(type(length) is int and 4 <= length <= self.longest, f"its {name} is {length!r:.40}")
         return length
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+def max_positions(model: Any) -> int:
+    """The longest text, in tokens, for which a checkpoint or a model of its library has positions."""
+    config = model.config if isinstance(model, Checkpoint) else model[0].auto_model.config
+    # RoBERTa's positions start after that of the padding token.
+    used = 1 + config.pad_token_id if "roberta" in getattr(config, "model_type", "") else 0
+    return config.max_position_embeddings - used
+
+
+def weights_of(model: Any) -> str:
+    """The SHA-256 of the weights of a checkpoint or of a model of its library."""
+    return model.weights_hash if isinstance(model, Checkpoint) else weights_hash(model)
 
 
 class LateCheckpoint(Checkpoint):
@@ -132,7 +174,7 @@ class LateCheckpoint(Checkpoint):
     def __init__(self, find: Find) -> None:
         super().__init__(find)
         _require(
-            len(self) > 1 and all(isinstance(module, _Dense) for module in list(self)[1:]),
+            bool(self.after) and all(isinstance(module, Projection) for module in self.after),
             "other modules than projections follow its transformer",
         )
         settings = _json(find, "config_sentence_transformers.json")
@@ -161,7 +203,9 @@ class DenseCheckpoint(Checkpoint):
 
     def __init__(self, find: Find) -> None:
         super().__init__(find)
-        _require(len(self) > 1 and isinstance(self[1], _Pooling), "no pooling follows its transformer")
+        poolings = [isinstance(module, Pooling) for module in self.after]
+        _require(poolings[:1] == [True], "no pooling follows its transformer")
+        _require(sum(poolings) == 1, "several poolings follow its transformer")
         self.max_seq_length = self._length(_json(find, "sentence_bert_config.json"), "max_seq_length")
         settings = _json(find, "config_sentence_transformers.json")
         self.prompts: dict[str, str] = _setting(settings, "prompts", dict)
@@ -170,88 +214,64 @@ class DenseCheckpoint(Checkpoint):
         _require(settings.get("truncate_dim") is None, "it cuts vectors short (truncate_dim)")
 
     def get_sentence_embedding_dimension(self) -> int:
+        """Width of its vectors."""
         return self.width
 
 
-class _Backbone(nn.Module):
-    def __init__(self, find: Find, path: str) -> None:
-        super().__init__()
-        _require(path == "", "its transformer is not in the folder itself")
-        settings = _json(find, "sentence_bert_config.json")
-        unknown = settings.keys() - {"max_seq_length", "do_lower_case"}
-        _require(not unknown, f"unknown settings of its transformer: {', '.join(sorted(unknown))}")
-        _require(not settings.get("do_lower_case"), "it folds case before the tokenizer does")
-        config = _json(find, "config.json")
-        dtype = config.get("dtype", config.get("torch_dtype"))
-        model_type = _setting(config, "model_type")
-        _require(model_type == "modernbert", f"its backbone is {model_type!r:.60}")
-        _require("auto_map" not in config, "its config.json names code of its own (auto_map)")
-        _require(dtype in (None, "float32"), f"its weights are {dtype!r:.20}, not float32")
-        weights = _present(find, "model.safetensors")
-        _require(_fits(weights), "its weights are larger than this machine's memory")
-        self.auto_model: ModernBert = ModernBert.from_pretrained(
-            weights.parent, torch.float32 if dtype else None
-        )
+def _backbone(find: Find, path: str) -> NumpyModernBert:
+    _require(path == "", "its transformer is not in the folder itself")
+    settings = _json(find, "sentence_bert_config.json")
+    unknown = settings.keys() - {"max_seq_length", "do_lower_case"}
+    _require(not unknown, f"unknown settings of its transformer: {', '.join(sorted(unknown))}")
+    _require(not settings.get("do_lower_case"), "it folds case before the tokenizer does")
+    config = _json(find, "config.json")
+    dtype = config.get("dtype", config.get("torch_dtype"))
+    model_type = _setting(config, "model_type")
+    _require(model_type == "modernbert", f"its backbone is {model_type!r:.60}")
+    _require("auto_map" not in config, "its config.json names code of its own (auto_map)")
+    _require(dtype in (None, "float32"), f"its weights are {dtype!r:.20}, not float32")
+    arrays = _arrays(find, "model.safetensors", as_float32=dtype is not None)
+    return NumpyModernBert(ModernBertConfig.from_hf(config), without_head(arrays))
 
 
-class _Dense(nn.Module):
-    """A projection of sentence-transformers or PyLate, without PyLate's residual connections."""
-
-    def __init__(self, find: Find, path: str, width: int) -> None:
-        super().__init__()
-        from safetensors.torch import load_file
-
-        settings = _json(find, f"{path}/config.json")
-        _require(not settings.pop("use_residual", False), "its projection adds its input")
-        activation = _setting(settings, "activation_function", str)
-        _require(activation in _ACTIVATIONS, f"the activation of its projection is {activation!r:.60}")
-        width_in, width_out = (_setting(settings, name) for name in ("in_features", "out_features"))
-        bias = _setting(settings, "bias", bool)
-        unknown = settings.keys() - {"activation_function", "in_features", "out_features", "bias"}
-        _require(not unknown, f"unknown settings of a projection: {', '.join(sorted(unknown))}")
-        weights = _present(find, f"{path}/model.safetensors")
-        _require(_fits(weights), "its weights are larger than this machine's memory")
-        state = {name: tensor.float() for name, tensor in load_file(weights).items()}
-        _require("linear.weight" in state, "its projection has no linear.weight")
-        shape = tuple(state["linear.weight"].shape)
-        _require(
-            width_in == width and shape == (width_out, width_in),
-            f"its projection, from {width_in!r:.20} to {width_out!r:.20}, does not fit: {width} come, and "
-            f"the weights are {shape}",
-        )
-        with init_empty_weights():
-            self.linear = nn.Linear(width, shape[0], bias=bias)
-        self.activation_function = _ACTIVATIONS[activation]()
-        self.out_features = shape[0]
-        self.load_state_dict(state, assign=True)
-
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        (name,) = features
-        return {name: self.activation_function(self.linear(features[name]))}
+def _arrays(find: Find, name: str, *, as_float32: bool) -> dict[str, np.ndarray]:
+    weights = _present(find, name)
+    _require(_fits(weights), "its weights are larger than this machine's memory")
+    return read_arrays(weights, as_float32=as_float32)
 
 
-class _Pooling(nn.Module):
-    def __init__(self, find: Find, path: str, width: int) -> None:
-        super().__init__()
-        settings = _json(find, f"{path}/config.json")
-        self.include_prompt: bool = settings.pop("include_prompt", True)
-        width_in = settings.pop("word_embedding_dimension", None)
-        _require(width_in == width, f"its pooling takes width {width_in!r:.20}, and {width} come")
-        _require(
-            "pooling_mode_mean_tokens" in settings and settings.keys() <= _POOLINGS.keys(),
-            "its pooling is unknown",
-        )
-        self._modes = [mode for name, mode in _POOLINGS.items() if settings.get(name)]
-        _require(bool(self._modes), "its pooling has no mode")
-        self.out_features = width * len(self._modes)
+def _projection(find: Find, path: str, width: int) -> Projection:
+    settings = _json(find, f"{path}/config.json")
+    _require(not settings.pop("use_residual", False), "its projection adds its input")
+    activation = _setting(settings, "activation_function", str)
+    _require(activation in _ACTIVATIONS, f"the activation of its projection is {activation!r:.60}")
+    width_in, width_out = (_setting(settings, name) for name in ("in_features", "out_features"))
+    bias = _setting(settings, "bias", bool)
+    unknown = settings.keys() - {"activation_function", "in_features", "out_features", "bias"}
+    _require(not unknown, f"unknown settings of a projection: {', '.join(sorted(unknown))}")
+    weights = _arrays(find, f"{path}/model.safetensors", as_float32=True)
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    expected = {"linear.weight": (width_out, width)} | ({"linear.bias": (width_out,)} if bias else {})
+    _require(
+        width_in == width and shapes == expected,
+        f"its projection, from {width_in!r:.20} to {width_out!r:.20}, does not fit: {width} come, and "
+        f"the weights are {shapes}",
+    )
+    return Projection(weights, _ACTIVATIONS[activation])
 
-    def get_pooling_mode_str(self) -> str:
-        return "+".join(self._modes)
 
-
-class _Normalize(nn.Module):
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: nn.functional.normalize(vectors_ND, dim=1) for name, vectors_ND in features.items()}
+def _pooling(find: Find, path: str, width: int) -> Pooling:
+    settings = _json(find, f"{path}/config.json")
+    include_prompt: bool = settings.pop("include_prompt", True)
+    width_in = settings.pop("word_embedding_dimension", None)
+    _require(width_in == width, f"its pooling takes width {width_in!r:.20}, and {width} come")
+    _require(
+        "pooling_mode_mean_tokens" in settings and settings.keys() <= _POOLINGS.keys(),
+        "its pooling is unknown",
+    )
+    modes = tuple(mode for name, mode in _POOLINGS.items() if settings.get(name))
+    _require(bool(modes), "its pooling has no mode")
+    return Pooling(modes, include_prompt, width * len(modes))
 
 
 def _class_name(module: Any) -> str:
@@ -263,11 +283,11 @@ def _class_name(module: Any) -> str:
     return name.rpartition(".")[2]
 
 
-def _module(name: str, find: Find, path: str, width: int) -> nn.Module:
+def _module(name: str, find: Find, path: str, width: int) -> Module:
     """The module after the backbone of a class name, reading its folder; ``width`` is that of its input."""
     if name == "Normalize":
-        return _Normalize()
-    readers: dict[str, Callable[[Find, str, int], nn.Module]] = {"Dense": _Dense, "Pooling": _Pooling}
+        return Normalize()
+    readers: dict[str, Callable[[Find, str, int], Module]] = {"Dense": _projection, "Pooling": _pooling}
     _require(name in readers, f"it has a module {name!r:.60}")
     return readers[name](find, path, width)
 

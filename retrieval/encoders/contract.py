@@ -1,8 +1,11 @@
 """The contract of an index: the encoder settings that made its vectors, and that queries need too."""
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from flatcoat.errors import ConflictError, StorageError
 
@@ -96,15 +99,33 @@ class Contract:
                 )
 
 
-def weights_hash(module: "nn.Module") -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of all tensors: equal for equal models."""
+def weights_hash(weights: "nn.Module | Mapping[str, np.ndarray]") -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of all tensors: equal for equal models.
+
+    ``weights`` is a torch module, or its tensors as arrays by name.
+    """
+    digest = hashlib.sha256()
+    for name, dtype, array in _tensors(weights):
+        digest.update(f"{name} {dtype} {tuple(array.shape)}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _tensors(weights: "nn.Module | Mapping[str, np.ndarray]") -> Iterator[tuple[str, str, np.ndarray]]:
+    """Names, dtypes as torch writes them, and contiguous arrays of the same shape and bytes."""
+    if isinstance(weights, Mapping):
+        yield from (
+            (name, f"torch.{array.dtype}", np.ascontiguousarray(array))
+            for name, array in sorted(weights.items())
+        )
+        return
     import torch
 
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    for name, tensor in sorted(weights.state_dict().items()):
+        array = tensor.detach().cpu().contiguous()
+        if array.dtype == torch.bfloat16:
+            array = array.view(torch.int16)  # NumPy has none.
+        yield name, str(tensor.dtype), array.numpy()
 
 
 def _short(value: object) -> str:

@@ -6,7 +6,7 @@ Axes: N texts, T tokens, D width.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +16,21 @@ from torch import Tensor
 
 from flatcoat.backbone.packing import PackedBatch
 
-from .backbone import backbone_in_precision, default_precision, max_positions, unpad_backbone
+from .backbone import backbone_in_precision, default_precision, unpad_backbone
+from .batches import HiddenBatch, hidden_batches, in_batches
 from .checkpoint import DenseCheckpoint
 from .checkpoint_files import loading
-from .contract import Contract, Precision, weights_hash
-from .encoder import HiddenBatch, checked_texts, hidden_batches, in_batches
-from .tokenization import token_counter, token_ids
+from .contract import Precision
+from .dense_texts import DOCUMENT_PROMPTS, NO_MAXIMUM, QUERY_PROMPTS, DenseTexts, is_pooling
+from .encoder import checked_texts
+from .tokenization import token_ids
+from .torch_checkpoint import TorchCheckpoint
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_QUERY_PROMPTS = ("query",)
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
-_NO_MAXIMUM = -1e9
-"""The maximum over no tokens, as in sentence-transformers."""
-
-
-class DenseEncoder:
+class DenseEncoder(DenseTexts):
     """Texts to vectors of length 1, so that inner products are cosines.
 
     >>> encoder = DenseEncoder.load("Alibaba-NLP/gte-modernbert-base")  # doctest: +SKIP
@@ -43,20 +40,18 @@ class DenseEncoder:
 
     def __init__(
         self,
-        model: "SentenceTransformer | DenseCheckpoint",
+        model: "SentenceTransformer | TorchCheckpoint",
         name: str,
         *,
         precision: Precision | None = None,
     ) -> None:
-        # Any: the two have the same attributes, and no common type.
-        self.model: Any = model
-        self.name = name
-        if not isinstance(model, DenseCheckpoint) and any(map(_is_pooling, list(model)[1:2])):
+        if not isinstance(model, TorchCheckpoint) and any(map(is_pooling, list(model)[1:2])):
             unpad_backbone(model)
-        model.eval()
-        self._own_length = model.max_seq_length
-        self.precision: Precision = precision or default_precision(self.model)
-        self._backbone = backbone_in_precision(self.model, self.precision)
+        self.modules: Any = model.eval()
+        """The backbone in torch, and the modules after it."""
+        read: Any = model.files if isinstance(model, TorchCheckpoint) else model
+        super().__init__(read, name, precision or default_precision(self.modules))
+        self._backbone = backbone_in_precision(self.modules, self.precision)
 
     @staticmethod
     def load(name_or_path: str | Path, precision: Precision | None = None, **options: Any) -> "DenseEncoder":
@@ -82,67 +77,17 @@ class DenseEncoder:
             model.max_seq_length = length
         model.save(str(folder), create_model_card=False)
 
-    @property
-    def _width(self) -> int:
-        # Not through the contract, which would hash every weight before the first text.
-        return int(self.model.get_sentence_embedding_dimension() or 0)
-
-    @cached_property
-    def _weights(self) -> str:
-        return weights_hash(self.model)
-
-    @property
-    def contract(self) -> Contract:
-        """The settings and weights that determine the vectors of a text."""
-        model = self.model
-        length = int(model.max_seq_length or model.tokenizer.model_max_length)
-        pooling = next(filter(_is_pooling, model), None)
-        return Contract(
-            kind="dense",
-            model=self.name,
-            weights=self._weights,
-            width=self._width,
-            query_prefix=self._prompt(_QUERY_PROMPTS),
-            document_prefix=self._prompt(_DOCUMENT_PROMPTS),
-            query_length=length,
-            document_length=length,
-            pooling=pooling.get_pooling_mode_str() if pooling else "",
-            precision=self.precision,
-        )
-
-    @cached_property
-    def _count(self) -> Callable[[Sequence[str]], list[int]]:
-        return token_counter(self.model.tokenizer)
-
-    def token_counts(self, texts: Sequence[str], *, is_query: bool = False) -> list[int]:
-        """Tokens per text as a document or query, special tokens and prompt included, without truncation."""
-        prompt = self._prompt(_QUERY_PROMPTS if is_query else _DOCUMENT_PROMPTS)
-        return self._count([prompt + text for text in checked_texts(texts)])
-
-    def truncate_documents(self, length: int | None) -> None:
-        """Truncate texts at ``length`` tokens, at most the model's; None: the checkpoint's own length."""
-        self.model.max_seq_length = (
-            self._own_length if length is None else min(length, max_positions(self.model))
-        )
-
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors [N, D] (float32, length 1), with the checkpoint's query prompt."""
-        return self._encode(texts, self._prompt(_QUERY_PROMPTS))
+        return self._encode(texts, self._prompt(QUERY_PROMPTS))
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors [N, D] (float32, length 1), with the checkpoint's document prompt."""
-        return self._encode(texts, self._prompt(_DOCUMENT_PROMPTS))
-
-    def _prompt(self, names: Sequence[str]) -> str:
-        """The checkpoint's first prompt among these names, else its default, as in sentence-transformers."""
-        prompts = self.model.prompts
-        return next(
-            (prompts[name] for name in (*names, self.model.default_prompt_name) if name in prompts), ""
-        )
+        return self._encode(texts, self._prompt(DOCUMENT_PROMPTS))
 
     def _encode(self, texts: Sequence[str], prompt: str) -> np.ndarray:
         texts = checked_texts(texts)
-        vectors_ND = np.empty((len(texts), self._width), dtype=np.float32)
+        vectors_ND = np.empty((len(texts), self.width), dtype=np.float32)
         if self._backbone is None:
             encode = partial(
                 self.model.encode, prompt=prompt, show_progress_bar=False, normalize_embeddings=True
@@ -153,36 +98,25 @@ class DenseEncoder:
         skipped = self._prompt_tokens(prompt)
         prompted = [prompt + text for text in texts]
         sequences = token_ids(self.model, prompted, max_length=self.model.max_seq_length)
-        for hidden in hidden_batches(self._backbone, sequences, device=self.model.device):
+        for hidden in hidden_batches(self._backbone, sequences, device=self.modules.device):
             vectors_ND[hidden.indices] = self._finish(hidden, skipped)
         return vectors_ND
 
-    def _prompt_tokens(self, prompt: str) -> int:
-        """Number of tokens at the start of every text that the checkpoint leaves out of pooling."""
-        if not prompt or self.model[1].include_prompt:
-            return 0
-        (ids,) = token_ids(self.model, [prompt], max_length=self.model.max_seq_length)
-        return len(ids) - (ids[-1] in self.model.tokenizer.all_special_ids)
-
     def _finish(self, hidden: HiddenBatch, prompt_tokens: int) -> np.ndarray:
         """Pool, project and normalise one batch: [N, D]."""
-        pooling, *projections = list(self.model)[1:]
+        _, *projections = list(self.modules)[1:]
         with torch.inference_mode():
             vectors_ND = pooled(
                 hidden.hidden_TD,
                 hidden.batch,
-                modes=pooling.get_pooling_mode_str(),
+                modes=self._pooling.get_pooling_mode_str(),
                 prompt_tokens=prompt_tokens,
             )
-            features = {"sentence_embedding": vectors_ND.to(self.model.dtype)}
+            features = {"sentence_embedding": vectors_ND.to(self.modules.dtype)}
             for module in projections:
                 features = module(features)
             vectors_ND = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
         return vectors_ND.cpu().numpy()
-
-
-def _is_pooling(module: object) -> bool:
-    return hasattr(module, "get_pooling_mode_str")
 
 
 def pooled(hidden_TD: Tensor, batch: PackedBatch, *, modes: str, prompt_tokens: int = 0) -> Tensor:
@@ -209,7 +143,7 @@ def pooled(hidden_TD: Tensor, batch: PackedBatch, *, modes: str, prompt_tokens: 
     poolings: dict[str, Callable[[], Tensor]] = {
         "cls": lambda: states_TD[starts_N],
         "max": lambda: torch.segment_reduce(
-            kept_TD, "max", lengths=lengths_N, unsafe=True, initial=_NO_MAXIMUM
+            kept_TD, "max", lengths=lengths_N, unsafe=True, initial=NO_MAXIMUM
         ),
         "mean": lambda: sums(kept_TD) / counts_N1,
         "mean_sqrt_len_tokens": lambda: sums(kept_TD) / counts_N1.sqrt(),

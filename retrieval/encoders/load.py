@@ -12,7 +12,7 @@ from .checkpoint_files import Find, in_cache, in_folder, in_folder_or_hub, read_
 
 if TYPE_CHECKING:
     from .contract import Precision
-    from .encoder import Encoder
+    from .encoder import Encoder, QueryEncoder
 
 SHIPPED_MODEL = Path(__file__).parents[1] / "small"
 """The retriever inside the package: no hub and no network needed."""
@@ -37,7 +37,7 @@ def load_encoder(
     768
     """
     name = str(name_or_path or SHIPPED_NAME)
-    path = SHIPPED_MODEL if name == SHIPPED_NAME else name
+    path = _path_of(name)
     if not Path(path).is_dir() and not hub_is_reachable():
         options.setdefault("local_files_only", True)
     if precision == "int8":
@@ -47,7 +47,7 @@ def load_encoder(
     encoder_class = _encoder_class(late)
     checkpoint = None
     if options.keys() <= {"device", "local_files_only"}:
-        from .checkpoint import try_load_checkpoint
+        from .torch_checkpoint import try_load_checkpoint
 
         checkpoint = try_load_checkpoint(find, late, device=options.get("device"))
     if checkpoint is None:
@@ -59,6 +59,36 @@ def load_encoder(
     return encoder
 
 
+def _path_of(name: str) -> str | Path:
+    return SHIPPED_MODEL if name == SHIPPED_NAME else name
+
+
+def load_query_encoder(name: str, *, is_trusted: bool) -> "QueryEncoder | None":
+    """What encodes queries by a model without torch; None, with the reason logged, where only torch can.
+
+    A model that the user did not name is not ``is_trusted``: it is read as by ``load_untrusted``.
+
+    >>> load_query_encoder(SHIPPED_NAME, is_trusted=True).encode_queries(["cats purr"]).values_TD.shape
+    (7, 64)
+    """
+    from .checkpoint import LateCheckpoint, Unsupported, read_checkpoint
+    from .queries import ColbertQueries, DenseQueries
+
+    try:
+        if is_trusted or name == SHIPPED_NAME:
+            path = _path_of(name)
+            find = in_folder_or_hub(path, local_files_only=not (Path(path).is_dir() or hub_is_reachable()))
+        else:
+            find = _as_data(name)
+        checkpoint = read_checkpoint(find, _is_late(find))
+    except (Unsupported, FlatcoatError, OSError, ValueError) as error:
+        logger.info("the model %s encodes queries by torch: %s", _printable(name), _printable(str(error)))
+        return None
+    if isinstance(checkpoint, LateCheckpoint):
+        return ColbertQueries(checkpoint, name)
+    return DenseQueries(checkpoint, name)
+
+
 def load_untrusted(name: str, *, named_by: str, precision: "Precision | None" = None) -> "Encoder":
     """Load a model that the user did not name: a file did, such as an index that somebody else made.
 
@@ -66,12 +96,13 @@ def load_untrusted(name: str, *, named_by: str, precision: "Precision | None" = 
     code of the checkpoint or of another library runs, nothing is downloaded. Raises UsageError with the
     reason if that is impossible: the user may then name the model, for ``load_encoder``.
     """
-    from .checkpoint import Unsupported, load_checkpoint
+    from .checkpoint import Unsupported
+    from .torch_checkpoint import load_checkpoint
 
     if name == SHIPPED_NAME:
         return load_encoder(None, precision)
     try:
-        find = in_folder(name) if Path(name).is_dir() else in_cache(name)
+        find = _as_data(name)
         late = _is_late(find)
         return _encoder_class(late)(load_checkpoint(find, late), name, precision=precision)
     except (Unsupported, FlatcoatError, OSError, ValueError) as error:
@@ -81,6 +112,10 @@ def load_untrusted(name: str, *, named_by: str, precision: "Precision | None" = 
             f"{named_by} was made with the model {shown}, which cannot be read as data alone ({reason}): "
             f"if you trust that model, name it yourself with --model {shown} (in Python with model=)"
         ) from error
+
+
+def _as_data(name: str) -> Find:
+    return in_folder(name) if Path(name).is_dir() else in_cache(name)
 
 
 def _printable(text: str) -> str:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerBase
 
+    from .checkpoint import Checkpoint
+
+    TextModel = SentenceTransformer | Checkpoint
+
 _turns: "WeakKeyDictionary[Any, tuple[Lock, Lock]]" = WeakKeyDictionary()
 """Per tokenizer, the lock of the queue and the lock of the thread whose turn it is."""
 
@@ -26,13 +30,13 @@ class TokenSpan(NamedTuple):
     span: tuple[int, int] | None
 
 
-def token_ids(model: "SentenceTransformer", texts: Sequence[str], *, max_length: int) -> list[list[int]]:
+def token_ids(model: "TextModel", texts: Sequence[str], *, max_length: int) -> list[list[int]]:
     """Token ids as in sentence-transformers: special tokens included, truncated to ``max_length``."""
     return _tokenized(model, texts, max_length)["input_ids"] if texts else []
 
 
 def character_spans(
-    model: "SentenceTransformer", texts: Sequence[str], *, max_length: int
+    model: "TextModel", texts: Sequence[str], *, max_length: int
 ) -> list[list[tuple[int, int] | None]]:
     """The character span of each of the ``token_ids`` without blanks around it; None for special tokens.
 
@@ -56,8 +60,10 @@ def _trimmed(text: str, blanks: int, span: tuple[int, int]) -> tuple[int, int] |
     return first + len(token) - len(token.lstrip()), last - len(token) + len(token.rstrip())
 
 
-def _tokenized(model: "SentenceTransformer", texts: Sequence[str], max_length: int, **options: bool) -> Any:
-    lower = getattr(model[0], "do_lower_case", False)
+def _tokenized(model: "TextModel", texts: Sequence[str], max_length: int, **options: bool) -> Any:
+    library: Any = model
+    # A checkpoint that flatcoat reads itself folds case in its tokenizer.json, if at all.
+    lower = not isinstance(model.tokenizer, FastTokenizer) and getattr(library[0], "do_lower_case", False)
     with taking_turns(model.tokenizer):
         return model.tokenizer(
             [text.strip().lower() if lower else text.strip() for text in texts],

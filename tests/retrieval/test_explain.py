@@ -72,7 +72,10 @@ def test_tokens_cover_the_words(make_colbert: MakeFolder) -> None:
 
 def test_scores_add_up_to_maxsim(encoder: ColbertEncoder) -> None:
     assert isinstance(encoder, LateInteraction)
-    explanations = [one.matches() for one in interactions(encoder, QUERY, passages=PASSAGES)]
+    explanations = [
+        one.matches()
+        for one in interactions(encoder, QUERY, encode=encoder.encode_documents, passages=PASSAGES)
+    ]
     query_UD = encoder.encode_queries([QUERY])[0]
     for passage, matches in zip(PASSAGES, explanations, strict=True):
         document_TD = encoder.encode_documents([passage.searchable])[0]
@@ -99,7 +102,10 @@ def test_each_token_is_matched_by_the_best_of_the_whole_text(make_colbert: MakeF
     behind = len(passage.searchable) - len(passage.text)
     kinds = set()
     for match, asked, query in zip(
-        interactions(encoder, QUERY, passages=[passage])[0].matches(), query_tokens, query_UD, strict=True
+        interactions(encoder, QUERY, encode=encoder.encode_documents, passages=[passage])[0].matches(),
+        query_tokens,
+        query_UD,
+        strict=True,
     ):
         scores = [float(query @ document) for document in document_TD]
         span = tokens[scores.index(max(scores))].span
@@ -112,9 +118,9 @@ def test_each_token_is_matched_by_the_best_of_the_whole_text(make_colbert: MakeF
 
 def test_stored_vectors_are_taken_and_those_that_do_not_fit_are_not(encoder: ColbertEncoder) -> None:
     vectors = list(encoder.encode_documents([passage.searchable for passage in PASSAGES]))
-    fresh = interactions(encoder, QUERY, passages=PASSAGES)
+    fresh = interactions(encoder, QUERY, encode=encoder.encode_documents, passages=PASSAGES)
     stored = [None, vectors[1][:-1], -vectors[2], vectors[3]]
-    mixed = interactions(encoder, QUERY, passages=PASSAGES, stored=stored)
+    mixed = interactions(encoder, QUERY, encode=encoder.encode_documents, passages=PASSAGES, stored=stored)
     for number, (one, other) in enumerate(zip(fresh, mixed, strict=True)):
         sign = -1 if number == 2 else 1
         np.testing.assert_allclose(sign * other.scores_QT, one.scores_QT, atol=1e-4)
@@ -122,7 +128,7 @@ def test_stored_vectors_are_taken_and_those_that_do_not_fit_are_not(encoder: Col
 
 
 def test_the_words_of_the_query_are_evidence_and_special_tokens_are_not(encoder: ColbertEncoder) -> None:
-    (found,) = interactions(encoder, QUERY, passages=PASSAGES[:1])
+    (found,) = interactions(encoder, QUERY, encode=encoder.encode_documents, passages=PASSAGES[:1])
     places, scores_QT = found.evidence()
     words = [number for number, token in enumerate(found.query_tokens) if token.span]
     assert 0 < len(words) < len(found.query_tokens)
@@ -132,7 +138,9 @@ def test_the_words_of_the_query_are_evidence_and_special_tokens_are_not(encoder:
 
 def test_punctuation_on_the_skiplist_is_never_matched(make_colbert: MakeFolder) -> None:
     encoder = ColbertEncoder.load(make_colbert(), device="cpu")
-    (found,) = interactions(encoder, "cats, dogs!", passages=[Passage("a", "a. b, c! " * 5)])
+    (found,) = interactions(
+        encoder, "cats, dogs!", encode=encoder.encode_documents, passages=[Passage("a", "a. b, c! " * 5)]
+    )
     matches = found.matches()
     assert not {",", ".", "!"} & {
         ("a. b, c! " * 5)[slice(*match.text_span)] for match in matches if match.text_span

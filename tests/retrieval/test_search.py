@@ -18,7 +18,7 @@ from flatcoat.indexing.fusion import HYBRID, Fusion, reciprocal_rank_fusion, wei
 from flatcoat.indexing.store.filters import Condition, parse_condition
 from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.display import show_result
-from flatcoat.retrieval.encoders.colbert import ColbertEncoder
+from flatcoat.retrieval.encoders.colbert_texts import ColbertTexts
 from flatcoat.retrieval.encoders.encoder import Encoder
 from flatcoat.retrieval.encoders.load import load_encoder
 from flatcoat.retrieval.results import Mode, Result
@@ -336,7 +336,7 @@ def test_best_lines_of_a_dense_index_are_where_the_words_are(tmp_path: Path, mak
 def test_best_lines_cost_nothing_unless_asked_for(
     retriever: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(ColbertEncoder, "token_spans")
+    monkeypatch.delattr(ColbertTexts, "token_spans")
     result = retriever.search("cat", 1)[0]
     assert (result.best_span, result.best_lines) == (None, None)
     assert (result.to_json()["best_span"], result.to_json()["best_lines"]) == (None, None)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from flatcoat.indexing.vectors import TokenVectors, Vectors
-from flatcoat.retrieval.encoders.checkpoint import Checkpoint, try_load_checkpoint
+from flatcoat.retrieval.encoders.checkpoint import Checkpoint
 from flatcoat.retrieval.encoders.checkpoint_files import in_folder
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
 from flatcoat.retrieval.encoders.dense import DenseEncoder
 from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, load_encoder
+from flatcoat.retrieval.encoders.torch_checkpoint import try_load_checkpoint
 
 MakeFolder = Callable[..., Path]
 LATE: list[dict[str, Any]] = [
@@ -138,7 +139,7 @@ def test_why_a_checkpoint_is_left_to_its_library_is_logged(
     make_colbert: MakeFolder, bert_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = make_colbert(bert_folder)
-    with caplog.at_level("DEBUG", "flatcoat.retrieval.encoders.checkpoint"):
+    with caplog.at_level("DEBUG", "flatcoat.retrieval.encoders.torch_checkpoint"):
         assert try_load_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is None
     assert "left to its own library: its backbone is 'bert'" in caplog.text
 

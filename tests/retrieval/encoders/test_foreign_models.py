@@ -151,7 +151,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "layers without end": (said("config.json", num_hidden_layers=10**12), "num_hidden_layers is 10{12}:"),
     "too many layers": (
         said("config.json", num_hidden_layers=1000, layer_types=None),
-        "asks for 1000 layers",
+        r"lacks 5976 weights that its config names",
     ),
     "a width without end": (said("config.json", hidden_size=10**15), "hidden_size is 10{15}:"),
     "another width": (said("config.json", hidden_size=128), "has shape"),

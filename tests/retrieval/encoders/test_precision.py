@@ -70,7 +70,7 @@ def test_the_weights_stay_what_they_were(
     loaded: Loaded, texts: list[str], expected_TD: np.ndarray, tmp_path: Path, precision: Precision
 ) -> None:
     encoder = loaded[precision]
-    assert {parameter.dtype for parameter in encoder.model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in encoder.modules.parameters()} == {torch.float32}
     assert encoder.contract.weights == loaded["fp32"].contract.weights
     encoder.save(tmp_path)
     again = load_encoder(tmp_path, device="cpu")

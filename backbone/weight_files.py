@@ -1,0 +1,71 @@
+"""The tensors of a ``model.safetensors`` as NumPy arrays, and their names with and without a head.
+
+Format: https://github.com/huggingface/safetensors. No torch: a query needs none of it.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from flatcoat.errors import DataError
+
+Value = TypeVar("Value")
+
+ENCODER_PREFIX = "model."
+EMBEDDINGS = "model.embeddings.tok_embeddings.weight"
+_HEAD = re.compile(r"^(head|decoder|classifier)\.")
+
+_HALF = "BF16"
+"""bfloat16, the upper half of a float32, which NumPy lacks: it comes as uint16."""
+
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", _HALF: "<u2"}
+
+
+def read_arrays(file: Path, *, as_float32: bool) -> dict[str, np.ndarray]:
+    """The arrays of a file by name, mapped into memory: what is not used is not read.
+
+    ``as_float32`` converts (and so reads) those of other dtypes. Integers, as no weights are, are left out.
+    Writing to an array changes it in memory alone. Raises DataError for a damaged file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy"):
+            pass  # It checks the header: every tensor lies within the file and is as long as its shape says.
+    except SafetensorError as error:
+        raise DataError(f"{file} cannot be read as safetensors, copy it again: {error}") from None
+    mapped = np.asarray(np.memmap(file, np.uint8, mode="c"))
+    start = 8 + int(mapped[:8].view("<u8")[0])
+    header: dict[str, Any] = json.loads(bytes(mapped[8:start]))
+    header.pop("__metadata__", None)
+    arrays: dict[str, np.ndarray] = {}
+    for name, entry in header.items():
+        if entry["dtype"] in _DTYPES:
+            first, last = entry["data_offsets"]
+            raw = mapped[start + first : start + last].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+            arrays[name] = _float32(raw, entry["dtype"]) if as_float32 else np.require(raw, requirements="A")
+    return arrays
+
+
+def _float32(raw: np.ndarray, dtype: str) -> np.ndarray:
+    wide = (raw.astype(np.uint32) << 16).view(np.float32) if dtype == _HALF else raw
+    return np.require(wide, np.float32, "A")
+
+
+def under_head(state: Mapping[str, Value]) -> dict[str, Value]:
+    """Encoder weights under the names that they have beneath a head."""
+    return {
+        name if name.startswith(ENCODER_PREFIX) or _HEAD.match(name) else ENCODER_PREFIX + name: tensor
+        for name, tensor in state.items()
+    }
+
+
+def without_head(state: Mapping[str, Value]) -> dict[str, Value]:
+    """The weights of the encoder, under the names that they have without a head."""
+    return {
+        name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in state.items() if not _HEAD.match(name)
+    }
