@@ -51,7 +51,8 @@ class NumpyModernBert:
             weight = weights[name]
             if weight.shape != shape or weight.dtype != np.float32:
                 raise DataError(
-                    f"{name} is {weight.dtype} of shape {weight.shape}: float32 of shape {shape} is wanted"
+                    f"{name} has shape {weight.shape} in {weight.dtype}: "
+                    f"its config asks for {shape} in float32"
                 )
         self.config = config
         self.weights = {name: weights[name] for name in shapes}

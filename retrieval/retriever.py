@@ -59,7 +59,7 @@ class Retriever:
             self.contract.require(encoder.contract)
         self._model: str | Path | None = None
         self._encoder = encoder
-        self._queries: QueryEncoder | None = None
+        self._queries: QueryEncoder | None = encoder
         self._loading = Lock()
         self._searcher = Searcher(store, lambda: self.query_encoder, lambda: self.encoder)
 
@@ -110,7 +110,11 @@ class Retriever:
             "overlap": int(overlap),
         }
         store = Store.create(path, contract, engine=engine)
-        return Retriever(store, encoder)
+        if model is encoder:
+            return Retriever(store, encoder)
+        retriever = Retriever(store)
+        retriever._model, retriever._encoder = model, encoder
+        return retriever
 
     @staticmethod
     def open(path: str | Path, model: "str | Path | Encoder | None" = None) -> "Retriever":
@@ -139,19 +143,17 @@ class Retriever:
 
     @property
     def query_encoder(self) -> "QueryEncoder":
-        """What encodes queries: the encoder if it is loaded, else the same model in NumPy and float32.
+        """What encodes queries: an encoder that was given, else the named model in NumPy and float32.
 
         Importing torch would take longer than the search. Where only torch or another library can read the
         model, its encoder is loaded.
         """
         with self._loading:
-            if self._encoder is None and self._queries is None:
-                self._queries = self._numpy_encoder()
-        if self._encoder is not None or self._queries is None:
-            return self.encoder
-        return self._queries
+            if self._queries is None:
+                self._queries = self._in_numpy()
+        return self.encoder if self._queries is None else self._queries
 
-    def _numpy_encoder(self) -> "QueryEncoder | None":
+    def _in_numpy(self) -> "QueryEncoder | None":
         from flatcoat.retrieval.encoders.load import load_query_encoder
 
         name = str(self._model or self.contract.model)

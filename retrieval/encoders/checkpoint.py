@@ -93,14 +93,12 @@ def read_checkpoint(find: Find, late: bool) -> "LateCheckpoint | DenseCheckpoint
 
     Raises Unsupported, with the reason, for files that cannot be read or have settings unknown here.
     """
-    from safetensors import SafetensorError
-
     try:
         return (LateCheckpoint if late else DenseCheckpoint)(find)
     except FlatcoatError as error:
         raise Unsupported(str(error)) from error
     # Errors that only a mistake in the code raises (TypeError, AttributeError, KeyError) are let through.
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise Unsupported(f"{type(error).__name__}: {error}") from error
 
 
