@@ -11,13 +11,13 @@ from queue import Full, Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from flatcoat.indexing.chunking.packing import CountTokens
 from flatcoat.indexing.documents import Document, Passage, checked, content_hash, normalized
-from flatcoat.indexing.reading.scan import FileState
 from flatcoat.indexing.store.source_paths import label
 from flatcoat.indexing.store.sources import Source, place
 
 if TYPE_CHECKING:
+    from flatcoat.indexing.chunking.packing import CountTokens
+    from flatcoat.indexing.reading.scan import FileState
     from flatcoat.indexing.store.store import Store
     from flatcoat.indexing.store.writer import Writer
     from flatcoat.indexing.vectors import Vectors
@@ -55,7 +55,7 @@ class Added:
     skipped: list[Skip] = field(default_factory=list)
 
 
-Cut = Callable[[Document, CountTokens], list[Passage]]
+Cut = Callable[[Document, "CountTokens"], list[Passage]]
 """A document to its passages, ``indexing.chunking.chunk`` with its lengths chosen."""
 
 Progress = Callable[[Added], None]
@@ -74,7 +74,7 @@ class Change(NamedTuple):
     document: Document | None = None
     hash: str = ""
     name: str = ""
-    state: FileState | None = None
+    state: "FileState | None" = None
     renamed_from: str | None = None
 
 

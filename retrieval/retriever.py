@@ -14,7 +14,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from flatcoat.errors import ConflictError, DataError, UsageError
-from flatcoat.indexing.chunking.chunk import chunk
 from flatcoat.indexing.documents import Document
 from flatcoat.indexing.fusion import Fusion
 from flatcoat.indexing.store.engines import EngineSettings
@@ -110,8 +109,8 @@ class Retriever:
             "overlap": int(overlap),
         }
         store = Store.create(path, contract, engine=engine)
-        if model is encoder:
-            return Retriever(store, encoder)
+        if model is not None and not isinstance(model, str | Path):
+            return Retriever(store, model)
         retriever = Retriever(store)
         retriever._model, retriever._encoder = model, encoder
         return retriever
@@ -237,6 +236,8 @@ class Retriever:
 
     @contextmanager
     def _adding(self, on_progress: Progress) -> "Iterator[tuple[Writer, Adder]]":
+        from flatcoat.indexing.chunking.chunk import chunk
+
         with self.store.writer() as writer:
             cut = partial(chunk, max_tokens=self.passage_tokens, overlap=self.overlap)
             yield writer, Adder(writer, lambda: self.encoder, cut=cut, on_progress=on_progress)

@@ -6,8 +6,6 @@ from typing import TypeAlias
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.documents import normalized
-from flatcoat.indexing.reading.gitignore import printable
-from flatcoat.indexing.reading.rows import is_rows
 
 Root: TypeAlias = Path | str
 """A folder or file, or the name of a source that is no file: "-" (stdin) or "datasets:..." (a data set)."""
@@ -39,19 +37,19 @@ def is_name(path: str) -> bool:
 
 def is_folder(root: Root) -> bool:
     """Whether the root is a folder of files, each of them a document."""
-    return isinstance(root, Path) and root.is_dir() and not is_rows(root)
+    return isinstance(root, Path) and root.is_dir() and not _is_rows(root)
 
 
 def is_file(root: Root) -> bool:
     """Whether the root is one file that is one document (or does not exist any more)."""
-    return isinstance(root, Path) and not root.is_dir() and not is_rows(root)
+    return isinstance(root, Path) and not root.is_dir() and not _is_rows(root)
 
 
 def label(root: Root) -> str:
     """A short name of a root, for use as a prefix of ids."""
     if isinstance(root, str):
         return "stdin" if root == "-" else root
-    return normalized(printable(root.name)) or "root"
+    return normalized(_printable(root.name)) or "root"
 
 
 def absolute(path: str, index: Path) -> Root:
@@ -67,7 +65,7 @@ def relative(root: Root, index: Path) -> str:
     if isinstance(root, str):
         return root
     path = os.path.relpath(root, index.resolve())
-    return path if path == printable(path) else _BYTES + os.fsencode(path).hex()
+    return path if path == _printable(path) else _BYTES + os.fsencode(path).hex()
 
 
 def canonical(root: Root, index: Path) -> Root:
@@ -92,6 +90,18 @@ def overlap(root: Root, other: Root) -> bool:
         return False
     one, two = root.resolve(), other.resolve()
     return one in two.parents or two in one.parents
+
+
+def _is_rows(path: Path) -> bool:
+    from flatcoat.indexing.reading.rows import is_rows  # Heavy, and no part of a search.
+
+    return is_rows(path)
+
+
+def _printable(name: str) -> str:
+    from flatcoat.indexing.reading.gitignore import printable
+
+    return printable(name)
 
 
 def _without_dots(path: Path) -> Path:

@@ -12,19 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatcoat.errors import ConflictError, StorageError
 from flatcoat.indexing.array_checks import damaged
-from flatcoat.indexing.reading.charset import require_encoding
 from flatcoat.indexing.reading.columns import Columns
-from flatcoat.indexing.reading.gitignore import patterns_spec, printable
-from flatcoat.indexing.reading.rows import is_rows, rows_file
-from flatcoat.indexing.reading.scan import FileState
 
 from .schema import read_meta, row_checksum
 from .source_paths import Root, absolute, canonical, is_file, is_folder, label, overlap, relative
 from .user_secret import user_secret
+
+if TYPE_CHECKING:
+    from flatcoat.indexing.reading.scan import FileState
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,9 @@ class Reading:
 
     def validate(self) -> None:
         """UsageError where a pattern is malformed or a charset unknown."""
+        from flatcoat.indexing.reading.charset import require_encoding
+        from flatcoat.indexing.reading.gitignore import patterns_spec
+
         for patterns in (self.include, self.exclude):
             patterns_spec(patterns or ())
         require_encoding(self.encoding)
@@ -146,6 +148,8 @@ def place(index: Path, source: Source) -> Root:
 
 def file_of(index: Path, source: Source, name: str) -> DocumentFile | None:
     """The file of the document called ``name`` in a source, if it is there now."""
+    from flatcoat.indexing.reading.rows import is_rows, rows_file
+
     root = place(index, source)
     if isinstance(root, str):
         return None
@@ -156,6 +160,9 @@ def file_of(index: Path, source: Source, name: str) -> DocumentFile | None:
 
 def name_of(index: Path, source: Source, file: Path) -> str | None:
     """The inverse of ``file_of``: the name that a file has in a source; None outside it."""
+    from flatcoat.indexing.reading.gitignore import printable
+    from flatcoat.indexing.reading.rows import is_rows
+
     root = place(index, source)
     file = Path(canonical(file, index))
     if isinstance(root, str) or is_rows(root) or not file.is_relative_to(root):
@@ -211,8 +218,10 @@ def set_state(connection: sqlite3.Connection, source: Source, state: str) -> Non
     _write(connection, source._replace(state=state), user_secret())
 
 
-def file_states(connection: sqlite3.Connection, source: int) -> dict[str, FileState]:
+def file_states(connection: sqlite3.Connection, source: int) -> "dict[str, FileState]":
     """The states of the files of a source, read and skipped ones, by name within the source."""
+    from flatcoat.indexing.reading.scan import FileState
+
     read = connection.execute("SELECT name, state, digest FROM documents WHERE source = ?", [source])
     states = {name: FileState(state, digest) for name, state, digest in read}
     skipped = connection.execute("SELECT name, state, reason FROM skipped_files WHERE source = ?", [source])

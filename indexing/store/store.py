@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from .snapshots import Snapshots
 from .source_paths import as_path, as_root, canonical
 from .sources import (
     DocumentFile,
-    FileState,
     Source,
     file_of,
     file_states,
@@ -39,7 +38,11 @@ from .sources import (
 )
 from .stats import Stats, read_stats
 from .verify import copy_database, problems
-from .writer import Writer, writer_lock
+
+if TYPE_CHECKING:
+    from flatcoat.indexing.reading.scan import FileState
+
+    from .writer import Writer
 
 Read = TypeVar("Read")
 
@@ -93,6 +96,8 @@ class Store:
         UsageError where ``path`` or ``engine`` is invalid, ConflictError where ``path`` holds anything,
         StorageError where it cannot be written.
         """
+        from .writer import writer_lock
+
         path = as_path(path)
         engine.validate()
         try:
@@ -134,12 +139,14 @@ class Store:
         self.close()
 
     @contextmanager
-    def writer(self) -> Iterator[Writer]:
+    def writer(self) -> "Iterator[Writer]":
         """The one writer of this index, across processes; ConflictError at once where another one has it.
 
         Threads that share the store wait for each other. Leaving the block commits. An exception,
         KeyboardInterrupt included, rolls back to the last commit.
         """
+        from .writer import Writer, writer_lock  # Heavy, and no part of a search.
+
         writing = _writing.get()
         if id(self) in writing:
             raise ConflictError(f"index {self.path} is being written by the caller of this: end that first")
@@ -244,7 +251,7 @@ class Store:
             raise NotFoundError(f"{root} is no source of index {self.path}; its sources: {names}")
         return source
 
-    def file_states(self, source: int) -> dict[str, FileState]:
+    def file_states(self, source: int) -> "dict[str, FileState]":
         """The states of a source's files when they were read, by name."""
         with self._reading() as connection:
             return file_states(connection, source)

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from flatcoat.errors import ConflictError, NotFoundError, StorageError, UsageError
 from flatcoat.indexing.documents import Document, Passage, checked_id
+from flatcoat.indexing.reading.scan import FileState
 from flatcoat.indexing.segments import MOST_PASSAGES, Stored, as_stored, sweep, take, write_segment
 from flatcoat.indexing.vectors import Shape, TokenVectors, Vectors
 from flatcoat.threads import pieces
@@ -146,7 +147,7 @@ class Writer:
         with self._all_or_nothing():
             sources.set_state(self._connection, source, state)
 
-    def remember(self, source: int, states: Iterable[tuple[str, sources.FileState]]) -> None:
+    def remember(self, source: int, states: Iterable[tuple[str, FileState]]) -> None:
         """Set the states of a source's files when they were read, by name.
 
         A skipped file loses its document; NotFoundError where a file that was read has none.

@@ -11,8 +11,6 @@ import typer
 
 from flatcoat.console import AsJson
 
-from .examples import Example, write_examples
-
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -74,6 +72,7 @@ def mine(
     """Mine hard negatives for the queries in DATA."""
     from flatcoat.console import progress_bar
 
+    from .examples import write_examples
     from .files import Collection
     from .negatives import MiningCounts, MiningSettings
     from .negatives import mine as mined
@@ -117,6 +116,7 @@ def mine_docstrings(
     from flatcoat.indexing.documents import normalized
 
     from .docstrings import docstring_pairs
+    from .examples import Example, write_examples
 
     began = time.monotonic()
     counts: Counter[str] = Counter()

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from flatcoat.errors import ConflictError, StorageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from flatcoat.indexing.vectors import Shape
@@ -104,6 +103,8 @@ def weights_hash(weights: "nn.Module | Mapping[str, np.ndarray]") -> str:
 
     ``weights`` is a torch module, or its tensors as arrays by name.
     """
+    import numpy as np
+
     digest = hashlib.sha256()
     for name, dtype, array in _tensors(weights):
         digest.update(f"{name} {dtype} {tuple(array.shape)}".encode())
@@ -111,13 +112,10 @@ def weights_hash(weights: "nn.Module | Mapping[str, np.ndarray]") -> str:
     return digest.hexdigest()
 
 
-def _tensors(weights: "nn.Module | Mapping[str, np.ndarray]") -> Iterator[tuple[str, str, np.ndarray]]:
+def _tensors(weights: "nn.Module | Mapping[str, np.ndarray]") -> "Iterator[tuple[str, str, np.ndarray]]":
     """Names, dtypes as torch writes them, and contiguous arrays of the same shape and bytes."""
     if isinstance(weights, Mapping):
-        yield from (
-            (name, f"torch.{array.dtype}", np.ascontiguousarray(array))
-            for name, array in sorted(weights.items())
-        )
+        yield from ((name, f"torch.{array.dtype}", array) for name, array in sorted(weights.items()))
         return
     import torch
 

@@ -271,7 +271,7 @@ def test_a_file_that_gave_no_passage_is_still_skipped_when_it_is_touched(
     retriever: Retriever, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(root / "blank.md", "to be lost")
-    monkeypatch.setattr("flatcoat.retrieval.retriever.chunk", lambda *_, **__: [])
+    monkeypatch.setattr("flatcoat.indexing.chunking.chunk.chunk", lambda *_, **__: [])
     assert "blank.md" in {skip.path for skip in retriever.add_files().skipped}
     monkeypatch.undo()
     os.utime(root / "blank.md", (1, 1))

@@ -12,9 +12,9 @@ from flatcoat import FlatcoatError
 from flatcoat.indexing import segments
 from flatcoat.indexing.documents import Document, Passage
 from flatcoat.indexing.fusion import reciprocal_rank_fusion
+from flatcoat.indexing.reading.scan import FileState
 from flatcoat.indexing.store import schema
 from flatcoat.indexing.store.engines import EngineSettings
-from flatcoat.indexing.store.sources import FileState
 from flatcoat.indexing.store.store import Store
 
 from ..corpus import passages, vectors

@@ -9,11 +9,11 @@ import pytest
 from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError, StorageError, UsageError
 from flatcoat.indexing.chunking.chunk import chunk
 from flatcoat.indexing.documents import Document, Passage, checked
+from flatcoat.indexing.reading.scan import FileState
 from flatcoat.indexing.segments import as_stored
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.filters import parse_condition
 from flatcoat.indexing.store.schema import DATABASE
-from flatcoat.indexing.store.sources import FileState
 from flatcoat.indexing.store.store import StaleRow, Store
 
 TEXTS = [Passage("a", "text")]

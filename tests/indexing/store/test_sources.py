@@ -10,7 +10,8 @@ import pytest
 
 from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Document, Passage
-from flatcoat.indexing.store.sources import FileState, place
+from flatcoat.indexing.reading.scan import FileState
+from flatcoat.indexing.store.sources import place
 from flatcoat.indexing.store.store import Store
 
 VECTORS = np.eye(4, dtype=np.float32)
