@@ -121,8 +121,9 @@ class Retriever:
 
         The model that the index names is read by flatcoat itself, as data alone and without the network; a
         model that needs the code of another library must be given as ``model``. A model given by name
-        computes in the precision of the index if that is fast on this machine. Raises NotFoundError if there
-        is no index, and ConflictError if ``model`` did not make it.
+        encodes queries as ``query_encoder`` says, and documents in the precision of the index if that is fast
+        on this machine. Raises NotFoundError if there is no index, and ConflictError if ``model`` did not
+        make it.
         """
         if model is not None and not isinstance(model, str | Path):
             return Retriever(Store.open(path), model)

@@ -69,7 +69,7 @@ def load_query_encoder(name: str, *, is_trusted: bool) -> "QueryEncoder | None":
     A model that the user did not name is not ``is_trusted``: it is read as by ``load_untrusted``.
 
     >>> load_query_encoder(SHIPPED_NAME, is_trusted=True).encode_queries(["cats purr"]).values_TD.shape
-    (7, 64)
+    (7, 128)
     """
     from .checkpoint import LateCheckpoint, Unsupported, read_checkpoint
     from .queries import ColbertQueries, DenseQueries

@@ -27,7 +27,7 @@ class ColbertQueries(ColbertTexts):
     >>> from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, in_folder
     >>> queries = ColbertQueries(LateCheckpoint(in_folder(SHIPPED_MODEL)), "flatcoat-small")
     >>> queries.encode_queries(["cats purr"]).values_TD.shape
-    (7, 64)
+    (7, 128)
     """
 
     def __init__(self, checkpoint: LateCheckpoint, name: str) -> None:
