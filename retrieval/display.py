@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flatcoat.console import counted
 from flatcoat.indexing.reading.languages import PROSE
-from flatcoat.indexing.store.terms import query_spans
+from flatcoat.indexing.terms import query_spans
 
 from .highlight import Mark, highlighted, marks, printable, word_around
 from .ranking import RANKED, SIGNALS
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from flatcoat.indexing.store.store import Store
-    from flatcoat.indexing.store.terms import Span
+    from flatcoat.indexing.terms import Span
 
     from .results import Result
 

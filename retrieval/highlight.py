@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from flatcoat.indexing.store.terms import find_terms, is_word_character, query_terms
+from flatcoat.indexing.terms import find_terms, query_words
+from flatcoat.indexing.words import is_word_character
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from flatcoat.indexing.store.terms import Span
+    from flatcoat.indexing.terms import Span
 
     from .results import Result
 
@@ -39,7 +40,7 @@ def marks(result: "Result", query: str) -> list[Mark]:
     ['sky', 'blue']
     """
     if result.explanation is None:
-        found = find_terms(result.text or result.title, query_terms(query))
+        found = find_terms(result.text or result.title, query_words(query))
         return sorted(Mark(*span, 1.0) for span in {span for spans in found.values() for span in spans})
     weights: dict[Span, float] = {}
     for match in result.explanation:

@@ -19,7 +19,7 @@ from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store.engines import open_index
 from flatcoat.indexing.store.filters import Condition, as_conditions
 from flatcoat.indexing.store.store import StaleRow, State, Store
-from flatcoat.indexing.store.terms import Span
+from flatcoat.indexing.terms import Span
 from flatcoat.retrieval.encoders.load import SHIPPED_NAME
 
 from .deduplicate import fold_duplicates, group_by

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from flatcoat.indexing.terms import query_words
 from flatcoat.indexing.vectors import Hits
 
 from .schema import json_of
-from .terms import query_terms
 
 _MOST_HITS = 2**63 - 1
 _WIDEST_TABLE = 1 << 26  # from the first to the last row
@@ -22,7 +22,7 @@ def search(
     Scores are FTS5's Okapi BM25 (k1 1.2, b 0.75) over title, section, text and the parts of camelCase words,
     English words stemmed, positive, larger is better. Stop words count only in a query of nothing else.
     """
-    terms = query_terms(query)
+    terms = query_words(query)
     allowed, values = ("1", []) if rows is None else among(rows)
     match = " OR ".join(f'"{term}"' for term in terms)
     sql = f"""
@@ -36,7 +36,7 @@ def search(
 
 def coverage(connection: sqlite3.Connection, query: str, row: int) -> float:
     """The share (0 to 1) of the terms of ``query`` that the passage ``row`` has; 0 where it has no terms."""
-    terms = query_terms(query)
+    terms = query_words(query)
     sql = "SELECT EXISTS (SELECT 1 FROM texts WHERE texts MATCH ? AND rowid = ?)"
     found = sum(connection.execute(sql, [f'"{term}"', row]).fetchone()[0] for term in terms)
     return found / len(terms) if terms else 0.0

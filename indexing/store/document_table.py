@@ -16,9 +16,9 @@ import numpy as np
 from flatcoat.errors import UsageError
 from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.documents import OWN_FIELDS, Document, Metadata, Passage, Scalar
+from flatcoat.indexing.terms import camel_parts
 
 from .schema import document_checksum, integers, json_of
-from .terms import camel_parts
 
 
 class StoredDocument(NamedTuple):

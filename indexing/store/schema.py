@@ -29,7 +29,8 @@ from flatcoat.atomic_files import UNFINISHED, atomic_write, sync_folder
 from flatcoat.errors import UsageError
 from flatcoat.indexing.array_checks import damaged
 
-from .terms import TOKENIZER
+TOKENIZER = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
+"""FTS5's setting: which characters belong to words, and that English words are stemmed."""
 
 FORMAT = 5
 DATABASE = "index.sqlite"

@@ -13,7 +13,7 @@ from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.store import writer
 from flatcoat.indexing.store.store import StaleRow, Store
-from flatcoat.indexing.store.terms import query_terms
+from flatcoat.indexing.terms import query_words
 from flatcoat.indexing.vectors import TokenVectors
 
 from ..corpus import WIDTH, held, passages, vectors
@@ -121,7 +121,7 @@ def test_coverage_is_the_share_of_terms_that_bm25_finds(store: Store) -> None:
     first, second = (int(row) for row in store.rows_where([]))
     for query, found in (("zebras sitting", 0.5), ("the zebra condition cat", 2 / 3), ("cat", 0.0)):
         assert store.coverage(query, first) == pytest.approx(found)
-        telling = query_terms(query)
+        telling = query_words(query)
         alone = [store.bm25(term, 2, rows=np.array([first])).ids for term in telling]
         assert store.coverage(query, first) == pytest.approx(sum(map(bool, alone)) / len(telling))
     assert store.coverage("cat", second) == 1.0
