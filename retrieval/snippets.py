@@ -16,6 +16,9 @@ PIECES = 6
 LINE, PIECE = 120, 80
 """A line of more characters than the first is cut at blanks into pieces of at most the second."""
 
+_BLANKS = " 、，；：。！？"
+"""What a line is cut behind: blanks, and the marks of Chinese and Japanese that are as wide as one."""
+
 _COST = 0.05
 """What a further piece must add to a run of pieces, as a share of what the whole text scores."""
 
@@ -109,7 +112,7 @@ def text_pieces(text: str) -> Iterator[Span]:
     for line in text.split("\n"):
         end = start + len(line)
         while end - start > LINE:
-            blank = text.rfind(" ", start + PIECE // 2, start + PIECE)
+            blank = max(text.rfind(mark, start + PIECE // 2, start + PIECE) for mark in _BLANKS)
             cut = start + PIECE if blank < 0 else blank + 1
             yield start, cut
             start = cut
