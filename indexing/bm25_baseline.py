@@ -6,12 +6,11 @@ BM25 as in Lucene with k1 1.5 and b 0.75, English stop words and Porter's stemme
 (https://github.com/xhluca/bm25s) use the same with Snowball, and NFCorpus comes out at their 32.1 nDCG@10.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 
 import bm25s
 import numpy as np
+import Stemmer
 from bm25s.tokenization import Tokenized
 
 from .top_k import reaching
@@ -19,9 +18,6 @@ from .vectors import Hits
 
 SETTINGS = {"method": "lucene", "k1": 1.5, "b": 0.75}
 STOP_WORDS, STEMMER = "english", "porter"
-
-# Of bm25s' words, \w\w+, which an underscore does not end.
-_TOKENIZER = "porter unicode61 remove_diacritics 0 tokenchars '_'"
 
 
 class Bm25:
@@ -74,16 +70,7 @@ class Bm25:
 
 
 def _tokenize(texts: Iterable[str]) -> Tokenized:
-    tokens = bm25s.tokenize(texts, stopwords=STOP_WORDS, stemmer=_stem, show_progress=False)  # type: ignore[arg-type]
+    stem = Stemmer.Stemmer(STEMMER).stemWords
+    tokens = bm25s.tokenize(texts, stopwords=STOP_WORDS, stemmer=stem, show_progress=False)  # type: ignore[arg-type]
     assert isinstance(tokens, Tokenized)
     return tokens
-
-
-def _stem(words: list[str]) -> list[str]:
-    """The form in which FTS5 indexes each word; a word in which it sees none stays as it is."""
-    with closing(sqlite3.connect(":memory:")) as database:
-        database.execute(f'CREATE VIRTUAL TABLE words USING fts5(word, tokenize = "{_TOKENIZER}")')
-        database.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(words, 'instance')")
-        database.executemany("INSERT INTO words(rowid, word) VALUES (?, ?)", enumerate(words))
-        found = dict(database.execute("SELECT doc, term FROM terms ORDER BY doc, offset DESC"))
-    return [found.get(row, word) for row, word in enumerate(words)]
