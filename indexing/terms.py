@@ -6,7 +6,7 @@ Latin letters (Snowball's, https://snowballstem.org; for Arabic light10). A came
 its parts too.
 
 In a run of a script that does not tell words apart every character is a term and so is every pair. A query
-takes the pairs, as Lucene's CJKAnalyzer does, and a character where it is alone (in Korean, with a particle).
+takes the pairs, as Lucene's CJKAnalyzer does, and a character where it is alone.
 """
 
 import re
@@ -57,7 +57,6 @@ _LETTERS = str.maketrans(
 _LANGUAGES = {"russian": re.compile("[Ѐ-ӿ]"), "hindi": re.compile("[\u0900-\u097f]")}
 """Snowball's stemmers by the letters that words of the language begin with."""
 
-_KOREAN_PARTICLES = frozenset("은는이가을를의에로와과도만")
 _ARABIC = re.compile("[\u0600-\u06ff]")
 _ARABIC_PREFIX = re.compile("(?:[وبكف]?ال|لل)(?=..)|و(?=...)")
 _ARABIC_SUFFIXES = ("ها", "ان", "ات", "ون", "ين", "يه", "ي", "ه")
@@ -165,8 +164,6 @@ def _placed_query_words(query: str) -> Iterator[tuple[str, Span]]:
         if is_run(word[0]):
             units = _units(word)
             yield from _pairs(units) or units
-            if len(units) == 2 and units[1][0] in _KOREAN_PARTICLES:
-                yield units[0]
             continue
         yield word[0].lower(), word.span()
         end = word.start()

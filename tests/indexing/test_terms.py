@@ -46,7 +46,7 @@ def test_camel_case_words_come_in_parts(text: str, parts: str) -> None:
         ("do doing", ["doing"]),
         ("東京都の猫", ["東京", "京都", "都の", "の猫"]),
         ("猫 CAT", ["猫", "cat"]),
-        ("바다는 물을 마신 물", ["바다", "다는", "물을", "물", "마신"]),
+        ("바다는 물", ["바다", "다는", "물"]),
         ("?! ـ", []),
     ],
 )
@@ -146,6 +146,13 @@ def test_terms_are_found_where_they_stand(text: str) -> None:
         assert all(term in index_terms(text[slice(*span)]) for span in places[word])
         start, end = query_spans(text)[word]
         assert text[start:end].lower() == word
+
+
+@given(mixed_texts)
+def test_a_word_of_a_query_is_a_query_by_itself(text: str) -> None:
+    for word, term in zip(query_words(text), query_terms(text), strict=True):
+        assert query_words(word) == [word]
+        assert query_terms(word) == [term]
 
 
 @given(mixed_texts, st.data())
