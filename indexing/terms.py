@@ -28,7 +28,7 @@ Span: TypeAlias = tuple[int, int]
 MOST_TERMS = 1024
 """Of one query, as many as Lucene takes."""
 
-LONGEST_TERM = 255
+LONGEST_TERM = 256
 """Characters of a word that count."""
 
 _SHORTEST_STEMMED = 3
