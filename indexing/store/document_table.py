@@ -7,7 +7,7 @@ of ``schema`` keeps count of what lives.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ import numpy as np
 from flatcoat.errors import UsageError
 from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.documents import OWN_FIELDS, Document, Metadata, Passage, Scalar
-from flatcoat.indexing.terms import camel_parts
 
 from .schema import document_checksum, integers, json_of
 
@@ -87,7 +86,7 @@ def contains(connection: sqlite3.Connection, id: str) -> bool:
 def passages(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, Passage]:
     """The passages of ``rows``, by row, less those that were removed."""
     query = """
-        SELECT passages.row, documents.id, text, texts.title, section, first_line, last_line,
+        SELECT passages.row, documents.id, text, documents.title, section, first_line, last_line,
             documents.metadata, passages.metadata
         FROM json_each(?) AS wanted
         JOIN passages ON passages.row = wanted.value
@@ -95,6 +94,28 @@ def passages(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, P
         LEFT JOIN texts ON texts.rowid = passages.row
     """
     return {row: _passage(row, *parts) for row, *parts in connection.execute(query, [json_of(rows)])}
+
+
+def searchable(connection: sqlite3.Connection, segment: int) -> Iterator[tuple[int, str]]:
+    """Row and searchable text (``Passage.searchable``) of each live passage of a segment."""
+    query = """
+        SELECT passages.row, text, title, section FROM passages
+        JOIN documents ON documents.key = document JOIN texts ON texts.rowid = passages.row
+        WHERE segment = ? ORDER BY passages.row
+    """
+    for row, text, title, section in connection.execute(query, [segment]):
+        if not all(isinstance(part, str) for part in (text, title, section)):
+            raise damaged(f"passage {row} of the index")
+        yield row, Passage("", text, title, section=section).searchable
+
+
+def segments_of(connection: sqlite3.Connection, keys: Iterable[int]) -> dict[int, list[int]]:
+    """The rows of the passages of these documents, by segment."""
+    query = "SELECT segment, row FROM json_each(?) JOIN passages ON document = value"
+    found: dict[int, list[int]] = {}
+    for segment, row in connection.execute(query, [json_of(keys)]):
+        found.setdefault(segment, []).append(row)
+    return found
 
 
 def rows_where(connection: sqlite3.Connection, clause: str, values: Sequence[Any]) -> np.ndarray:
@@ -133,8 +154,8 @@ def insert_passage(connection: sqlite3.Connection, passage: Passage, place: Pass
     """Insert a passage and its text."""
     row = *place, *passage.lines, _own_json(passage)
     connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    text = place.row, passage.title, passage.section, passage.text, camel_parts(passage.searchable)
-    connection.execute("INSERT INTO texts(rowid, title, section, text, parts) VALUES (?, ?, ?, ?, ?)", text)
+    text = place.row, passage.section, passage.text
+    connection.execute("INSERT INTO texts VALUES (?, ?, ?)", text)
 
 
 def delete(connection: sqlite3.Connection, ids: Iterable[str]) -> int:
@@ -150,18 +171,12 @@ def delete_named(connection: sqlite3.Connection, source: int, name: str) -> int:
 
 
 def rename(connection: sqlite3.Connection, key: int, document: Document, *, hash: str, name: str) -> None:
-    """Give a document another id, title, metadata, hash and name, its passages the title."""
+    """Give a document another id, title, metadata, hash and name."""
     metadata = _metadata_json(document.id, document.metadata)
     connection.execute(
         "UPDATE documents SET id = ?, title = ?, hash = ?, metadata = ?, name = ? WHERE key = ?",
         (document.id, document.title, hash, metadata, name, key),
     )
-    query = "SELECT row, section, text FROM passages JOIN texts ON texts.rowid = row WHERE document = ?"
-    for row, section, text in connection.execute(query, [key]).fetchall():
-        parts = camel_parts(Passage("", text, document.title, section=section).searchable)
-        connection.execute(
-            "UPDATE texts SET title = ?, parts = ? WHERE rowid = ?", (document.title, parts, row)
-        )
 
 
 def other_claim(connection: sqlite3.Connection, id: str, source: int | None) -> str | None:

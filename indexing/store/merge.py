@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flatcoat.indexing.plaid.sampling import Sample, content_keys
+from flatcoat.indexing.postings import Part, Postings, write_postings
 from flatcoat.indexing.segments import MOST_PASSAGES, CodedSegment, Stored, take, write_blocks
 from flatcoat.indexing.vectors import Shape, TokenVectors
 
@@ -129,8 +130,18 @@ class SegmentMerge:
             lists_of=codec and codec.inverted_lists,
         )
         segment_table.enter_files(self._connection, number, files)
+        self._write_postings(number, lives)
         moved = ((number, row) for row in rows.tolist())
         self._connection.executemany("UPDATE passages SET segment = ? WHERE row = ?", moved)
+
+    def _write_postings(self, number: int, lives: Sequence[_Live]) -> None:
+        bounds = np.cumsum([0, *(len(live.rows) for live in lives)]).tolist()
+        parts = [
+            Part(live.segment.open_postings(self._folder), live.positions, np.arange(first, last))
+            for live, first, last in zip(lives, bounds[:-1], bounds[1:], strict=True)
+        ]
+        written = write_postings(self._folder, number, Postings.merge(parts, bounds[-1]))
+        segment_table.enter_files(self._connection, number, [written])
 
 
 def _add(sample: Sample, block: Stored, codec: "Codec | None") -> None:

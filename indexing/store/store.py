@@ -15,11 +15,14 @@ import numpy as np
 
 from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError, StorageError, UsageError
 from flatcoat.indexing.array_checks import damaged
+from flatcoat.indexing.bm25 import Bm25Index, Statistics
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.snapshot import Snapshot
+from flatcoat.indexing.terms import query_terms
 from flatcoat.indexing.vectors import Hits, VectorIndex
 
-from . import bm25, document_table, schema
+from . import document_table, schema
+from .bm25 import Bm25Snapshots
 from .database import Database, explained
 from .document_table import StoredDocument
 from .engines import AUTO, EngineSettings, open_index
@@ -296,15 +299,22 @@ class Store:
                 self._filtered.put(key, rows)
         return rows
 
-    def bm25(self, query: str, k: int, *, rows: np.ndarray | None = None) -> Hits[int]:
-        """The best ``k`` passages by BM25 (ids are rows), among ``rows`` if given: ``bm25.search``."""
-        with self._reading() as connection:
-            return bm25.search(connection, query, k, rows=rows)
+    def bm25(
+        self, query: str, k: int, *, rows: np.ndarray | None = None, statistics: Statistics | None = None
+    ) -> Hits[int]:
+        """The best ``k`` passages by BM25 (ids are rows), among ``rows`` if given.
+
+        ``statistics`` are those of all indexes that are searched together: ``Bm25Index.search``.
+        """
+        return self._bm25_index().search(query_terms(query), k, rows=rows, statistics=statistics)
+
+    def bm25_statistics(self, query: str) -> Statistics:
+        """What this index adds to the statistics of all that are searched together."""
+        return self._bm25_index().statistics(query_terms(query))
 
     def coverage(self, query: str, row: int) -> float:
-        """The share of the terms of ``query`` that the passage ``row`` has: ``bm25.coverage``."""
-        with self._reading() as connection:
-            return bm25.coverage(connection, query, row)
+        """The share (0 to 1) of the terms of ``query`` that the passage ``row`` has."""
+        return self._bm25_index().coverage(query_terms(query), row)
 
     def stats(self) -> Stats:
         """Sizes of the index, for people and dashboards."""
@@ -332,6 +342,15 @@ class Store:
         with self._reading() as connection:
             return schema.file_names(connection)
 
+    def _bm25_index(self) -> Bm25Index:
+        """BM25 as of now."""
+
+        def take() -> Bm25Index:
+            with self._reading() as connection:
+                return self._bm25_snapshots.take(connection)
+
+        return self.of_one_state(take)
+
     @property
     def _connection(self) -> sqlite3.Connection:
         return self._database.connection
@@ -340,6 +359,7 @@ class Store:
         self._database = database
         self._closing = weakref.finalize(self, database.close)
         self._snapshots = Snapshots(self.path / schema.SEGMENTS)
+        self._bm25_snapshots = Bm25Snapshots(self.path / schema.SEGMENTS)
 
     def _follow(self) -> None:
         """Go over to the index that replaced ours, if one did."""

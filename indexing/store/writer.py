@@ -15,18 +15,21 @@ from filelock import FileLock, Timeout
 
 from flatcoat.errors import ConflictError, NotFoundError, StorageError, UsageError
 from flatcoat.indexing.documents import Document, Passage, checked_id
+from flatcoat.indexing.postings import write_postings
 from flatcoat.indexing.reading.scan import FileState
 from flatcoat.indexing.segments import MOST_PASSAGES, Stored, as_stored, sweep, take, write_segment
 from flatcoat.indexing.vectors import Shape, TokenVectors, Vectors
 from flatcoat.threads import pieces
 
 from . import compaction, document_table, schema, segment_table, sources
+from .bm25 import postings_of, rewrite_postings
 from .database import connect_to_write, explained
 from .document_table import PassagePlace
 from .engines import EngineSettings
 from .schema import row_checksum
 from .snapshots import Snapshots
 from .source_paths import Root
+from .upgrade import upgrade
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -42,10 +45,12 @@ class Writer:
         self._segments = path / schema.SEGMENTS
         self._snapshots = Snapshots(self._segments)
         self._changed: set[int] = set()  # keys of changed documents, of deleted ones too
+        self._retitled: set[int] = set()  # of those, the ones whose postings hold another title
         self._committed: set[str] = set()  # the files of the last commit
         try:
             self._connection = connect_to_write(path)
             self._connection.execute("PRAGMA synchronous = EXTRA")
+            upgrade(self._connection, self._segments)
             self._begin()
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"index {path} cannot be written: {explained(error)}") from error
@@ -116,8 +121,8 @@ class Writer:
         no such document, ConflictError where the new id is that of a document of another source.
         """
         with self._all_or_nothing():
-            query = "SELECT key, source FROM documents WHERE id = ?"
-            key, source = self._connection.execute(query, [old_id]).fetchone() or (None, None)
+            query = "SELECT key, source, title FROM documents WHERE id = ?"
+            key, source, title = self._connection.execute(query, [old_id]).fetchone() or (None, None, None)
             if key is None:
                 raise NotFoundError(f"document {old_id!r} is not in the index: add it instead")
             if document.id != old_id:
@@ -127,6 +132,8 @@ class Writer:
                 name = document.id.removeprefix(self._prefix(source))
             document_table.rename(self._connection, key, document, hash=hash, name=name)
             self._changed.add(key)
+            if document.title != title:
+                self._retitled.add(key)
 
     def enter_sources(
         self, roots: Sequence[Root], reading: sources.Reading | None = None
@@ -196,6 +203,7 @@ class Writer:
         self._require_transaction()
         try:
             self._connection.execute("DELETE FROM segments WHERE live = 0")
+            rewrite_postings(self._connection, self._segments, documents=self._retitled)
             document_table.write_checksums(self._connection, self._changed)
             if self._connection.total_changes > self._changes_at_begin:
                 generation = schema.read_generation(self._connection)
@@ -222,6 +230,7 @@ class Writer:
         self._sweep()
         self._changes_at_begin = self._connection.total_changes
         self._changed.clear()
+        self._retitled.clear()
 
     def _sweep(self) -> None:
         """Delete orphan files: files of segments that neither this transaction nor the last commit names."""
@@ -274,6 +283,10 @@ class Writer:
         coded = codec.encode(stored) if codec and isinstance(stored, TokenVectors) else stored
         files = write_segment(self._segments, segment, stored=coded, lists_of=codec and codec.inverted_lists)
         segment_table.enter_files(self._connection, segment, files)
+        postings = postings_of(passage.searchable for passage in passages)
+        segment_table.enter_files(
+            self._connection, segment, [write_postings(self._segments, segment, postings)]
+        )
         for row, passage, size in zip(rows.tolist(), passages, sizes.tolist(), strict=True):
             place = PassagePlace(row, keys[passage.document_id], segment, size)
             document_table.insert_passage(self._connection, passage, place)
