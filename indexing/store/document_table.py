@@ -99,7 +99,7 @@ def passages(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, P
 def searchable(connection: sqlite3.Connection, segment: int) -> Iterator[tuple[int, str]]:
     """Row and searchable text (``Passage.searchable``) of each live passage of a segment."""
     query = """
-        SELECT passages.row, text, title, section FROM passages
+        SELECT passages.row, text, documents.title, section FROM passages
         JOIN documents ON documents.key = document JOIN texts ON texts.rowid = passages.row
         WHERE segment = ? ORDER BY passages.row
     """
