@@ -385,7 +385,7 @@ def test_a_commit_between_two_reads_is_looked_at_again(
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("table", ["texts_content", "passages", "documents"])
+@pytest.mark.parametrize("table", ["texts", "passages", "documents"])
 def test_a_lost_row_ends_a_search_with_an_error(
     tmp_path: Path, encoder: Encoder, table: str, mode: Any
 ) -> None:

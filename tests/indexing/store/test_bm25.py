@@ -202,3 +202,11 @@ def test_words_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> 
             postings = bm25.postings_of([text])
             assert len(postings.places_P) == len(text.split()) + 2 * ("parseTree" in text)
     assert len(bm25._remembered) <= 6
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "語"])
+def test_of_a_very_long_word_the_beginning_counts(store: Store, letter: str) -> None:
+    add(store, Passage("a", f"see {letter * 300}b"), Passage("b", f"see {letter * 99}"), Passage("c", "more"))
+    add(store, Passage("d", letter * 50_000))
+    assert store.bm25(letter * 70_000, 9).ids == [4, 1]
+    assert store.verify() == []
