@@ -196,12 +196,12 @@ def test_verify_compares_postings_with_texts(store: Store) -> None:
 
 def test_words_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bm25, "_MOST_WORDS", 3)
-    monkeypatch.setattr(bm25, "_remembered", {})
+    monkeypatch.setattr(bm25, "_remembered", bm25._Words({}, {}))
     for _ in range(2):
         for text in ("cats dogs owls", "otters herons parseTree", "cats"):
             postings = bm25.postings_of([text])
             assert len(postings.places_P) == len(text.split()) + 2 * ("parseTree" in text)
-    assert len(bm25._remembered) <= 6
+    assert len(bm25._remembered.terms) <= 6
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "語"])
