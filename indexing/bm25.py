@@ -65,6 +65,23 @@ class Statistics:
         return self.tokens / self.passages if self.tokens else 1.0
 
 
+class Weights(NamedTuple):
+    """What a posting adds to a score: ``w * count / (count + base + slope * length)``.
+
+    ``terms_Q`` (float32) has the ``w`` of each term.
+    """
+
+    terms_Q: np.ndarray
+    base: np.float32
+    slope: np.float32
+
+    @staticmethod
+    def of(terms: Sequence[str], statistics: Statistics) -> "Weights":
+        """The weights of a query."""
+        terms_Q = np.array([statistics.idf(term) * (K1 + 1) for term in terms], np.float32)
+        return Weights(terms_Q, np.float32(K1 * (1 - B)), np.float32(K1 * B / statistics.mean_length))
+
+
 class LivePostings(NamedTuple):
     """Postings of a segment, the row of each passage (int64 [N]), and which live (bool [N]; None: all)."""
 
@@ -111,15 +128,14 @@ class Bm25Index:
             return NOTHING
         ranges_of = self._ranges(terms)
         statistics = statistics or self._statistics(terms, ranges_of)
-        weights_Q = np.array([statistics.idf(term) * (K1 + 1) for term in terms], np.float32)
-        base, slope = np.float32(K1 * (1 - B)), np.float32(K1 * B / statistics.mean_length)
+        weights = Weights.of(terms, statistics)
         allowed = None if rows is None else np.isin(self._rows, rows)
         buffer = np.empty(max((len(segment.postings) for segment in self._segments), default=0), np.float32)
         found = _Best(k)
         for number, (segment, ranges) in enumerate(zip(self._segments, ranges_of, strict=True)):
             scores_N = buffer[: len(segment.postings)]
             scores_N.fill(0)
-            _add_scores()(segment.postings, ranges, weights_Q, base, slope, scores_N)
+            _add_scores()(segment.postings, ranges, weights=weights, scores_N=scores_N)
             part = allowed if allowed is None else allowed[slice(*self._bounds[number : number + 2])]
             found.add(scores_N, segment, part)
         return best(found.rows, found.scores, k=k)
@@ -183,19 +199,15 @@ class _Best:
 
 
 def add_scores(
-    postings: Postings,
-    ranges: Sequence[Range],
-    weights_Q: np.ndarray,
-    base: np.float32,
-    slope: np.float32,
-    scores_N: np.ndarray,
+    postings: Postings, ranges: Sequence[Range], *, weights: Weights, scores_N: np.ndarray
 ) -> None:
-    """Add to ``scores_N`` (float32) the score of each term: postings in ``ranges``, idf in ``weights_Q``.
+    """Add to ``scores_N`` (float32) the score of each term, whose postings are in ``ranges``.
 
     StorageError where a posting names no passage.
     """
     global _scored
-    for (first, last), weight in zip(ranges, weights_Q, strict=True):
+    terms_Q, base, slope = weights
+    for (first, last), weight in zip(ranges, terms_Q, strict=True):
         if first < last:
             places_P = postings.places_P[first:last]
             counts_P = postings.counts_P[first:last].astype(np.float32)
@@ -205,18 +217,13 @@ def add_scores(
 
 
 def _add_scores_fast(
-    postings: Postings,
-    ranges: Sequence[Range],
-    weights_Q: np.ndarray,
-    base: np.float32,
-    slope: np.float32,
-    scores_N: np.ndarray,
+    postings: Postings, ranges: Sequence[Range], *, weights: Weights, scores_N: np.ndarray
 ) -> None:
     """``add_scores`` by a kernel."""
     from . import bm25_kernels
 
     arrays = postings.places_P, postings.counts_P, postings.lengths_N, np.array(ranges, np.int64)
-    if not bm25_kernels.add_scores(*arrays, weights_Q, base, slope, scores_N):
+    if not bm25_kernels.add_scores(*arrays, *weights, scores_N):
         raise damaged("the postings of a segment")
 
 

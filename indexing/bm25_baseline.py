@@ -1,6 +1,6 @@
 """The BM25 baseline of evaluation and negative mining, by bm25s: not the BM25 of an index (``Store.bm25``).
 
-``flatcoat search --mode bm25`` and hybrid search rank by the full-text index in the database of an index.
+``flatcoat search --mode bm25`` and hybrid search rank by the postings of an index (``bm25``).
 
 BM25 as in Lucene with k1 1.5 and b 0.75, English stop words and Porter's stemmer: the published bm25s rows
 (https://github.com/xhluca/bm25s) use the same with Snowball, and NFCorpus comes out at their 32.1 nDCG@10.

@@ -55,7 +55,7 @@ Texts = Annotated[
     ),
 ]
 QueriesFile = Annotated[
-    Path, typer.Option("--queries-from", exists=True, dir_okay=False, help="A queries.jsonl as BEIR has it.")
+    Path, typer.Option(exists=True, dir_okay=False, help="A queries.jsonl as BEIR has it.")
 ]
 Bm25Engines = Annotated[
     list[str] | None,
@@ -173,10 +173,10 @@ def search(
 @app.command()
 def bm25(
     texts: Texts,
-    queries: QueriesFile,
+    queries_from: QueriesFile,
     sizes: Sizes = "100000",
     engine: Bm25Engines = None,
-    count: Queries = 100,
+    queries: Queries = 100,
     k: Depth = 100,
     words: Annotated[int, typer.Option(min=2, help="Words per passage.")] = 60,
     as_json: AsJson = False,
@@ -187,7 +187,7 @@ def bm25(
     from .bm25 import bench_bm25, engines_of, queries_of
     from .report import report_bm25
 
-    drawn, engines = queries_of(queries, count), engines_of(engine or ())
+    drawn, engines = queries_of(queries_from, queries), engines_of(engine or ())
     with progress_bar() as progress:
         task = progress.add_task("reading the texts", total=None)
         rows = bench_bm25(

@@ -117,7 +117,7 @@ class Writer:
         """Give a document another id, title and metadata; its passages keep their vectors.
 
         ``name`` is its name in its source from now on (by default the id less the source's prefix). The
-        vectors still encode the old title, full-text search finds the new one. NotFoundError where there is
+        vectors still encode the old title, BM25 finds the new one. NotFoundError where there is
         no such document, ConflictError where the new id is that of a document of another source.
         """
         with self._all_or_nothing():
