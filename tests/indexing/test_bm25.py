@@ -155,6 +155,12 @@ def test_a_term_of_every_second_passage_finds_but_hardly_counts() -> None:
     assert 0 < index.search(["the"], 1).scores[0] < 1e-5
 
 
+def test_rows_that_lie_far_apart_are_filtered_alike() -> None:
+    index = index_of({row * 10**11: ["cat"] * row for row in range(1, 9)}, size=3)
+    allowed = np.array([2, 7, 9]) * 10**11
+    assert sorted(index.search(["cat"], 9, rows=allowed).ids) == [2 * 10**11, 7 * 10**11]
+
+
 def test_nothing_is_found_in_nothing() -> None:
     assert Bm25Index([]).search(["cat"], 3).ids == []
     assert Bm25Index([]).statistics(["cat"]) == Statistics(0, 0, {"cat": 0})

@@ -352,15 +352,3 @@ def best_of(work: Callable[[], object]) -> float:
         work()
         times.append(time.perf_counter() - began)
     return min(times)
-
-
-def test_rows_that_lie_far_apart_are_filtered_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Store.create(tmp_path / "i", {}) as store:
-        with store.writer() as writer:
-            batch = [Passage(str(n), f"word w{n}", metadata={"g": n % 3}) for n in range(30)]
-            writer.add(batch, np.ones((30, 2), np.float32))
-        rows = store.rows_where(["g in 0,2"])
-        found = store.bm25("word", 30, rows=rows)
-        assert sorted(found.ids) == rows.tolist()
-        monkeypatch.setattr("flatcoat.indexing.store.bm25._WIDEST_TABLE", 3)
-        assert store.bm25("word", 30, rows=rows).ids == found.ids
