@@ -176,7 +176,7 @@ def _build_postings(passages: Iterator[str], folder: Path) -> None:
 def _open_postings(folder: Path) -> Search:
     from flatcoat.indexing import bm25, bm25_kernels  # noqa: F401  As a server has them.
     from flatcoat.indexing.postings import open_postings
-    from flatcoat.indexing.store.bm25 import terms_of_query
+    from flatcoat.indexing.terms import query_terms
 
     segments, first = [], 0
     for file in sorted(folder.iterdir()):
@@ -184,7 +184,7 @@ def _open_postings(folder: Path) -> Search:
         segments.append(bm25.LivePostings(postings, first + np.arange(len(postings))))
         first += len(postings)
     index = bm25.Bm25Index(segments)
-    return lambda query, k: index.search(terms_of_query(query), k).ids
+    return lambda query, k: index.search(query_terms(query), k).ids
 
 
 def _build_bm25s(passages: Iterator[str], folder: Path) -> None:
