@@ -1,5 +1,6 @@
 """Which words are the same: in code, in any script, in either form of Unicode."""
 
+import math
 import unicodedata
 from itertools import chain, pairwise
 
@@ -182,3 +183,38 @@ def test_every_word_of_a_text_finds_it_in_either_form(text: str) -> None:
 def test_queries_are_kept_in_one_form() -> None:
     assert query_words("re\u0301sume\u0301 Vie\u0323\u0302t") == ["r\u00e9sum\u00e9", "vi\u1ec7t"]
     assert query_words("हिन्दी वालरस") == ["हिन्दी", "वालरस"]
+
+
+PAGES = {
+    "English": ("drivers of printers", "Installing a printer needs its driver.", "The screen stays dark."),
+    "German": ("STRASSE gesperrt", "Die Straße ist gesperrt.", "Der Weg ist frei."),
+    "Russian": ("настройка принтеров", "Как настроить принтер по сети.", "Экран остаётся тёмным."),
+    "Arabic": ("اعدادات الطابعة", "إِعْدَاد طابعات الشبكة", "الشاشة مظلمة"),
+    "Hindi": ("प्रिंटर की सेटिंग", "नेटवर्क पर प्रिंटरों की सेटिंग बदलें।", "स्क्रीन काली है।"),
+    "Chinese": ("打印机驱动", "安装打印机需要它的驱动程序。", "屏幕是黑的。"),
+    "Japanese": ("プリンタの設定", "ﾌﾟﾘﾝﾀーの設定を変更します。", "画面が暗い。"),
+    "Korean": ("프린터 설정", "프린터를 설정하려면 여기를 누릅니다.", "화면이 어둡습니다."),
+    "Thai": ("ติดตั้งเครื่องพิมพ์", "การติดตั้งเครื่องพิมพ์ในเครือข่าย", "หน้าจอมืด"),
+}
+
+
+def bm25(query: str, texts: list[str]) -> list[float]:
+    """Okapi's formula as it is written, k1 1.2 and b 0.75."""
+    terms = [index_terms(text) for text in texts]
+    mean = sum(map(len, terms)) / len(terms)
+    scores = [0.0] * len(texts)
+    for term in query_terms(query):
+        holders = sum(term in of_text for of_text in terms)
+        idf = math.log(1 + (len(texts) - holders + 0.5) / (holders + 0.5))
+        for number, of_text in enumerate(terms):
+            count = of_text.count(term)
+            scores[number] += idf * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * len(of_text) / mean))
+    return scores
+
+
+@pytest.mark.parametrize(("query", "right", "wrong"), PAGES.values(), ids=PAGES)
+def test_bm25_finds_the_page_in_any_script(query: str, right: str, wrong: str) -> None:
+    texts = [text for _, *both in PAGES.values() for text in both]
+    scores = bm25(query, texts)
+    assert texts[scores.index(max(scores))] == right
+    assert scores[texts.index(wrong)] == 0
