@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain, islice, pairwise
 from operator import itemgetter
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import Stemmer
 
@@ -69,9 +69,9 @@ def index_terms(text: str) -> list[str]:
     ['parserepli', 'pars', '東', '京', '都', '東京', '京都', 'pars', 'repli']
     """
     words = [word for word, _ in _placed_words(text)] if has_runs(text) else split_words(text)
-    found = list(filter(None, map(_TERMS.__getitem__, words)))
-    compound = dict.fromkeys(terms for terms in found if len(terms) > 1)
-    return [*map(itemgetter(0), found), *dict.fromkeys(part for terms in compound for part in terms[1:])]
+    known = [_KNOWN[word] for word in words]
+    parts = dict(chain.from_iterable(word.parts for word in known if word.parts))
+    return [*filter(None, map(itemgetter(0), known)), *parts.values()]
 
 
 def query_terms(query: str) -> list[str]:
@@ -112,7 +112,8 @@ def find_terms(text: str, words: Sequence[str]) -> dict[str, list[Span]]:
     """
     places: dict[str, dict[Span, None]] = {_term(word): {} for word in words}  # a part may be there twice
     for word, span in _placed_words(text):
-        for term in _TERMS[word]:
+        known = _KNOWN[word]
+        for term in (known.term, *(term for _, term in known.parts)):
             if term in places:
                 places[term][span] = None
     return {word: sorted(places[_term(word)]) for word in words}
@@ -132,20 +133,27 @@ def camel_parts(text: str) -> str:
     return " ".join(parts)
 
 
-class _Terms(dict[str, tuple[str, ...]]):
-    """The term of a word, then those of its parts if it is camelCase; none where nothing of it counts."""
+class _Word(NamedTuple):
+    """The term of a word (empty for mere marks), and the parts of a camelCase word with their terms."""
 
-    def __missing__(self, word: str) -> tuple[str, ...]:
+    term: str
+    parts: tuple[tuple[str, str], ...]
+
+
+class _Known(dict[str, _Word]):
+    """What is known of words, learned as they are looked up."""
+
+    def __missing__(self, word: str) -> _Word:
         parts = _CAMEL.split(word)
-        terms = tuple(filter(None, map(_term, [word, *parts] if len(parts) > 1 else parts)))
+        known = _Word(_term(word), tuple((part, _term(part)) for part in parts) if len(parts) > 1 else ())
         if len(self) >= _MOST_CACHED:
             self.clear()
         if len(word) <= LONGEST_TERM:
-            self[word] = terms
-        return terms
+            self[word] = known
+        return known
 
 
-_TERMS = _Terms()
+_KNOWN = _Known()
 
 
 def _placed_words(text: str) -> Iterator[tuple[str, Span]]:

@@ -129,8 +129,7 @@ def slow_terms(text: str) -> list[str]:
             terms += chain.from_iterable(map(query_terms, [*units, *pairs]))
         else:
             terms += query_terms(word[0].lower())
-    parts = chain.from_iterable(map(query_terms, camel_parts(text).lower().split()))
-    return terms + list(dict.fromkeys(parts))
+    return [*terms, *chain.from_iterable(query_terms(part.lower()) for part in camel_parts(text).split())]
 
 
 @given(mixed_texts)
