@@ -12,7 +12,6 @@ Axes: N passages of a segment, P postings of a term, Q terms of a query.
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,8 +27,11 @@ from .vectors import Hits
 K1, B = 1.2, 0.75
 _LEAST_IDF = 1e-6
 
-KERNELS_FROM = 20_000_000
-"""Postings that a process scores by NumPy before it loads numba's kernel, which takes as long."""
+KERNELS_FROM = 30_000_000
+"""Postings that a process scores by NumPy, 15 ns each, before it loads numba's kernel, which takes as long.
+
+A hundred questions to a million passages come to about as many.
+"""
 
 _scored = 0  # postings by NumPy so far
 
@@ -228,7 +230,7 @@ def _add_scores_fast(
 
 
 def _add_scores() -> Callable[..., None]:
-    return _add_scores_fast if _scored >= KERNELS_FROM or "numba" in sys.modules else add_scores
+    return _add_scores_fast if _scored >= KERNELS_FROM else add_scores
 
 
 def _has(postings: Postings, range: Range, position: int) -> bool:

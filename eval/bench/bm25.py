@@ -174,7 +174,7 @@ def _build_postings(passages: Iterator[str], folder: Path) -> None:
 
 
 def _open_postings(folder: Path) -> Search:
-    from flatcoat.indexing import bm25, bm25_kernels  # noqa: F401  As a server has them.
+    from flatcoat.indexing import bm25
     from flatcoat.indexing.postings import open_postings
     from flatcoat.indexing.terms import query_terms
 
@@ -184,6 +184,7 @@ def _open_postings(folder: Path) -> Search:
         segments.append(bm25.LivePostings(postings, first + np.arange(len(postings))))
         first += len(postings)
     index = bm25.Bm25Index(segments)
+    bm25.KERNELS_FROM = 0  # As a server comes to score.
     return lambda query, k: index.search(query_terms(query), k).ids
 
 

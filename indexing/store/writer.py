@@ -283,13 +283,15 @@ class Writer:
         coded = codec.encode(stored) if codec and isinstance(stored, TokenVectors) else stored
         files = write_segment(self._segments, segment, stored=coded, lists_of=codec and codec.inverted_lists)
         segment_table.enter_files(self._connection, segment, files)
-        postings = postings_of(passage.searchable for passage in passages)
-        segment_table.enter_files(
-            self._connection, segment, [write_postings(self._segments, segment, postings)]
-        )
+        self._add_postings(segment, passages)
         for row, passage, size in zip(rows.tolist(), passages, sizes.tolist(), strict=True):
             place = PassagePlace(row, keys[passage.document_id], segment, size)
             document_table.insert_passage(self._connection, passage, place)
+
+    def _add_postings(self, segment: int, passages: Sequence[Passage]) -> None:
+        postings = postings_of(passage.searchable for passage in passages)
+        file = write_postings(self._segments, segment, postings)
+        segment_table.enter_files(self._connection, segment, [file])
 
     def _forget(self, source: int, name: str) -> None:
         self._connection.execute("DELETE FROM skipped_files WHERE source = ? AND name = ?", (source, name))

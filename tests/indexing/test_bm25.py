@@ -133,7 +133,6 @@ def test_many_passages_score_alike_by_numpy_and_by_the_kernel(monkeypatch: pytes
 
 def test_numpy_scores_until_numba_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     index = index_of(dict(enumerate([["cat"], ["dog"], ["cat", "dog"], ["owl"], ["owl"]])), size=5)
-    monkeypatch.setattr("sys.modules", {})
     assert bm25._add_scores() is bm25.add_scores
     index.search(["cat", "dog"], 1)
     assert bm25._scored == 4

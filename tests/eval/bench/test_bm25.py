@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from flatcoat import FlatcoatError
 from flatcoat.__main__ import app
 from flatcoat.eval.bench.bm25 import ENGINES, engines_of, passages_of, queries_of
+from flatcoat.indexing import bm25
 
 
 @pytest.fixture
@@ -47,7 +48,8 @@ def test_an_unknown_engine_is_named() -> None:
         engines_of(["flatcoat", "other"])
 
 
-def test_every_engine_finds_the_same_best_passage(texts: list[Path], tmp_path: Path) -> None:
+def test_every_engine_finds_the_same_best_passage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bm25, "KERNELS_FROM", bm25.KERNELS_FROM)  # Which the benchmark changes.
     passages = [
         "otters swim",
         "cats purr at night",
