@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -72,7 +71,7 @@ app.command()(index_command.index)
 @app.command()
 def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Question, keywords or code to search for.")],
-    index: Existing,
+    index: Existing = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 5,
     where: Where = None,
     recall: Recall = None,
@@ -94,8 +93,8 @@ def search(
     from flatcoat.console import output, progress_bar
     from flatcoat.indexing.documents import normalized
 
+    from .discovery import open_index
     from .display import matching_files, print_results
-    from .retriever import Retriever
 
     if files and as_json:
         raise typer.BadParameter("--json names the document of each result: leave out one of the two")
@@ -105,7 +104,7 @@ def search(
     conditions = _conditions(where)
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
-        retriever = Retriever.open(index, model)
+        retriever = open_index(index, model)
         results = retriever.search(
             query,
             k,
@@ -146,12 +145,12 @@ def remove(
     ids: Annotated[
         list[str], typer.Argument(metavar="ID", help="Documents: ids, or files as shown by search.")
     ],
-    index: Existing,
+    index: Existing = None,
 ) -> None:
     """Remove documents from an index by id, or by the file that they were read from."""
-    from .retriever import Retriever
+    from .discovery import open_index
 
-    retriever = Retriever.open(index)
+    retriever = open_index(index)
     store = retriever.store
     named = [id if store.holds(id) else store.document_in(id) or id for id in ids]
     removed = retriever.remove(named)
@@ -163,25 +162,25 @@ def forget(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Folder, file or data set, as listed by info.")
     ],
-    index: Existing,
+    index: Existing = None,
 ) -> None:
     """Remove a source (a folder, file or data set) and all its documents from an index."""
-    from .retriever import Retriever
+    from .discovery import open_index
 
-    removed = Retriever.open(index).forget(source)
+    removed = open_index(index).forget(source)
     typer.echo(f"{source} forgotten, {counted(removed, 'document')} removed")
 
 
 @app.command()
-def compact(index: Existing) -> None:
+def compact(index: Existing = None) -> None:
     """Merge segments, drop removed passages, and retrain PLAID or FAISS if the index has grown."""
     from flatcoat.console import progress_bar
 
-    from .retriever import Retriever
+    from .discovery import open_index
 
     with progress_bar() as progress:
         progress.add_task("compacting", total=None)
-        retriever = Retriever.open(index)
+        retriever = open_index(index)
         before = retriever.info()
         retriever.compact()
     after = retriever.info()
@@ -192,11 +191,14 @@ def compact(index: Existing) -> None:
 
 
 @app.command()
-def verify(index: Existing) -> None:
+def verify(index: Existing = None) -> None:
     """Check all checksums and cross-references of an index; exit code 1 if one is wrong."""
     from flatcoat.console import progress_bar
     from flatcoat.indexing.store.store import Store
 
+    from .discovery import required_index
+
+    index = index or required_index()
     with progress_bar() as progress:
         progress.add_task("verifying", total=None)
         with Store.open(index) as store:
@@ -210,21 +212,22 @@ def verify(index: Existing) -> None:
 
 @app.command()
 def info(
-    index: Annotated[
-        Path | None,
-        typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help="Folder of the index."),
-    ] = None,
+    index: Existing = None,
+    environment: Annotated[
+        bool,
+        typer.Option("--environment", help="Show the device and kernels in use, as without any index."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the size, sources and model of an index; without --index, the device and kernels in use."""
-    if index is None:
+    """Show the size, sources and model of an index; where there is none, the device and kernels in use."""
+    from .discovery import find_index, open_index
+
+    if environment or (index is None and find_index() is None):
         _show_environment(as_json)
         return
     from flatcoat.indexing.store.sources import place
 
-    from .retriever import Retriever
-
-    retriever = Retriever.open(index)
+    retriever = open_index(index)
     stats, contract = retriever.info(), retriever.store.contract
     sources = [(str(place(retriever.store.path, source)), source) for source in retriever.store.sources()]
     if as_json:
@@ -233,7 +236,7 @@ def info(
         values = {"sources": paths, "reading": reading, "contract": contract}
         typer.echo(json.dumps(stats.to_json() | values, indent=2))
         return
-    typer.echo(f"{index}: {stats.describe()}")
+    typer.echo(f"{retriever.store.path}: {stats.describe()}")
     for path, source in sources:
         typer.echo(f"made of: {path}{source.reading.describe()}")
     typer.echo(f"searched by: {stats.engine}")

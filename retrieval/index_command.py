@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +33,8 @@ Roots = Annotated[
     typer.Argument(
         metavar="PATH",
         help="Folders, files, files of rows (.jsonl, .csv, .tsv, .parquet), BEIR folders, - for stdin, or "
-        "datasets:NAME for a Hugging Face data set. Default: all sources of the index.",
+        "datasets:NAME for a Hugging Face data set. Default: all sources of the index; for a new one that "
+        "--index does not name, the repository around this folder, or the folder.",
     ),
 ]
 Model = Annotated[
@@ -116,8 +117,8 @@ Watch = Annotated[bool, typer.Option("--watch", help="Keep running and re-index 
 
 
 def index(
-    index: IndexFolder,
     paths: Roots = None,
+    index: IndexFolder = None,
     model: Model = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = None,
@@ -133,15 +134,26 @@ def index(
     as_json: AsJson = False,
 ) -> None:
     """Create an index of PATHs, or update it: only new and changed files are read and encoded."""
+    from .discovery import target_of
+
     settings = None if engine is None else EngineSettings(engine, bits, factory=factory)
+    is_found = index is None
+    index, roots = target_of(index, paths or ())
     new = not _is_index(index)
-    _check(paths or [], new)
-    retriever = _open_or_create(index, model, passage_tokens, overlap, precision, settings)
+    _check(roots, new)
+    if is_found:
+        _enter(index, new)
+    try:
+        retriever = _open_or_create(index, model, passage_tokens, overlap, precision, settings)
+    except FlatcoatError:
+        if new and is_found:
+            shutil.rmtree(index, ignore_errors=True)
+        raise
 
     def sync(on_progress: "Callable[[Added], None]") -> "Added":
         named = _columns(columns) if columns else None
         return retriever.add_files(
-            *paths or (),
+            *roots,
             include=include,
             exclude=exclude,
             columns=named,
@@ -168,7 +180,21 @@ def _is_index(path: Path) -> bool:
         raise typer.BadParameter(f"{str(path)[:80]!r}: {error.strerror}", param_hint="--index") from None
 
 
-def _check(paths: list[str], new: bool) -> None:
+def _enter(index: Path, new: bool) -> None:
+    """Make the folder of a new index that nobody named, or make sure that an old one is of its folder."""
+    from flatcoat.indexing.store.store import Store
+
+    from .discovery import make_folder, take_over
+
+    if new:
+        make_folder(index)
+        return
+    with Store.open(index) as store:
+        if moved := take_over(store):
+            typer.echo(moved, err=True)
+
+
+def _check(paths: Sequence[str | Path], new: bool) -> None:
     from .sync import existing_root
 
     if new and not paths:

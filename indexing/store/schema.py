@@ -179,7 +179,7 @@ def may_become_index(path: Path) -> bool:
     """Whether ``path`` is free: nothing, an empty folder, or the remains of a killed ``create``."""
     if not path.exists():
         return True
-    ours = {SEGMENTS, LOCK, _UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)}
+    ours = {SEGMENTS, LOCK, ".gitignore", _UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)}
     return path.is_dir() and {entry.name for entry in path.iterdir()} <= ours
 
 

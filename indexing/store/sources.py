@@ -18,12 +18,15 @@ from flatcoat.errors import ConflictError, StorageError
 from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.reading.columns import Columns
 
-from .schema import read_meta, row_checksum
-from .source_paths import Root, absolute, canonical, is_file, is_folder, label, overlap, relative
+from .schema import read_meta, row_checksum, write_meta
+from .source_paths import Root, absolute, canonical, is_file, is_folder, label, located, overlap, relative
 from .user_secret import user_secret
 
 if TYPE_CHECKING:
     from flatcoat.indexing.reading.scan import FileState
+
+
+_LOCATION = "location"  # in the table meta
 
 
 @dataclass(frozen=True)
@@ -177,8 +180,8 @@ def enter(
 ) -> list[Source]:
     """The sources at these roots: known ones, known ones that moved under the same name, or new ones.
 
-    They remember what ``reading`` gives, and that this user named them. ConflictError where a root is inside
-    another or holds one.
+    They remember what ``reading`` gives, and that this user named them; the index remembers where it is.
+    ConflictError where a root is inside another or holds one.
     """
     if reading:
         reading.validate()
@@ -201,7 +204,17 @@ def enter(
             source = source._replace(reading=remembered, state="")
         entered.append(source._replace(is_own=True))
         _write(connection, entered[-1], secret)
+    if (here := str(located(index))) != read_meta(connection, _LOCATION):
+        write_meta(connection, _LOCATION, here)
     return entered
+
+
+def read_location(connection: sqlite3.Connection) -> Path | None:
+    """Where the index was when its sources were last named; None before, or in an earlier index."""
+    location = read_meta(connection, _LOCATION)
+    if location is not None and not isinstance(location, str):
+        raise damaged(f"the location of the index, {location!r:.60},")
+    return location and Path(location)
 
 
 def source_at(known: Mapping[Root, Source], root: Root) -> Source | None:

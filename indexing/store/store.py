@@ -36,6 +36,7 @@ from .sources import (
     file_states,
     name_of,
     place,
+    read_location,
     source_at,
     sources,
 )
@@ -244,6 +245,12 @@ class Store:
         """The folders and files that documents were read from."""
         with self._reading() as connection:
             return sources(connection)
+
+    @property
+    def location(self) -> Path | None:
+        """Where the index was when its sources were last named; None before, or in an earlier index."""
+        with self._reading() as connection:
+            return read_location(connection)
 
     def source_at(self, root: str | Path) -> Source:
         """The source that was read from ``root``; NotFoundError where there is none."""
