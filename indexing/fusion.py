@@ -1,9 +1,9 @@
 """Fusion: several rankings of one query become one. Larger scores are better."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,9 @@ def weighted_fusion(results: Sequence[Mapping[Id, float]], weights: Sequence[flo
 _HEAD = 100
 """Scores that tell how a ranking is spread: however many are asked for, the fused scores are the same."""
 
+_USUAL_PROPORTION = 0.5
+"""Of the share by vectors to that by BM25 of one passage, before others tell, as if one had told it."""
+
 _STAND_OUT, _COVERAGE, _USUAL_COVERAGE = 0.1, 0.3, 0.6
 
 
@@ -82,23 +85,68 @@ class Fusion:
             raise UsageError(f"weight is {self.weight!r:.60}: a number from 0 to 1 is wanted")
 
     def fuse(
-        self, vectors: Mapping[Id, float], bm25: Mapping[Id, float], *, coverage: float = _USUAL_COVERAGE
+        self,
+        vectors: Mapping[Id, float],
+        bm25: Mapping[Id, float],
+        *,
+        coverage: float = _USUAL_COVERAGE,
+        lacking: Collection[Id] = (),
     ) -> dict[Id, float]:
         """The fused score of each row of either ranking; both are ordered best first.
 
-        ``coverage`` is the share of the query's terms that BM25's first has, 0 to 1.
+        ``coverage`` is the share of the query's terms that BM25's first has, 0 to 1. ``lacking`` are passages
+        without vectors: they get the share of vectors that is usual for their rank by BM25.
         """
+        shares = self._shares(vectors, bm25, coverage)
+        by_vectors = shares.vectors | (_expected(shares, lacking) if lacking else {})
+        fused = dict(by_vectors)
+        for id, share in shares.bm25.items():
+            fused[id] = fused.get(id, 0.0) + share
+        return fused
+
+    def _shares(
+        self, vectors: Mapping[Id, float], bm25: Mapping[Id, float], coverage: float
+    ) -> "_Shares[Id]":
+        """What each ranking adds to the fused scores."""
         if self.name == "rrf":
-            return reciprocal_rank_fusion([list(vectors), list(bm25)], self.constant)
+            return _Shares(*(reciprocal_rank_fusion([list(one)], self.constant) for one in (vectors, bm25)))
         if self.name == "weighted":
-            return weighted_fusion([vectors, bm25], [self.weight, 1 - self.weight])
+            weights = self.weight, 1 - self.weight
+            return _Shares(
+                *(
+                    weighted_fusion([one], [weight])
+                    for one, weight in zip((vectors, bm25), weights, strict=True)
+                )
+            )
         one, two = _Ranking.of(vectors), _Ranking.of(bm25)
         weight = self.weight + _STAND_OUT * (one.stand_out - two.stand_out)
         weight = min(max(weight + _COVERAGE * (_USUAL_COVERAGE - coverage), 0.0), 1.0)
-        fused = {id: weight * one.support(score) for id, score in vectors.items()}
-        for id, score in bm25.items():
-            fused[id] = fused.get(id, 0.0) + (1 - weight) * two.support(score)
-        return fused
+        return _Shares(
+            {id: weight * one.support(score) for id, score in vectors.items()},
+            {id: (1 - weight) * two.support(score) for id, score in bm25.items()},
+        )
+
+
+class _Shares(NamedTuple, Generic[Id]):
+    """What each ranking adds to the fused score of a row."""
+
+    vectors: dict[Id, float]
+    bm25: dict[Id, float]
+
+
+def _expected(shares: _Shares[Id], lacking: Collection[Id]) -> dict[Id, float]:
+    """The shares that vectors may be expected to add to rows of BM25's ranking that have none.
+
+    They are in proportion to the shares by BM25, as those of the other rows are by least squares. A passage
+    is neither punished for lacking vectors nor made to win by that. Where few others tell, the
+    proportion is that of the highest shares.
+    """
+    highest, best = max(shares.vectors.values(), default=0.0), max(shares.bm25.values(), default=0.0)
+    known = [(shares.vectors.get(id, 0.0), share) for id, share in shares.bm25.items() if id not in lacking]
+    products = sum(share * other for share, other in known) + _USUAL_PROPORTION * highest * best
+    squares = sum(other * other for _, other in known) + best * best
+    proportion = products / squares if squares else 0.0
+    return {id: min(proportion * share, highest) for id, share in shares.bm25.items() if id in lacking}
 
 
 class _Ranking(NamedTuple):

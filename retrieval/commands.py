@@ -118,8 +118,10 @@ def search(
             signals=None if signals else (),
             content=content,
         )
+    encoded = retriever.store.encoded()
     if as_json:
-        values = {"query": query, "results": [result.to_json() for result in results]}
+        held = {"passages": encoded.of, "passages_with_vectors": encoded.passages}
+        values = {"query": query, "results": [result.to_json() for result in results], "index": held}
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return
     if files:
@@ -129,6 +131,9 @@ def search(
     if not results:
         is_narrowed = conditions or content != "all"
         typer.echo("nothing found" + (" that meets the conditions" if is_narrowed else ""), err=files)
+    if retriever.has_model and mode != "bm25" and not encoded.is_complete:
+        others = "are not searched" if mode == "vectors" else "are ranked by BM25 alone"
+        typer.echo(f"{encoded.describe()} so far: the others {others}", err=True)
 
 
 def _conditions(where: Sequence[str] | None) -> "list[Condition]":
@@ -239,10 +244,10 @@ def info(
     typer.echo(f"{retriever.store.path}: {stats.describe()}")
     for path, source in sources:
         typer.echo(f"made of: {path}{source.reading.describe()}")
-    typer.echo(f"searched by: {stats.engine}")
+    typer.echo(f"searched by: {stats.engine if retriever.has_model else 'BM25 alone, made without vectors'}")
     overlap = f", {retriever.overlap} of them of the passage before" if retriever.overlap else ""
     typer.echo(f"passage length: {counted(retriever.passage_tokens, 'token')}{overlap}")
-    for name, value in contract["encoder"].items():
+    for name, value in (contract["encoder"] or {}).items():
         shown = " ".join(value) if isinstance(value, list) else value
         typer.echo(
             f"{name.replace('_', ' ')}: {shown!r}"

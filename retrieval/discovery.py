@@ -26,7 +26,7 @@ _REPOSITORY = ".git"  # A file in a worktree or submodule.
 class Target(NamedTuple):
     """The index that is to be written, and the roots to name; without roots, all its sources."""
 
-    index: Path
+    folder: Path
     roots: Sequence[str | Path]
 
 

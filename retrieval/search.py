@@ -18,6 +18,7 @@ from flatcoat.indexing.reading.content import Content
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store.engines import open_index
 from flatcoat.indexing.store.filters import Condition, as_conditions
+from flatcoat.indexing.store.stats import Encoded
 from flatcoat.indexing.store.store import StaleRow, State, Store
 from flatcoat.indexing.terms import Span
 from flatcoat.retrieval.encoders.load import SHIPPED_NAME
@@ -121,10 +122,11 @@ class _Candidate:
 
 
 class _Opened(NamedTuple):
-    """The index of one state of the store, and the snapshot that it searches."""
+    """The index of one state of the store, its snapshot, and how many passages that holds."""
 
     state: State
     snapshot: Snapshot
+    encoded: Encoded
     engine: "VectorIndex[int]"
 
 
@@ -154,6 +156,7 @@ class Searcher:
 
     def search(self, question: Question) -> list[Result]:
         """The best passages, or the best passage per document, best first."""
+        question = self._possible(question)
         reranker = self._reranker(question.rerank)
         vectors = None if question.mode == "bm25" else self._queries().encode_queries([question.query])
         count = self._bounded(max(5 * question.k, 50))
@@ -174,6 +177,13 @@ class Searcher:
                 return self._results(question, groups[: question.k], reranker)
             count = self._bounded(4 * count)
 
+    def _possible(self, question: Question) -> Question:
+        """The question as this index can answer it: by BM25 alone where no passage has vectors (yet)."""
+        if not question.ranks_twice:
+            return question
+        has_vectors = self._store.contract["encoder"] is not None and self._open().encoded.passages > 0
+        return question if has_vectors else replace(question, mode="bm25")
+
     def _bounded(self, count: int) -> int:
         """A number of candidates, no larger than the index beyond _DEEP."""
         return count if count <= _DEEP else min(count, max(self._store.stats().passages + 1, _DEEP))
@@ -188,7 +198,10 @@ class Searcher:
             coverage = 0.0 if first is None else self._store.coverage(question.query, first)
             model = self._store.contract["encoder"]["model"]
             fusion = question.fusion_of(passages.values(), model=model)
-            stages["fused"] = fusion.fuse(stages["vectors"], stages["bm25"], coverage=coverage)
+            lacking = set() if self._open().encoded.is_complete else self._store.without_vectors(rows)
+            stages["fused"] = fusion.fuse(
+                stages["vectors"], stages["bm25"], coverage=coverage, lacking=lacking
+            )
         last = next(reversed(stages.values()))
         candidates = [
             _Candidate(
@@ -215,8 +228,9 @@ class Searcher:
         with self._opening:
             state = self._store.state
             if self._opened is None or self._opened.state != state:
-                snapshot = self._store.snapshot()
-                self._opened = _Opened(state, snapshot, open_index(snapshot, self._store.engine))
+                snapshot, encoded = self._store.snapshot(), self._store.encoded()
+                engine = open_index(snapshot, self._store.engine)
+                self._opened = _Opened(state, snapshot, encoded, engine)
             return self._opened
 
     def _reranker(self, model: "Reranker | str | Path | None") -> "Reranker | None":
@@ -248,16 +262,24 @@ class Searcher:
         """
         if not (question.explain or question.best_lines):
             return [_Finding()] * len(firsts)
-        passages = [candidate.passage for candidate in firsts]
         found = self._interactions(question, firsts, reranker)
-        if found is not None:
-            return [
-                _Finding(best_span(passage.text, one.evidence()), one.matches() if question.explain else None)
-                for passage, one in zip(passages, found, strict=True)
-            ]
-        explanations: Sequence[list[Match] | None] = [None] * len(firsts)
+        others = [one for one, interaction in zip(firsts, found, strict=True) if interaction is None]
+        by_words = iter(self._by_words(question, others))
+        return [
+            next(by_words)
+            if one is None
+            else _Finding(
+                best_span(candidate.passage.text, one.evidence()), one.matches() if question.explain else None
+            )
+            for candidate, one in zip(firsts, found, strict=True)
+        ]
+
+    def _by_words(self, question: Question, candidates: Sequence[_Candidate]) -> list[_Finding]:
+        """What of each passage answers the query by its words, explained by BM25 where that ranked."""
+        passages = [candidate.passage for candidate in candidates]
+        explanations: Sequence[list[Match] | None] = [None] * len(candidates)
         if question.explain and question.mode != "vectors":
-            rows = [candidate.row for candidate in firsts]
+            rows = [candidate.row for candidate in candidates]
             explanations = explain_bm25(self._store, question.query, rows=rows, passages=passages)
         return [
             _Finding(best_span(passage.text, words_of_query(passage.text, question.query)), explanation)
@@ -266,24 +288,31 @@ class Searcher:
 
     def _interactions(
         self, question: Question, firsts: Sequence[_Candidate], reranker: "Reranker | None"
-    ) -> list[Interaction] | None:
-        """Late interaction by the reranker or by the index; None where neither has token vectors."""
-        passages = [candidate.passage for candidate in firsts]
+    ) -> Sequence[Interaction | None]:
+        """Late interaction by the reranker or by the index; None where neither has vectors of the passage."""
+        none: Sequence[Interaction | None] = [None] * len(firsts)
         encoder: Encoder | None = getattr(reranker, "encoder", None)
+        stored: Sequence[np.ndarray | None] | None = None
         if isinstance(encoder, LateInteraction):
             explain = partial(interactions, encoder, encode=encoder.encode_documents)
         elif question.mode != "bm25" and isinstance(queries := self._queries(), LateInteraction):
             stored = self._open().snapshot.token_vectors([candidate.row for candidate in firsts])
-            explain = partial(interactions, queries, encode=self._encode_documents, stored=stored)
+            explain = partial(interactions, queries, encode=self._encode_documents)
         else:
-            return None
+            return none
+        held = [place for place in range(len(firsts)) if stored is None or stored[place] is not None]
+        passages = [firsts[place].passage for place in held]
         try:
-            return explain(question.query, passages=passages)
+            found = explain(
+                question.query, passages=passages, stored=stored and [stored[place] for place in held]
+            )
         except UsageError as error:
             if question.explain:
                 raise
             _log.debug("the words of the query decide which lines are the best: %s", error)
-            return None
+            return none
+        by_place = dict(zip(held, found, strict=True))
+        return [by_place.get(place) for place in range(len(firsts))]
 
     def _encode_documents(self, texts: Sequence[str]) -> "Vectors":
         return self._encoder().encode_documents(texts)  # Which loads torch: no other way needs it.

@@ -93,8 +93,8 @@ def test_version() -> None:
 def test_index_says_what_it_did_as_json(tree: Path, model: Path, tmp_path: Path) -> None:
     arguments = ("index", tree, "--index", tmp_path / "i", "--model", model, "--json")
     report = json.loads(invoke(*arguments).stdout)
-    sizes = ("documents", "passages", "vectors", "segments", "bytes", "engine")
-    counts = ("found", "added", "unchanged", "renamed", "removed", "skipped")
+    sizes = ("documents", "passages", "passages_with_vectors", "vectors", "segments", "bytes", "engine")
+    counts = ("found", "added", "unchanged", "renamed", "removed", "skipped", "encoded")
     assert list(report) == [*counts, *sizes, "seconds"]
     assert (report["added"], report["unchanged"], report["documents"], report["passages"]) == (2, 0, 2, 2)
     assert report["skipped"] == [{"path": "image.png", "reason": "binary"}]
@@ -112,7 +112,8 @@ def test_index_says_what_it_did_to_people(tree: Path, model: Path, tmp_path: Pat
 
 def test_search_as_json(index: Path) -> None:
     found = json.loads(invoke("search", "cats purr", "--index", index, "--json").stdout)
-    assert list(found) == ["query", "results"]
+    assert list(found) == ["query", "results", "index"]
+    assert found["index"] == {"passages": 2, "passages_with_vectors": 2}
     assert found["query"] == "cats purr"
     assert [result["rank"] for result in found["results"]] == [1, 2]
     first = found["results"][0]
@@ -133,7 +134,7 @@ def test_search_for_people_and_with_conditions(index: Path) -> None:
     none = invoke("search", "x", "--index", index, "--where", "lang=python", "--where", "path=y")
     assert "nothing found that meets the conditions" in none.stdout
     values = json.loads(invoke("search", "x", "--index", index, "--where", "lang=go", "--json").stdout)
-    assert values == {"query": "x", "results": []}
+    assert (values["query"], values["results"]) == ("x", [])
 
 
 def test_files_that_match_are_paths_for_the_shell(

@@ -118,6 +118,21 @@ def segments_of(connection: sqlite3.Connection, keys: Iterable[int]) -> dict[int
     return found
 
 
+def keys_of_segment(connection: sqlite3.Connection, segment: int) -> list[int]:
+    """The keys of the documents that have passages in a segment."""
+    query = "SELECT DISTINCT document FROM passages WHERE segment = ?"
+    return [key for (key,) in connection.execute(query, [segment])]
+
+
+def without_vectors(connection: sqlite3.Connection, rows: Iterable[int]) -> set[int]:
+    """Those of the passages ``rows`` whose segment has no vectors."""
+    query = (
+        "SELECT row FROM json_each(?) JOIN passages ON row = value"
+        " WHERE segment NOT IN (SELECT segment FROM files WHERE kind IN ('values', 'codes'))"
+    )
+    return {row for (row,) in connection.execute(query, [json_of(rows)])}
+
+
 def rows_where(connection: sqlite3.Connection, clause: str, values: Sequence[Any]) -> np.ndarray:
     """Rows (int64, rising) of the passages that meet a condition as ``filters.where`` gives it."""
     # Each document is looked at once, whatever SQLite would choose.

@@ -25,7 +25,10 @@ POSTINGS = "postings"
 
 @dataclass(frozen=True)
 class SegmentRecord:
-    """A segment: its passages and vectors as written, and how many live (the others are tombstones)."""
+    """A segment: its passages and vectors as written, and how many live (the others are tombstones).
+
+    A segment may be written without vectors, and be given those of all its passages later.
+    """
 
     number: int
     passages: int
@@ -36,6 +39,11 @@ class SegmentRecord:
     """The size of its files of vectors in bytes, by name."""
     postings: "IndexFile | None" = None
     """The file of its postings; None in an index of the former format."""
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether its vectors have been written."""
+        return self.vectors > 0 or bool(self.sizes)
 
     @property
     def is_clean(self) -> bool:
@@ -161,6 +169,14 @@ def new_segment(connection: sqlite3.Connection, rows: np.ndarray, vectors: int) 
     row = number, written, row_checksum(number, written)
     connection.execute("INSERT INTO segment_rows VALUES (?, ?, ?)", row)
     return number
+
+
+def set_vectors(connection: sqlite3.Connection, number: int, rows: np.ndarray, sizes: np.ndarray) -> None:
+    """Enter how many vectors (int64 [N]) each passage of a segment without tombstones was given."""
+    counts = zip(sizes.tolist(), rows.tolist(), strict=True)
+    connection.executemany("UPDATE passages SET vectors = ? WHERE row = ?", counts)
+    update = "UPDATE segments SET vectors = ?1, live_vectors = ?1 WHERE number = ?2"
+    connection.execute(update, (int(sizes.sum()), number))
 
 
 def new_file_number(connection: sqlite3.Connection) -> int:

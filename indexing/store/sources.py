@@ -214,7 +214,7 @@ def read_location(connection: sqlite3.Connection) -> Path | None:
     location = read_meta(connection, _LOCATION)
     if location is not None and not isinstance(location, str):
         raise damaged(f"the location of the index, {location!r:.60},")
-    return location and Path(location)
+    return None if location is None else Path(location)
 
 
 def source_at(known: Mapping[Root, Source], root: Root) -> Source | None:

@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,7 +21,7 @@ from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.terms import query_terms
 from flatcoat.indexing.vectors import Hits, VectorIndex
 
-from . import document_table, schema
+from . import document_table, schema, segment_table
 from .bm25 import Bm25Snapshots
 from .database import Database, explained
 from .document_table import StoredDocument
@@ -40,7 +40,7 @@ from .sources import (
     source_at,
     sources,
 )
-from .stats import Stats, read_stats
+from .stats import Encoded, Stats, read_encoded, read_stats
 from .verify import copy_database, problems
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class Store:
             return file_states(connection, source)
 
     def snapshot(self) -> Snapshot:
-        """All live passages and their vectors as of now, untouched by later commits."""
+        """All live passages that have vectors as of now, untouched by later commits."""
 
         def take() -> Snapshot:
             with self._reading() as connection:
@@ -278,6 +278,12 @@ class Store:
     def index(self) -> VectorIndex[int]:
         """The engine that searches the index as of now; its hits are passage rows."""
         return self.of_one_state(lambda: open_index(self.snapshot(), self.engine))
+
+    def change_contract(self, contract: dict[str, Any]) -> None:
+        """Replace the contract of an index without vectors; ConflictError where it has some."""
+        with self.writer() as writer:
+            writer.change_contract(contract)
+        self.contract = contract
 
     def compact(self, full: bool = True) -> None:
         """Merge segments, encode or index what is large enough: ``Writer.compact``."""
@@ -292,6 +298,26 @@ class Store:
         if missing:
             raise StaleRow(f"passage {missing[0]} is no longer in index {self.path}: search again")
         return [found[int(row)] for row in rows]
+
+    def passages_of(self, segment: int) -> list[Passage]:
+        """The live passages of a segment, in its order; none where there is no such segment any more."""
+        with self._reading() as connection:
+            known = {record.number: record for record in segment_table.segments(connection)}
+            if segment not in known:
+                return []
+            rows = segment_table.places(connection, known[segment]).rows.tolist()
+            found = document_table.passages(connection, rows)
+        return [found[row] for row in rows]
+
+    def without_vectors(self, rows: Iterable[int]) -> set[int]:
+        """Those of the passages ``rows`` that have no vectors yet."""
+        with self._reading() as connection:
+            return document_table.without_vectors(connection, rows)
+
+    def encoded(self) -> Encoded:
+        """How many passages have vectors."""
+        with self._reading() as connection:
+            return read_encoded(connection)
 
     def rows_where(self, conditions: Conditions) -> np.ndarray:
         """Rows (int64, rising) of the passages that meet all ``conditions``.

@@ -165,21 +165,30 @@ def _segment_problems(
     codec: "Codec | None",
 ) -> Iterator[str]:
     try:
-        opened = segment.open(folder, shape)
         rows = segment_table.written_rows(connection, segment.number)
+        opened = segment.open(folder, shape) if segment.has_vectors else None
     except FlatcoatError as error:
         yield f"cannot be opened: {error}"
+        return
+    if len(np.unique(rows)) != len(rows):
+        yield "two of its passages have one row"
+    if opened is None:
+        yield from _place_problems(connection, segment, rows, np.zeros(segment.passages, np.int64))
         return
     if isinstance(opened, CodedSegment):
         yield from _code_problems(opened, codec) if codec else ()
     elif not all(np.isfinite(block).all() for block in _blocks(opened)):
         yield "holds NaN or infinity"
-    if len(rows) != len(opened):
-        yield f"holds {len(opened)} passages, {len(rows)} have rows"
+    yield from _place_problems(connection, segment, rows, np.diff(_offsets(opened)))
+
+
+def _place_problems(
+    connection: sqlite3.Connection, segment: SegmentRecord, rows: np.ndarray, sizes: np.ndarray
+) -> Iterator[str]:
+    """What does not fit together of passages, their rows, and their numbers of vectors (int64 [N])."""
+    if len(rows) != len(sizes):
+        yield f"holds {len(sizes)} passages, {len(rows)} have rows"
         return
-    if len(np.unique(rows)) != len(rows):
-        yield "two of its passages have one row"
-    sizes = np.diff(_offsets(opened))
     query = "SELECT row, vectors FROM passages WHERE segment = ?"
     written = dict(zip(rows.tolist(), sizes.tolist(), strict=True))
     wrong = sum(written.get(row) != size for row, size in connection.execute(query, [segment.number]))

@@ -262,12 +262,12 @@ def test_an_interrupted_run_goes_on_where_it_was(
     progress: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         retriever.add(many(20, stop_at=10), on_progress=lambda added: progress.append(added.documents))
-    assert progress == [4]  # The second batch was being written when reading was interrupted.
-    assert retriever.info().documents == 8
+    assert progress == [4, 8]
+    assert (retriever.info().documents, retriever.info().passages_with_vectors) == (8, 0)
     assert retriever.store.verify() == []
     assert ids(retriever) == {f"d{number}" for number in range(8)}
     added = retriever.add(many(20))
-    assert (added.documents, added.unchanged) == (12, 8)
+    assert (added.documents, added.unchanged, added.encoded, added.waiting) == (12, 8, 20, 0)
     assert ids(retriever) == {f"d{number}" for number in range(20)}
     assert retriever.store.verify() == []
 
