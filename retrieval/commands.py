@@ -86,6 +86,13 @@ def search(
     signals: WithSignals = True,
     content: OfContent = "all",
     model: Model = None,
+    sync: Annotated[
+        bool,
+        typer.Option(
+            "--sync/--no-sync",
+            help="Read files that changed before searching, where that takes less than a second.",
+        ),
+    ] = True,
     color: Color = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -105,6 +112,7 @@ def search(
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
         retriever = open_index(index, model)
+        behind = retriever.refresh() if sync else None
         results = retriever.search(
             query,
             k,
@@ -118,9 +126,11 @@ def search(
             signals=None if signals else (),
             content=content,
         )
+    if behind:
+        typer.echo(f"searched as it is, flatcoat index brings it up to date: {behind}", err=True)
     encoded = retriever.store.encoded()
     if as_json:
-        held = {"passages": encoded.of, "passages_with_vectors": encoded.passages}
+        held = {"passages": encoded.of, "passages_with_vectors": encoded.passages, "behind": behind}
         values = {"query": query, "results": [result.to_json() for result in results], "index": held}
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return

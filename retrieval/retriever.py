@@ -5,15 +5,15 @@ retriever.add_files("docs")
 retriever.search("why is the sky blue?", k=5)
 """
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from flatcoat.errors import ConflictError, DataError, UsageError
-from flatcoat.indexing.documents import Document
+from flatcoat.errors import ConflictError, DataError, FlatcoatError, UsageError
+from flatcoat.indexing.documents import Document, Passage
 from flatcoat.indexing.fusion import Fusion
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.engines import Name as Engine
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 _USUAL, _LONGEST = 300, 8192
 """Tokens of a passage of an index without a model, by default (as by the shipped model) and at most."""
+
+_MOST_LISTED = 10_000
+"""Files that are listed and compared in half a second."""
 
 
 class Retriever:
@@ -230,14 +233,45 @@ class Retriever:
         with self.store.writer() as writer:
             return writer.forget_source(self.store.source_at(root).key)
 
+    def refresh(self, *, seconds: float = 1.0) -> str | None:
+        """Store the texts of files that changed, where that is done in a moment; says what was left undone.
+
+        Files are compared by their times, folders by whether anything came or went. Vectors, and what takes
+        longer than ``seconds``, are left to ``add_files()``. None where all that can be read is up to date.
+        Sources that ``add_files()`` would not read unasked are not looked at. No error of the index or its
+        files is raised: the index can be searched as it is.
+        """
+        from .freshness import stale_sources
+
+        until = time.monotonic() + seconds
+        try:
+            if not (sources := stale_sources(self.store, seconds=seconds / 2)):
+                return None
+            if sum(self.store.count_of(source.key) for source in sources) > _MOST_LISTED * seconds:
+                return "too many files to look through before a search"
+            from .sync import Sync
+
+            with self.store.writer() as writer:
+                sync = Sync(self.store, writer, adder=self._adder(writer), until=until)
+                for source in sources:
+                    sync.bring_up_to_date(source)
+            return "more has changed than can be read before a search" if sync.is_cut_off else None
+        except FlatcoatError as error:
+            return str(error)
+
+    def _adder(self, writer: "Writer", on_progress: Progress = lambda added: None) -> Adder:
+        def cut(document: Document) -> list[Passage]:
+            from flatcoat.indexing.chunking.chunk import chunk
+
+            counts = self._model.token_counts
+            return chunk(document, counts, max_tokens=self.passage_tokens, overlap=self.overlap)
+
+        return Adder(writer, cut=cut, on_progress=on_progress)
+
     @contextmanager
     def _adding(self, vectors: bool, on_progress: Progress) -> "Iterator[tuple[Writer, Adder]]":
-        from flatcoat.indexing.chunking.chunk import chunk
-
-        counts = self._model.token_counts
         with self.store.writer() as writer:
-            cut = partial(chunk, count_tokens=counts, max_tokens=self.passage_tokens, overlap=self.overlap)
-            adder = Adder(writer, cut=cut, on_progress=on_progress)
+            adder = self._adder(writer, on_progress)
             yield writer, adder
             encoded = self.store.encoded()
             adder.added.waiting = encoded.of - encoded.passages if self.has_model else 0

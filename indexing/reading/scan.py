@@ -6,7 +6,7 @@ their file is the same; which rows changed is the index's to compare, since ther
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
@@ -101,7 +101,7 @@ def scan(
     exclude: Sequence[str] = (),
     columns: Columns = USUAL,
     encoding: str | None = None,
-) -> Iterator[Scanned]:
+) -> Generator[Scanned]:
     """Compare the files or rows of ``root`` with the ``known`` ones; options as for ``read_documents``.
 
     Each file or row is given once, and all names that are gone at the end. If reading rows breaks off, the
@@ -112,7 +112,7 @@ def scan(
     return _scan_files(root, known.files(), include, exclude, encoding)
 
 
-def _scan_rows(root: Path | str, known: Known, columns: Columns, encoding: str | None) -> Iterator[Scanned]:
+def _scan_rows(root: Path | str, known: Known, columns: Columns, encoding: str | None) -> Generator[Scanned]:
     state = _rows_state(root)
     if state and known.state == state:
         yield Unchanged(str(root), documents=known.count())
@@ -156,7 +156,7 @@ def _scan_files(
     include: Sequence[str],
     exclude: Sequence[str],
     encoding: str | None,
-) -> Iterator[Scanned]:
+) -> Generator[Scanned]:
     left_out: list[Skipped] = []
 
     def leave_out(path: str, reason: str) -> None:

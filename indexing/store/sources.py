@@ -97,8 +97,8 @@ class Source(NamedTuple):
     """A row of the table of sources.
 
     ``path`` is relative to the index's folder, so that both can move together; a source that is no file has a
-    name there ("-", "datasets:..."). ``state`` is the state of a file of rows when it was read. ``is_own``
-    tells whether this user named the source on this machine.
+    name there ("-", "datasets:..."). ``state`` is the state of a file of rows when it was read, or of the
+    folders and rules of a folder. ``is_own`` tells whether this user named the source on this machine.
     """
 
     key: int
@@ -239,6 +239,15 @@ def file_states(connection: sqlite3.Connection, source: int) -> "dict[str, FileS
     states = {name: FileState(state, digest) for name, state, digest in read}
     skipped = connection.execute("SELECT name, state, reason FROM skipped_files WHERE source = ?", [source])
     return states | {name: FileState(state, skipped=reason) for name, state, reason in skipped}
+
+
+def read_states(connection: sqlite3.Connection, source: int) -> dict[str, str]:
+    """The ``file_state`` that each file of a source had when it was read or skipped, by name."""
+    query = (
+        "SELECT name, state FROM documents WHERE source = ?1"
+        " UNION ALL SELECT name, state FROM skipped_files WHERE source = ?1"
+    )
+    return dict(connection.execute(query, [source]))
 
 
 def _write(connection: sqlite3.Connection, source: Source, secret: bytes) -> None:

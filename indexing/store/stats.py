@@ -60,10 +60,12 @@ class Stats:
     def describe(self) -> str:
         """Sizes in words."""
         done = self.passages_with_vectors
-        progress = f" for {done:,} of {counted(self.passages, 'passage')}" if done < self.passages else ""
+        vectors = counted(self.vectors, "vector") if done or not self.passages else "no vectors"
+        if 0 < done < self.passages:
+            vectors += f" for {done:,} of {counted(self.passages, 'passage')}"
         return (
             f"{counted(self.documents, 'document')}, {counted(self.passages, 'passage')}, "
-            f"{counted(self.vectors, 'vector')}{progress}, {self.bytes / 1e6:,.1f} MB"
+            f"{vectors}, {self.bytes / 1e6:,.1f} MB"
         )
 
 

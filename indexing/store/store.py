@@ -37,6 +37,7 @@ from .sources import (
     name_of,
     place,
     read_location,
+    read_states,
     source_at,
     sources,
 )
@@ -265,6 +266,11 @@ class Store:
         """The states of a source's files when they were read, by name."""
         with self._reading() as connection:
             return file_states(connection, source)
+
+    def read_states(self, source: int) -> dict[str, str]:
+        """The states that a source's files had when they were read, skipped ones too, by name."""
+        with self._reading() as connection:
+            return read_states(connection, source)
 
     def snapshot(self) -> Snapshot:
         """All live passages that have vectors as of now, untouched by later commits."""
