@@ -26,6 +26,8 @@ class IndexModel:
 
     def __init__(self, store: Store, given: "str | Path | Encoder | None" = None) -> None:
         self._store = store
+        encoder = store.contract["encoder"]
+        self._contract = None if encoder is None else Contract.from_json(encoder)
         self._name = given if isinstance(given, str | Path) else None
         self._encoder: Encoder | None = None if isinstance(given, str | Path) else given
         self._queries: QueryEncoder | None = self._encoder
@@ -36,17 +38,17 @@ class IndexModel:
     @property
     def exists(self) -> bool:
         """Whether the index is to have vectors."""
-        return self._store.contract["encoder"] is not None
+        return self._contract is not None
 
     @property
     def contract(self) -> Contract:
         """The contract of the index; ConflictError where it was made without vectors."""
-        if not self.exists:
+        if self._contract is None:
             raise ConflictError(
                 f"index {self._store.path} was made without vectors: search it by BM25 (mode bm25), or give "
                 "it a model (flatcoat index --vectors)"
             )
-        return Contract.from_json(self._store.contract["encoder"])
+        return self._contract
 
     @property
     def encoder(self) -> "Encoder":
