@@ -50,8 +50,8 @@ def weighted_fusion(results: Sequence[Mapping[Id, float]], weights: Sequence[flo
 _HEAD = 100
 """Scores that tell how a ranking is spread: however many are asked for, the fused scores are the same."""
 
-_USUAL_PROPORTION = 0.5
-"""Of the share by vectors to that by BM25 of one passage, before others tell, as if one had told it."""
+_USUAL_SHARE = 0.8
+"""What vectors add to the first of BM25, of what they add to their own: 0.5 to 0.8 on cosqa, cranfield."""
 
 _STAND_OUT, _COVERAGE, _USUAL_COVERAGE = 0.1, 0.3, 0.6
 
@@ -95,14 +95,13 @@ class Fusion:
         """The fused score of each row of either ranking; both are ordered best first.
 
         ``coverage`` is the share of the query's terms that BM25's first has, 0 to 1. ``lacking`` are passages
-        without vectors: they get the share of vectors that is usual for their rank by BM25.
+        without vectors: they get the score that is usual for their rank by BM25.
         """
         shares = self._shares(vectors, bm25, coverage)
-        by_vectors = shares.vectors | (_expected(shares, lacking) if lacking else {})
-        fused = dict(by_vectors)
+        fused = dict(shares.vectors)
         for id, share in shares.bm25.items():
             fused[id] = fused.get(id, 0.0) + share
-        return fused
+        return fused | _expected(shares, fused, lacking) if lacking else fused
 
     def _shares(
         self, vectors: Mapping[Id, float], bm25: Mapping[Id, float], coverage: float
@@ -134,19 +133,22 @@ class _Shares(NamedTuple, Generic[Id]):
     bm25: dict[Id, float]
 
 
-def _expected(shares: _Shares[Id], lacking: Collection[Id]) -> dict[Id, float]:
-    """The shares that vectors may be expected to add to rows of BM25's ranking that have none.
+def _expected(shares: _Shares[Id], fused: Mapping[Id, float], lacking: Collection[Id]) -> dict[Id, float]:
+    """The fused scores that may be expected of rows of BM25's ranking that have no vectors.
 
-    They are in proportion to the shares by BM25, as those of the other rows are by least squares. A passage
-    is neither punished for lacking vectors nor made to win by that. Where few others tell, the
-    proportion is that of the highest shares.
+    The scores of the rows with vectors are spread over them by their shares of BM25: the median has the
+    median, and so on. So as many of the best lack vectors as of all, and BM25 alone orders those. Where few
+    rows have vectors the ends are what is usual.
+
+    With half the vectors left out (cranfield and cosqa, 200 queries each, flatcoat-small) 50 and 50 % of the
+    ten best lack them, and nDCG@10 x 100 is 36.3 and 55.3. Counted as 0, they are 25 and 24 %, 34.3 and 53.7.
+    With all vectors 36.5 and 58.5.
     """
-    highest, best = max(shares.vectors.values(), default=0.0), max(shares.bm25.values(), default=0.0)
-    known = [(shares.vectors.get(id, 0.0), share) for id, share in shares.bm25.items() if id not in lacking]
-    products = sum(share * other for share, other in known) + _USUAL_PROPORTION * highest * best
-    squares = sum(other * other for _, other in known) + best * best
-    proportion = products / squares if squares else 0.0
-    return {id: min(proportion * share, highest) for id, share in shares.bm25.items() if id in lacking}
+    top, best = max(shares.vectors.values(), default=0.0), max(shares.bm25.values(), default=0.0)
+    known = [id for id in shares.bm25 if id not in lacking]
+    bm25 = sorted([0.0, best, *(shares.bm25[id] for id in known)])
+    scores = sorted([0.0, best + _USUAL_SHARE * top, *(fused[id] for id in known)])
+    return {id: float(np.interp(share, bm25, scores)) for id, share in shares.bm25.items() if id in lacking}
 
 
 class _Ranking(NamedTuple):

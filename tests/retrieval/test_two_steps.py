@@ -1,15 +1,21 @@
 """Text and BM25 first, vectors after: what is found in between, and what a cut-off second step costs."""
 
+import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from flatcoat import Document, Retriever
+from flatcoat import Document, FlatcoatError, Retriever
+from flatcoat.__main__ import app
 from flatcoat.errors import ConflictError, UsageError
 from flatcoat.indexing.fusion import Fusion
 from flatcoat.indexing.store.engines import Name as Engine
@@ -260,3 +266,142 @@ def test_no_torch_in_the_first_step_nor_where_passages_wait(tmp_path: Path) -> N
             [sys.executable, "-c", code, str(tmp_path / "index")], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
+
+
+def invoke(*arguments: object, code: int = 0) -> tuple[str, str]:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.output
+    return done.stdout, " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "cats.md").write_text("# Cats\n\nCats purr when they are content.\n")
+    (tmp_path / "tree" / "dogs.md").write_text("# Dogs\n\nDogs bark at strangers.\n")
+    return tmp_path / "tree"
+
+
+def test_the_command_leaves_vectors_out_and_adds_them_later(
+    tree: Path, tmp_path: Path, make_colbert: MakeFolder
+) -> None:
+    index = tmp_path / "i"
+    report = json.loads(invoke("index", tree, "--index", index, "--no-vectors", "--json")[0])
+    assert (report["added"], report["passages"], report["passages_with_vectors"]) == (2, 2, 0)
+    shown = invoke("info", "--index", index)[0]
+    assert "2 passages, no vectors" in shown
+    assert "searched by: BM25 alone, made without vectors" in shown
+    assert json.loads(invoke("info", "--index", index, "--json")[0])["contract"]["encoder"] is None
+    (tree / "birds.md").write_text("Birds sing; cats listen.")
+    assert json.loads(invoke("index", "--index", index, "--json")[0])["passages_with_vectors"] == 0
+    out, err = invoke("search", "cats purr", "--index", index)
+    assert "cats.md:3" in out and err == ""
+    for command in ("compact", "verify"):
+        invoke(command, "--index", index)
+    with pytest.raises(ConflictError, match="flatcoat index --vectors"):
+        invoke("search", "cats", "--index", index, "--mode", "vectors")
+    model = make_colbert()
+    assert "--vectors adds them" in invoke("index", "--index", index, "--model", model, code=2)[1]
+    report = json.loads(invoke("index", "--index", index, "--vectors", "--model", model, "--json")[0])
+    assert (report["added"], report["unchanged"], report["encoded"]) == (0, 3, 3)
+    assert json.loads(invoke("search", "cats", "--index", index, "--mode", "vectors", "--json")[0])["results"]
+    assert "has a model" in invoke("index", "--index", index, "--no-vectors", code=2)[1]
+    assert invoke("verify", "--index", index)[0] == f"{index} is whole\n"
+
+
+def test_no_vectors_and_a_model_is_a_contradiction(tree: Path, tmp_path: Path) -> None:
+    for option in (("--model", "any"), ("--precision", "int8")):
+        err = invoke("index", tree, "--index", tmp_path / "i", "--no-vectors", *option, code=2)[1]
+        assert "no model and no precision" in err
+    assert not (tmp_path / "i").exists()
+
+
+def test_the_command_says_how_far_the_vectors_are(
+    tree: Path, tmp_path: Path, make_colbert: MakeFolder
+) -> None:
+    index = tmp_path / "i"
+    invoke("index", tree, "--index", index, "--model", make_colbert())
+    assert invoke("search", "cats", "--index", index)[1] == ""
+    (tree / "birds.md").write_text("Birds sing; cats listen.")
+    out, err = invoke("search", "cats listen", "--index", index)
+    assert "birds.md" in out
+    assert err == "vectors for 2 of 3 passages so far: the others are ranked by BM25 alone"
+    assert "are not searched" in invoke("search", "cats", "--index", index, "--mode", "vectors")[1]
+    assert invoke("search", "cats", "--index", index, "--mode", "bm25")[1] == ""
+    held = json.loads(invoke("search", "cats", "--index", index, "--json")[0])["index"]
+    assert held == {"passages": 3, "passages_with_vectors": 2, "behind": None}
+    assert "vectors for 2 of 3 passages" in invoke("info", "--index", index)[0]
+    assert json.loads(invoke("index", "--index", index, "--json")[0])["encoded"] == 1
+
+
+@pytest.mark.parametrize("kill_in", ["first", "second"])
+def test_a_killed_command_goes_on_and_another_process_searches_meanwhile(
+    tmp_path: Path, kill_in: str
+) -> None:
+    """With the model inside flatcoat and batches as they are."""
+    index, rows = tmp_path / "i", tmp_path / "rows.jsonl"
+    count = 4_000
+    rows.write_text(
+        "".join(f'{{"_id": "d{n}", "text": "the wren number n{n} nests"}}\n' for n in range(count))
+    )
+    command = [sys.executable, "-m", "flatcoat", "index", str(rows), "--index", str(index)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        done, total = wait_until(index, lambda done, total: total > 0 and (kill_in == "first" or done > 0))
+        assert process.poll() is None
+        searched = [sys.executable, "-m", "flatcoat", "search", "wren n77", "--index", str(index), "-l"]
+        assert subprocess.run(searched, capture_output=True, text=True).stdout == f"{rows}\n"
+        process.kill()
+    retriever = Retriever.open(index)
+    done, total = held(retriever)
+    assert retriever.store.verify() == []
+    assert done < count and (done > 0 or kill_in == "first")
+    report = json.loads(subprocess.run([*command, "--json"], capture_output=True, check=True).stdout)
+    assert (report["added"], report["unchanged"]) == (count - total, total)
+    assert report["encoded"] == count - done
+    assert held(retriever) == (count, count)
+    assert retriever.store.verify() == []
+
+
+def wait_until(index: Path, reached: Callable[[int, int], bool]) -> tuple[int, int]:
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        with suppress(FlatcoatError), closing(Retriever.open(index)) as retriever:
+            if reached(*held(retriever)):
+                return held(retriever)
+        time.sleep(0.02)
+    raise AssertionError("it never came so far")
+
+
+def test_threads_search_while_others_add(place: Path) -> None:
+    retriever = make(place, "exact")
+    retriever.add(documents(4))
+    stop = threading.Event()
+
+    def search() -> int:
+        searches = 0
+        while not stop.is_set():
+            for mode in ("hybrid", "bm25", "vectors"):
+                assert retriever.search("content001 words", k=20, mode=mode)  # type: ignore[arg-type]
+                searches += 1
+        return searches
+
+    def add(first: int) -> int:
+        added = [
+            retriever.add(documents(5, number), vectors=number % 10 == 0)
+            for number in range(first, first + 40, 5)
+        ]
+        return sum(one.documents for one in added)
+
+    with ThreadPoolExecutor(4) as pool:
+        searching = [pool.submit(search) for _ in range(2)]
+        adding = [pool.submit(add, first) for first in (100, 200)]
+        try:
+            assert [one.result() for one in adding] == [40, 40]
+        finally:
+            stop.set()
+        assert all(one.result() > 3 for one in searching)
+    retriever.add([])
+    assert held(retriever)[0] == held(retriever)[1]
+    assert retriever.store.verify() == []
