@@ -86,7 +86,8 @@ Include = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATTERN",
-        help="Index only files that match a .gitignore pattern; may be repeated. Default: all files.",
+        help="Index only files that match a .gitignore pattern; may be repeated. Hidden files and folders "
+        "need a pattern that spells their dot, such as .github/. Default: all files.",
         rich_help_panel=_READING,
     ),
 ]
@@ -95,6 +96,14 @@ Exclude = Annotated[
     typer.Option(
         metavar="PATTERN",
         help="Leave out files that match a .gitignore pattern; may be repeated.",
+        rich_help_panel=_READING,
+    ),
+]
+Hidden = Annotated[
+    bool | None,
+    typer.Option(
+        "--hidden/--no-hidden",
+        help="Index hidden files and folders too (never those of version control).",
         rich_help_panel=_READING,
     ),
 ]
@@ -138,6 +147,7 @@ def index(
     factory: Factory = "HNSW32",
     include: Include = None,
     exclude: Exclude = None,
+    hidden: Hidden = None,
     columns: ColumnNames = None,
     encoding: Encoding = None,
     watch: Watch = False,
@@ -178,6 +188,7 @@ def index(
             *roots,
             include=include,
             exclude=exclude,
+            hidden=hidden,
             columns=named,
             encoding=encoding,
             on_progress=on_progress,

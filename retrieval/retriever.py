@@ -193,6 +193,7 @@ class Retriever:
         *roots: str | Path,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
+        hidden: bool | None = None,
         columns: "Columns | None" = None,
         encoding: str | None = None,
         vectors: bool = True,
@@ -203,7 +204,8 @@ class Retriever:
         A root is a folder (without the files that .gitignore excludes), a file, a file of rows (.jsonl, .csv,
         .tsv, .parquet), a BEIR folder, "-" for stdin or "datasets:NAME" for a data set of the hub. Only new
         and changed files are read and encoded; a renamed file keeps its vectors; documents of deleted files
-        are removed. ``include`` and ``exclude`` are .gitignore patterns, ``columns`` names the columns of
+        are removed. ``include`` and ``exclude`` are .gitignore patterns, ``hidden`` reads hidden files too
+        (by default only those whose dot a pattern of ``include`` spells), ``columns`` names the columns of
         rows, ``encoding`` is the character encoding of texts (detected by default). A source remembers these
         options. ``vectors`` is as for ``add``.
 
@@ -213,7 +215,7 @@ class Retriever:
         """
         from .sync import Sync, existing_root
 
-        reading = Reading(_patterns(include), _patterns(exclude), columns, encoding)
+        reading = Reading(_patterns(include), _patterns(exclude), columns, encoding, hidden)
         reading.validate()
         named = [existing_root(root) for root in roots]
         with self._adding(vectors, on_progress) as (writer, adder):

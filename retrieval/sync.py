@@ -89,6 +89,7 @@ class Sync:
             _Known(self._store, source),
             include=reading.include or (),
             exclude=reading.exclude or (),
+            hidden=bool(reading.hidden),
             columns=reading.columns or USUAL,
             encoding=reading.encoding,
         )

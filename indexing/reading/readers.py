@@ -32,6 +32,7 @@ def read_documents(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    hidden: bool = False,
     columns: Columns = USUAL,
     on_skip: OnSkip = log_skip,
     max_bytes: int = MAX_BYTES,
@@ -68,7 +69,7 @@ def read_documents(
         return read_dataset(name.removeprefix(DATASETS), columns, on_skip=on_skip, seen=seen)
     if is_rows(path):
         return read_rows(path, columns, on_skip=on_skip, encoding=encoding, seen=seen)
-    files = list_files(path, include, exclude=exclude, on_skip=on_skip, max_bytes=max_bytes)
+    files = list_files(path, include, exclude=exclude, hidden=hidden, on_skip=on_skip, max_bytes=max_bytes)
     return _read_all(files, on_skip, max_bytes, encoding)
 
 

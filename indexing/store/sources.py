@@ -33,8 +33,9 @@ _LOCATION = "location"  # in the table meta
 class Reading:
     """How a source is read; None stands for the default, or for the setting that the source remembers.
 
-    ``include`` and ``exclude`` are patterns as in .gitignore (folders only), ``columns`` names the columns
-    (rows only), ``encoding`` is the charset of texts (by default it is detected).
+    ``include`` and ``exclude`` are patterns as in .gitignore, ``hidden`` says whether hidden files are read
+    too (folders only), ``columns`` names the columns (rows only), ``encoding`` is the charset of texts (by
+    default it is detected).
 
     >>> Reading(exclude=("*.log",)).over(Reading(encoding="latin-1")).describe()
     ' (exclude *.log; encoding latin-1)'
@@ -44,14 +45,15 @@ class Reading:
     exclude: tuple[str, ...] | None = None
     columns: Columns | None = None
     encoding: str | None = None
+    hidden: bool | None = None
 
     def validate(self) -> None:
         """UsageError where a pattern is malformed or a charset unknown."""
         from flatcoat.indexing.reading.charset import require_encoding
-        from flatcoat.indexing.reading.gitignore import patterns_spec
+        from flatcoat.indexing.reading.gitignore import patterns_of
 
         for patterns in (self.include, self.exclude):
-            patterns_spec(patterns or ())
+            patterns_of(patterns or ())
         require_encoding(self.encoding)
 
     def over(self, remembered: "Reading") -> "Reading":
@@ -63,7 +65,9 @@ class Reading:
         """The settings that concern a source of this kind."""
         if is_folder(root):
             return replace(self, columns=None)
-        return replace(self, include=None, exclude=None, columns=None if is_file(root) else self.columns)
+        return replace(
+            self, include=None, exclude=None, hidden=None, columns=None if is_file(root) else self.columns
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The settings that are given, as JSON values."""
@@ -75,6 +79,8 @@ class Reading:
         for name, value in self.to_json().items():
             if isinstance(value, dict):
                 value = [f"{part}={_joined(columns, '+')}" for part, columns in value.items() if columns]
+            if isinstance(value, bool):
+                value = "yes" if value else "no"
             words.append(f"{name} {_joined(value, ', ')}")
         return f" ({'; '.join(words)})" if words else ""
 
@@ -88,6 +94,7 @@ class Reading:
                 _texts(values.get("exclude")),
                 columns and _columns(columns),
                 values.get("encoding"),
+                values.get("hidden"),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise StorageError(f"a source of the index is read in an unknown way: {values!r:.80}") from error
