@@ -13,16 +13,17 @@ from . import index_command
 from .results import Mode
 
 if TYPE_CHECKING:
-    from flatcoat.indexing.store.filters import Condition
+    from flatcoat.indexing.filters.condition import Filter
 
 app = typer.Typer()
 
 Where = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="FIELD=VALUE",
-        help="Metadata filter, such as lang=python or year>=2020; may be repeated. Operators: =, !=, <, <=, "
-        ">, >=, ^= (prefix), in.",
+        metavar="FILTER",
+        help="Metadata filter, such as lang=python, 'year>=2020 and not (lang in go,rust or tags=draft)', "
+        "'day>2024-01-31', 'symbol exists', or JSON such as '{\"year\": {\"$gte\": 2020}}'; may be repeated. "
+        "Operators: =, !=, <, <=, >, >=, ^= (prefix), in, not in, exists, not exists.",
     ),
 ]
 Recall = Annotated[
@@ -108,7 +109,7 @@ def search(
     if not query.strip():
         raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
     query = normalized(query)  # The form of which explanations name the characters.
-    conditions = _conditions(where)
+    filters = _filters(where)
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
         retriever = open_index(index, model)
@@ -116,7 +117,7 @@ def search(
         results = retriever.search(
             query,
             k,
-            where=conditions,
+            where=filters,
             recall=recall,
             mode=mode,
             rerank=rerank,
@@ -139,18 +140,18 @@ def search(
     else:
         print_results(output(color), results, query, store=retriever.store, context=context)
     if not results:
-        is_narrowed = conditions or content != "all"
+        is_narrowed = filters or content != "all"
         typer.echo("nothing found" + (" that meets the conditions" if is_narrowed else ""), err=files)
     if retriever.has_model and mode != "bm25" and not encoded.is_complete:
         others = "are not searched" if mode == "vectors" else "are ranked by BM25 alone"
         typer.echo(f"{encoded.describe()} so far: the others {others}", err=True)
 
 
-def _conditions(where: Sequence[str] | None) -> "list[Condition]":
-    from flatcoat.indexing.store.filters import parse_condition
+def _filters(where: Sequence[str] | None) -> "list[Filter]":
+    from flatcoat.indexing.filters.forms import as_filters
 
     try:
-        return [parse_condition(text) for text in where or ()]
+        return as_filters(where)
     except FlatcoatError as error:
         raise typer.BadParameter(str(error), param_hint="--where") from None
 

@@ -193,7 +193,7 @@ def _signature(result: "Result", place: int) -> "Span | None":
 
     It is the last line that is first to name a part of the section; None where ``place`` is in such a line.
     """
-    if result.metadata.get("lang", "text") in PROSE:
+    if str(result.metadata.get("lang", "text")) in PROSE:
         return None
     names = {words[-1] for name in result.section.split(", ") if (words := re.findall(r"\w+", name))}
     found = None

@@ -187,7 +187,7 @@ class _Candidate:
         content = metadata.get("content")
         if content not in get_args(Content):
             return frozenset()
-        is_header = {"header"} & {metadata.get("kind")}
+        is_header = {"header"} if metadata.get("kind") == "header" else set()
         return frozenset({str(content), *roles_of(self.path, str(metadata.get("lang", ""))), *is_header})
 
     @property

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from flatcoat.errors import ConflictError, DataError, FlatcoatError, UsageError
 from flatcoat.indexing.documents import Document, Passage
+from flatcoat.indexing.filters.forms import Filters
 from flatcoat.indexing.fusion import Fusion
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.engines import Name as Engine
-from flatcoat.indexing.store.filters import Condition
 from flatcoat.indexing.store.sources import Reading
 from flatcoat.indexing.store.stats import Stats
 from flatcoat.indexing.store.store import Store
@@ -297,7 +297,7 @@ class Retriever:
         query: str,
         k: int = 10,
         *,
-        where: str | Condition | Iterable[str | Condition] | None = (),
+        where: Filters = None,
         recall: float | None = None,
         mode: Mode | Fusion | None = None,
         rerank: "Reranker | str | Path | None" = None,
@@ -307,9 +307,10 @@ class Retriever:
         content: "Content | Literal['all']" = "all",
         best_lines: bool = False,
     ) -> list[Result]:
-        """The ``k`` best passages, best first, of the documents that meet all conditions of ``where``.
+        """The ``k`` best passages, best first, of the documents that meet all filters of ``where``.
 
-        Conditions are written ``lang=python``, ``year>=2020``, ``path^=src/``, ``lang in python,rust``.
+        Filters are written ``lang=python``, ``year>=2020 and not (lang in go,rust or path^=src/)``, as in
+        ``indexing.filters.grammar``, or as dicts: ``{"year": {"$gte": 2020}}``.
         ``recall`` is the target recall@10 against exact search, for PLAID. ``mode`` ranks by "vectors", by
         "bm25" (which needs no model) or by both fused ("hybrid", the default; a ``Fusion`` says how).
         ``rerank`` is a cross-encoder or encoder, or its name, that scores the best max(5 ``k``, 50) passages
@@ -319,7 +320,7 @@ class Retriever:
         query. ``signals`` names the signals of ``retrieval.ranking`` that rank files of code (all by default,
         ``()`` for none), ``content`` restricts results to files of "code", "docs" or "config".
 
-        Raises UsageError for an empty query, ``k`` below 1, an unknown mode, a malformed condition, a
+        Raises UsageError for an empty query, ``k`` below 1, an unknown mode, a malformed filter, a
         recall out of reach, or an argument of another type.
         """
         mode = "hybrid" if mode is None else mode

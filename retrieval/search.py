@@ -1,7 +1,7 @@
 """Answer one query: rank by vectors and BM25, fuse, apply signals, fold, rerank, group, explain."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from itertools import chain
@@ -13,11 +13,12 @@ import numpy as np
 
 from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.filters.condition import Condition, Filter
+from flatcoat.indexing.filters.forms import Filters, as_filters
 from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, HYBRID_SMALL, Fusion
 from flatcoat.indexing.reading.content import Content
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store.engines import open_index
-from flatcoat.indexing.store.filters import Condition, as_conditions
 from flatcoat.indexing.store.stats import Encoded
 from flatcoat.indexing.store.store import StaleRow, State, Store
 from flatcoat.indexing.terms import Span
@@ -55,7 +56,7 @@ class Question:
     query: str
     k: int = 10
     _: KW_ONLY
-    where: str | Condition | Iterable[str | Condition] | None = ()
+    where: Filters = ()
     recall: float | None = None
     mode: Mode | Fusion = "hybrid"
     rerank: "Reranker | str | Path | None" = None
@@ -69,7 +70,7 @@ class Question:
         for name, checked in (
             ("query", checked_query(self.query)),
             ("k", checked_k(self.k)),
-            ("where", tuple(as_conditions(self.where))),
+            ("where", tuple(as_filters(self.where))),
             ("recall", checked_recall(self.recall)),
             ("signals", checked_signals(self.signals)),
         ):
@@ -85,10 +86,13 @@ class Question:
             raise UsageError(f"rerank is {self.rerank!r:.60}: a model's name or a Reranker is wanted")
 
     @property
-    def conditions(self) -> Sequence[Condition]:
-        """The conditions of ``where``, parsed, and that of ``content``."""
-        conditions = cast(Sequence[Condition], self.where)
-        return conditions if self.content == "all" else [*conditions, Condition("content", "=", self.content)]
+    def filters(self) -> Sequence[Filter]:
+        """The filters of ``where``, parsed, and that of ``content``."""
+        filters = cast(Sequence[Filter], self.where)
+        if self.content == "all":
+            return filters
+        there, equal = Condition("content", "exists", True), Condition("content", "=", self.content)
+        return [*filters, there, equal]
 
     @property
     def ranks_twice(self) -> bool:
@@ -215,7 +219,7 @@ class Searcher:
         self, question: Question, vectors: "Vectors | None", depth: int
     ) -> dict[str, dict[int, float]]:
         """Scores by row of the best ``depth`` passages, best first, by "vectors", by "bm25", or by both."""
-        rows = self._store.rows_where(question.conditions) if question.conditions else None
+        rows = self._store.rows_where(question.filters) if question.filters else None
         stages: dict[str, dict[int, float]] = {}
         if vectors is not None:
             (hits,) = self._open().engine.search(vectors, depth, allowed=rows, recall=question.recall)

@@ -15,7 +15,7 @@ import numpy as np
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.array_checks import damaged
-from flatcoat.indexing.documents import OWN_FIELDS, Document, Metadata, Passage, Scalar
+from flatcoat.indexing.documents import OWN_FIELDS, Document, Metadata, Passage, Scalar, is_value
 
 from .schema import document_checksum, integers, json_of
 
@@ -134,7 +134,7 @@ def without_vectors(connection: sqlite3.Connection, rows: Iterable[int]) -> set[
 
 
 def rows_where(connection: sqlite3.Connection, clause: str, values: Sequence[Any]) -> np.ndarray:
-    """Rows (int64, rising) of the passages that meet a condition as ``filters.where`` gives it."""
+    """Rows (int64, rising) of the passages that meet a condition as ``filters.sql.where`` gives it."""
     # Each document is looked at once, whatever SQLite would choose.
     query = f"SELECT row FROM documents CROSS JOIN passages ON document = key WHERE {clause}"
     return np.sort(integers(connection.execute(query, values)))
@@ -218,7 +218,7 @@ def _passage(row: int, *parts: Any) -> Passage:
         id, text, title, section = texts
         with suppress(TypeError, ValueError, RecursionError):
             values, own_values = json.loads(metadata), _own(json.loads(own))
-            if isinstance(values, dict) and all(isinstance(value, Scalar) for value in values.values()):
+            if isinstance(values, dict) and all(map(is_value, values.values())):
                 names = tuple(name for name in own_values if name not in values)
                 return Passage(id, text, title, (first, last), own_values | values, section, names)
     raise damaged(f"passage {row} of the index")
@@ -252,8 +252,10 @@ def _own(stored: Any) -> Metadata:
 
 def _metadata_json(id: str, metadata: Metadata) -> str:
     for name, value in metadata.items():
-        if not isinstance(name, str) or not isinstance(value, str | int | float):
-            raise UsageError(f"metadata {name!r} of {id!r} is {value!r}: a text, number or boolean is needed")
+        if not isinstance(name, str) or not is_value(value):
+            raise UsageError(
+                f"metadata {name!r} of {id!r} is {value!r}: a text, number, boolean or list is needed"
+            )
     try:
         return json.dumps(metadata, ensure_ascii=False, allow_nan=False)
     except ValueError as error:

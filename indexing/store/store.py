@@ -17,6 +17,9 @@ from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError, Storage
 from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.bm25 import Bm25Index, Statistics
 from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.filters.cache import FilterCache
+from flatcoat.indexing.filters.forms import Filters, as_filters
+from flatcoat.indexing.filters.sql import fields_in_doubt, where
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.terms import query_terms
 from flatcoat.indexing.vectors import Hits, VectorIndex
@@ -26,7 +29,7 @@ from .bm25 import Bm25Snapshots
 from .database import Database, explained
 from .document_table import StoredDocument
 from .engines import AUTO, EngineSettings, open_index
-from .filters import Conditions, FilterCache, where
+from .fields import require_fields
 from .snapshots import Snapshots
 from .source_paths import as_path, as_root, canonical
 from .sources import (
@@ -325,16 +328,19 @@ class Store:
         with self._reading() as connection:
             return read_encoded(connection)
 
-    def rows_where(self, conditions: Conditions) -> np.ndarray:
-        """Rows (int64, rising) of the passages that meet all ``conditions``.
+    def rows_where(self, filters: Filters) -> np.ndarray:
+        """Rows (int64, rising) of the passages for which all ``filters`` hold.
 
-        The rows of the latest conditions are cached until the next commit.
+        The rows of the latest filters are cached until the next commit. UsageError where a filter is
+        malformed, or names a field that no document has, unless it also asks whether the field exists.
         """
-        clause, values = where(conditions)
+        wanted = as_filters(filters)
+        clause, values = where(wanted)
         with self._reading() as connection:
             key = self._replacements, schema.read_generation(connection), clause, *values
             if (rows := self._filtered.get(key)) is None:
                 rows = document_table.rows_where(connection, clause, values)
+                require_fields(connection, fields_in_doubt(wanted))
                 self._filtered.put(key, rows)
         return rows
 

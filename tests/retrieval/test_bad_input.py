@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from flatcoat import Document, FlatcoatError, Retriever
-from flatcoat.indexing.store.filters import Condition
+from flatcoat.indexing.filters.condition import Condition
 from flatcoat.retrieval.encoders.load import load_encoder
 
 MakeFolder = Callable[..., Path]

@@ -14,8 +14,9 @@ import pytest
 
 from flatcoat import Document, FlatcoatError, Retriever
 from flatcoat.indexing.documents import normalized
+from flatcoat.indexing.filters.condition import Condition
+from flatcoat.indexing.filters.grammar import parse_filter
 from flatcoat.indexing.fusion import HYBRID, Fusion, reciprocal_rank_fusion, weighted_fusion
-from flatcoat.indexing.store.filters import Condition, parse_condition
 from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.display import show_result
 from flatcoat.retrieval.encoders.colbert_texts import ColbertTexts
@@ -434,7 +435,7 @@ def test_numbers_of_numpy_are_numbers(retriever: Retriever) -> None:
 
 def test_one_condition_need_not_be_in_a_list(retriever: Retriever) -> None:
     expected = retriever.search("cat", 5, where=["part=1"])
-    condition = parse_condition("part=1")
+    condition = parse_filter("part=1")
     wheres: list[Any] = [
         "part=1",
         condition,
