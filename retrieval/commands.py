@@ -26,6 +26,24 @@ Where = Annotated[
         "Operators: =, !=, <, <=, >, >=, ^= (prefix), in, not in, exists, not exists.",
     ),
 ]
+Query = Annotated[
+    str | None, typer.Argument(metavar="QUERY", help="Question, keywords or code to search for.")
+]
+Regex = Annotated[
+    str | None,
+    typer.Option(
+        "-e", "--regex", metavar="PATTERN", help="Find only passages with a match of a regular expression."
+    ),
+]
+Fixed = Annotated[
+    str | None, typer.Option("-F", "--fixed", metavar="TEXT", help="Find only passages with this text.")
+]
+CaseOf = Annotated[
+    Literal["smart", "sensitive", "ignore"],
+    typer.Option(
+        "--case", help="Whether capitals count in --regex and --fixed; smart: where the pattern has one."
+    ),
+]
 Recall = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Target recall against exact search, for PLAID indexes."),
@@ -71,10 +89,13 @@ app.command()(index_command.index)
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="Question, keywords or code to search for.")],
+    query: Query = None,
     index: Existing = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 5,
     where: Where = None,
+    regex: Regex = None,
+    fixed: Fixed = None,
+    case: CaseOf = "smart",
     recall: Recall = None,
     mode: RankBy = "hybrid",
     rerank: Rerank = None,
@@ -97,7 +118,14 @@ def search(
     color: Color = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Search an index for the passages that best answer QUERY."""
+    """Search an index for the passages that best answer QUERY; without it list what filters let through.
+
+    flatcoat search "how are retries timed" --where "lang=python and not path^=tests/"
+
+    flatcoat search "open a connection" --regex "def \\w+\\(" --fixed sqlite3
+
+    flatcoat search --where symbol=Store.open -k 20
+    """
     from flatcoat.console import output, progress_bar
     from flatcoat.indexing.documents import normalized
 
@@ -106,9 +134,10 @@ def search(
 
     if files and as_json:
         raise typer.BadParameter("--json names the document of each result: leave out one of the two")
-    if not query.strip():
+    if query is not None and not query.strip():
         raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
-    query = normalized(query)  # The form of which explanations name the characters.
+    if query is not None:
+        query = normalized(query)  # The form of which explanations name the characters.
     filters = _filters(where)
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
@@ -118,6 +147,9 @@ def search(
             query,
             k,
             where=filters,
+            regex=regex,
+            fixed=fixed,
+            case=case,
             recall=recall,
             mode=mode,
             rerank=rerank,
@@ -138,9 +170,9 @@ def search(
     if files:
         typer.echo("".join(f"{path}\n" for path in matching_files(results, retriever.store)), nl=False)
     else:
-        print_results(output(color), results, query, store=retriever.store, context=context)
+        print_results(output(color), results, query or "", store=retriever.store, context=context)
     if not results:
-        is_narrowed = filters or content != "all"
+        is_narrowed = filters or regex or fixed or content != "all"
         typer.echo("nothing found" + (" that meets the conditions" if is_narrowed else ""), err=files)
     if retriever.has_model and mode != "bm25" and not encoded.is_complete:
         others = "are not searched" if mode == "vectors" else "are ranked by BM25 alone"

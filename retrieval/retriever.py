@@ -31,6 +31,7 @@ from .results import Mode, Result
 from .search import Question, Searcher
 
 if TYPE_CHECKING:
+    from flatcoat.indexing.filters.text_pattern import Case
     from flatcoat.indexing.reading.columns import Columns
     from flatcoat.indexing.reading.content import Content
     from flatcoat.indexing.store.writer import Writer
@@ -294,10 +295,13 @@ class Retriever:
 
     def search(
         self,
-        query: str,
+        query: str | None = None,
         k: int = 10,
         *,
         where: Filters = None,
+        regex: str | None = None,
+        fixed: str | None = None,
+        case: "Case" = "smart",
         recall: float | None = None,
         mode: Mode | Fusion | None = None,
         rerank: "Reranker | str | Path | None" = None,
@@ -310,7 +314,11 @@ class Retriever:
         """The ``k`` best passages, best first, of the documents that meet all filters of ``where``.
 
         Filters are written ``lang=python``, ``year>=2020 and not (lang in go,rust or path^=src/)``, as in
-        ``indexing.filters.grammar``, or as dicts: ``{"year": {"$gte": 2020}}``.
+        ``indexing.filters.grammar``, or as dicts: ``{"year": {"$gte": 2020}}``. ``regex`` and ``fixed`` are
+        a regular expression and a text that the text of a passage must match, ``case`` says whether capitals
+        count ("smart": where the pattern has one). Without a query all that is let through is found, by the
+        ids of documents.
+
         ``recall`` is the target recall@10 against exact search, for PLAID. ``mode`` ranks by "vectors", by
         "bm25" (which needs no model) or by both fused ("hybrid", the default; a ``Fusion`` says how).
         ``rerank`` is a cross-encoder or encoder, or its name, that scores the best max(5 ``k``, 50) passages
@@ -320,14 +328,17 @@ class Retriever:
         query. ``signals`` names the signals of ``retrieval.ranking`` that rank files of code (all by default,
         ``()`` for none), ``content`` restricts results to files of "code", "docs" or "config".
 
-        Raises UsageError for an empty query, ``k`` below 1, an unknown mode, a malformed filter, a
-        recall out of reach, or an argument of another type.
+        Raises UsageError for an empty query, ``k`` below 1, an unknown mode, a malformed filter, a malformed
+        or slow pattern, a recall out of reach, or an argument of another type.
         """
         mode = "hybrid" if mode is None else mode
         question = Question(
             query,
             k,
             where=where,
+            regex=regex,
+            fixed=fixed,
+            case=case,
             recall=recall,
             mode=mode,
             rerank=rerank,

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from threading import Lock
@@ -15,6 +15,7 @@ from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.filters.condition import Condition, Filter
 from flatcoat.indexing.filters.forms import Filters, as_filters
+from flatcoat.indexing.filters.text_pattern import Case, TextPattern
 from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, HYBRID_SMALL, Fusion
 from flatcoat.indexing.reading.content import Content
 from flatcoat.indexing.snapshot import Snapshot
@@ -26,6 +27,7 @@ from flatcoat.retrieval.encoders.load import SHIPPED_NAME
 
 from .deduplicate import fold_duplicates, group_by
 from .explain import Interaction, LateInteraction, explain_bm25, interactions
+from .listing import listed
 from .ranking import apply_signals, checked_signals
 from .results import Match, Mode, Result, checked_k, checked_query, checked_recall
 from .snippets import best_span, words_of_query
@@ -48,15 +50,20 @@ _DEEP = 10_000
 
 @dataclass(frozen=True)
 class Question:
-    """The arguments of ``Retriever.search``, checked: the query in NFC, the conditions parsed.
+    """The arguments of ``Retriever.search``, checked: the query in NFC, the filters parsed.
+
+    Without a query, there are filters or a pattern, and the passages that they let through are wanted.
 
     Raises UsageError if one is of the wrong type or out of range.
     """
 
-    query: str
+    query: str | None
     k: int = 10
     _: KW_ONLY
     where: Filters = ()
+    regex: str | None = None
+    fixed: str | None = None
+    case: Case = "smart"
     recall: float | None = None
     mode: Mode | Fusion = "hybrid"
     rerank: "Reranker | str | Path | None" = None
@@ -68,13 +75,14 @@ class Question:
 
     def __post_init__(self) -> None:
         for name, checked in (
-            ("query", checked_query(self.query)),
+            ("query", None if self.query is None else checked_query(self.query)),
             ("k", checked_k(self.k)),
             ("where", tuple(as_filters(self.where))),
             ("recall", checked_recall(self.recall)),
             ("signals", checked_signals(self.signals)),
         ):
             object.__setattr__(self, name, checked)
+        self._require_something()
         if not isinstance(self.mode, Fusion) and not (
             isinstance(self.mode, str) and self.mode in get_args(Mode)
         ):
@@ -85,6 +93,18 @@ class Question:
         if not named and self.rerank is not None and not hasattr(self.rerank, "scorer"):
             raise UsageError(f"rerank is {self.rerank!r:.60}: a model's name or a Reranker is wanted")
 
+    def _require_something(self) -> None:
+        if self.pattern is None and self.query is None and not self.filters:
+            raise UsageError("no query, no filter and no pattern: say what to look for")
+        if self.query is None and self.rerank is not None:
+            raise UsageError("there is nothing to rerank by: give a query")
+
+    @cached_property
+    def pattern(self) -> TextPattern | None:
+        """What the texts must match, by ``regex`` and ``fixed``."""
+        pattern = TextPattern(self.regex, self.fixed, self.case)
+        return None if self.regex is None and self.fixed is None else pattern
+
     @property
     def filters(self) -> Sequence[Filter]:
         """The filters of ``where``, parsed, and that of ``content``."""
@@ -93,6 +113,11 @@ class Question:
             return filters
         there, equal = Condition("content", "exists", True), Condition("content", "=", self.content)
         return [*filters, there, equal]
+
+    @property
+    def asked(self) -> str:
+        """The query, empty where there is none."""
+        return self.query or ""
 
     @property
     def ranks_twice(self) -> bool:
@@ -159,10 +184,17 @@ class Searcher:
         self._opening = Lock()  # Indexes and models may be large: one thread opens or loads, the others wait.
 
     def search(self, question: Question) -> list[Result]:
-        """The best passages, or the best passage per document, best first."""
+        """The best passages, or the best passage per document, best first; without a query in their order."""
+        if question.query is None:
+            find = partial(listed, self._store, question.filters, question.pattern)
+            results = self._store.of_one_state(partial(find, k=question.k, group=question.group))
+            return results if question.best_lines else [replace(one, best_span=None) for one in results]
+        return self._ranked(question)
+
+    def _ranked(self, question: Question) -> list[Result]:
         question = self._possible(question)
         reranker = self._reranker(question.rerank)
-        vectors = None if question.mode == "bm25" else self._queries().encode_queries([question.query])
+        vectors = None if question.mode == "bm25" else self._queries().encode_queries([question.asked])
         count = self._bounded(max(5 * question.k, 50))
         while True:
             try:
@@ -175,7 +207,7 @@ class Searcher:
             exhausted = len(candidates) < count
             candidates = _folded(candidates)
             if reranker and candidates:
-                candidates = _reranked(question.query, candidates, reranker)
+                candidates = _reranked(question.asked, candidates, reranker)
             groups = _grouped(candidates) if question.group else [[one] for one in candidates]
             if exhausted or len(groups) >= question.k:
                 return self._results(question, groups[: question.k], reranker)
@@ -199,7 +231,7 @@ class Searcher:
         passages = dict(zip(rows, self._store.passages(rows), strict=True))
         if question.ranks_twice:
             first = next(iter(stages["bm25"]), None)
-            coverage = 0.0 if first is None else self._store.coverage(question.query, first)
+            coverage = 0.0 if first is None else self._store.coverage(question.asked, first)
             model = self._store.contract["encoder"]["model"]
             fusion = question.fusion_of(passages.values(), model=model)
             lacking = set() if self._open().encoded.is_complete else self._store.without_vectors(rows)
@@ -219,13 +251,14 @@ class Searcher:
         self, question: Question, vectors: "Vectors | None", depth: int
     ) -> dict[str, dict[int, float]]:
         """Scores by row of the best ``depth`` passages, best first, by "vectors", by "bm25", or by both."""
-        rows = self._store.rows_where(question.filters) if question.filters else None
+        is_narrowed = question.filters or question.pattern
+        rows = self._store.rows_where(question.filters, text=question.pattern) if is_narrowed else None
         stages: dict[str, dict[int, float]] = {}
         if vectors is not None:
             (hits,) = self._open().engine.search(vectors, depth, allowed=rows, recall=question.recall)
             stages["vectors"] = _scores(hits)
         if question.mode != "vectors":
-            stages["bm25"] = _scores(self._store.bm25(question.query, depth, rows=rows))
+            stages["bm25"] = _scores(self._store.bm25(question.asked, depth, rows=rows))
         return stages
 
     def _open(self) -> "_Opened":
@@ -284,9 +317,9 @@ class Searcher:
         explanations: Sequence[list[Match] | None] = [None] * len(candidates)
         if question.explain and question.mode != "vectors":
             rows = [candidate.row for candidate in candidates]
-            explanations = explain_bm25(self._store, question.query, rows=rows, passages=passages)
+            explanations = explain_bm25(self._store, question.asked, rows=rows, passages=passages)
         return [
-            _Finding(best_span(passage.text, words_of_query(passage.text, question.query)), explanation)
+            _Finding(best_span(passage.text, words_of_query(passage.text, question.asked)), explanation)
             for passage, explanation in zip(passages, explanations, strict=True)
         ]
 
@@ -308,7 +341,7 @@ class Searcher:
         passages = [firsts[place].passage for place in held]
         try:
             found = explain(
-                question.query, passages=passages, stored=stored and [stored[place] for place in held]
+                question.asked, passages=passages, stored=stored and [stored[place] for place in held]
             )
         except UsageError as error:
             if question.explain:
@@ -330,7 +363,7 @@ def _with_signals(question: Question, candidates: Sequence[_Candidate]) -> list[
     """The candidates, best first, with what each ranking signal adds to their scores."""
     scores = [candidate.score for candidate in candidates]
     added = apply_signals(
-        question.query,
+        question.asked,
         [candidate.passage for candidate in candidates],
         scores=scores,
         floor=min(scores, default=0.0) if question.mode == "vectors" else 0.0,

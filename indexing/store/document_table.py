@@ -133,6 +133,27 @@ def without_vectors(connection: sqlite3.Connection, rows: Iterable[int]) -> set[
     return {row for (row,) in connection.execute(query, [json_of(rows)])}
 
 
+def texts(connection: sqlite3.Connection, rows: Iterable[int]) -> list[tuple[int, str]]:
+    """Each of ``rows`` that is there, with its text."""
+    query = "SELECT texts.rowid, text FROM json_each(?) AS wanted JOIN texts ON texts.rowid = wanted.value"
+    return connection.execute(query, [json_of(rows)]).fetchall()
+
+
+def in_order(
+    connection: sqlite3.Connection, rows: Iterable[int], limit: int, *, by_document: bool
+) -> list[tuple[int, int]]:
+    """The first ``limit`` of ``rows`` by the ids of their documents, and for how many rows each stands.
+
+    That is one, or all of its document.
+    """
+    query = """
+        SELECT min(row), count(*) FROM json_each(?) AS wanted
+        JOIN passages ON passages.row = wanted.value JOIN documents ON documents.key = passages.document
+        GROUP BY documents.id, CASE WHEN ? THEN 0 ELSE row END ORDER BY documents.id, row LIMIT ?
+    """
+    return connection.execute(query, [json_of(rows), by_document, min(limit, 2**63 - 1)]).fetchall()
+
+
 def rows_where(connection: sqlite3.Connection, clause: str, values: Sequence[Any]) -> np.ndarray:
     """Rows (int64, rising) of the passages that meet a condition as ``filters.sql.where`` gives it."""
     # Each document is looked at once, whatever SQLite would choose.

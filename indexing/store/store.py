@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -20,6 +20,7 @@ from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.filters.cache import FilterCache
 from flatcoat.indexing.filters.forms import Filters, as_filters
 from flatcoat.indexing.filters.sql import fields_in_doubt, where
+from flatcoat.indexing.filters.text_pattern import TextPattern
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.terms import query_terms
 from flatcoat.indexing.vectors import Hits, VectorIndex
@@ -57,6 +58,7 @@ Read = TypeVar("Read")
 _writing: ContextVar[frozenset[int]] = ContextVar("writing", default=frozenset())
 """The stores whose writer is open further up the call stack: to wait for it here would never end."""
 
+_TEXTS_AT_ONCE = 5_000
 _MOST_TRIES = 100  # of reads that commits come between
 _log = logging.getLogger(__name__)
 
@@ -328,11 +330,12 @@ class Store:
         with self._reading() as connection:
             return read_encoded(connection)
 
-    def rows_where(self, filters: Filters) -> np.ndarray:
-        """Rows (int64, rising) of the passages for which all ``filters`` hold.
+    def rows_where(self, filters: Filters, *, text: TextPattern | None = None) -> np.ndarray:
+        """Rows (int64, rising) of the passages for which all ``filters`` hold and whose text matches.
 
         The rows of the latest filters are cached until the next commit. UsageError where a filter is
-        malformed, or names a field that no document has, unless it also asks whether the field exists.
+        malformed, or names a field that no document has, unless it also asks whether the field exists, and
+        where the texts take too long to match.
         """
         wanted = as_filters(filters)
         clause, values = where(wanted)
@@ -342,7 +345,27 @@ class Store:
                 rows = document_table.rows_where(connection, clause, values)
                 require_fields(connection, fields_in_doubt(wanted))
                 self._filtered.put(key, rows)
-        return rows
+        return rows if text is None else self._rows_that_match(text, rows, (*key, text))
+
+    def _rows_that_match(self, text: TextPattern, rows: np.ndarray, key: Hashable) -> np.ndarray:
+        with self._reading():
+            found = self._filtered.get(key)
+        if found is not None:
+            return found
+        span, matching = text.spans(), list[int]()
+        for start in range(0, len(rows), _TEXTS_AT_ONCE):  # Other threads read in between.
+            with self._reading() as connection:
+                texts = document_table.texts(connection, rows[start : start + _TEXTS_AT_ONCE])
+            matching += [row for row, content in texts if span(content) is not None]
+        found = np.sort(np.array(matching, np.int64))
+        with self._reading():
+            self._filtered.put(key, found)
+        return found
+
+    def in_order(self, rows: np.ndarray, limit: int, *, by_document: bool = False) -> list[tuple[int, int]]:
+        """The first ``limit`` of ``rows`` by document, and for how many each stands: ``in_order``."""
+        with self._reading() as connection:
+            return document_table.in_order(connection, rows, limit, by_document=by_document)
 
     def bm25(
         self, query: str, k: int, *, rows: np.ndarray | None = None, statistics: Statistics | None = None
