@@ -14,6 +14,7 @@ from .results import Mode
 
 if TYPE_CHECKING:
     from flatcoat.indexing.filters.condition import Filter
+    from flatcoat.indexing.filters.text_pattern import Case
 
 app = typer.Typer()
 
@@ -139,6 +140,9 @@ def search(
     if query is not None:
         query = normalized(query)  # The form of which explanations name the characters.
     filters = _filters(where)
+    _check_pattern(regex, fixed, case)
+    if query is None and not (filters or regex or fixed or content != "all"):
+        raise typer.BadParameter("say what to look for, or give --where or --regex", param_hint="QUERY")
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
         retriever = open_index(index, model)
@@ -186,6 +190,15 @@ def _filters(where: Sequence[str] | None) -> "list[Filter]":
         return as_filters(where)
     except FlatcoatError as error:
         raise typer.BadParameter(str(error), param_hint="--where") from None
+
+
+def _check_pattern(regex: str | None, fixed: str | None, case: "Case") -> None:
+    from flatcoat.indexing.filters.text_pattern import TextPattern
+
+    try:
+        TextPattern(regex, fixed, case)
+    except FlatcoatError as error:
+        raise typer.BadParameter(str(error), param_hint="--regex") from None
 
 
 @app.command()

@@ -137,6 +137,25 @@ def test_search_for_people_and_with_conditions(index: Path) -> None:
     assert (values["query"], values["results"]) == ("x", [])
 
 
+def test_patterns_and_filters_find_without_a_query(index: Path) -> None:
+    for arguments in (
+        ("--regex", r"def \w+\("),
+        ("-F", "parse_http"),
+        ("--where", "lang=python and symbol exists"),
+        ("--where", '{"lang": {"$in": ["python", "go"]}}'),
+        ("cats", "--regex", "DEF", "--case", "ignore", "--mode", "bm25", "--where", "not lang=go"),
+    ):
+        values = json.loads(invoke("search", *arguments, "--index", index, "--json").stdout)
+        found = [result["document_id"] for result in values["results"]]
+        assert found == ([] if arguments[0] == "cats" else ["src/http.py"])
+        assert values["query"] == ("cats" if arguments[0] == "cats" else None)
+    text = invoke("search", "--regex", "PURR", "--case", "ignore", "--index", index).stdout
+    assert "cats.md:" in text
+    assert "nothing found that meets" in invoke("search", "--fixed", "zebra", "--index", index).stdout
+    unknown = run("search", "x", "--index", index, "--where", "lamg=python")
+    assert (unknown.returncode, "did you mean 'lang'" in unknown.stderr) == (1, True)
+
+
 def test_files_that_match_are_paths_for_the_shell(
     index: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +288,8 @@ def write_recipe(folder: Path, text: str) -> Path:
         (["search", "x", "--index", "{index}", "--color", "red"], "Invalid value for '--color'"),
         (["search", "x", "--index", "{index}", "--where", "lang"], "has no operator"),
         (["search", "x", "--index", "{index}", "--where", "=python"], "names no field"),
+        (["search", "--index", "{index}"], "say what to look for"),
+        (["search", "x", "--index", "{index}", "--regex", "("], "malformed"),
         (["index", "{tree}", "--index", "{index}", "--passage-tokens", "20"], "its passage length stays"),
         (["index", "{tree}", "--index", "{index}", "--overlap", "20"], "its overlap stays 0"),
         (["index", "{tree}", "--index", "{index}", "--engine", "plaid"], "its engine stays auto"),

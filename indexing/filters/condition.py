@@ -58,7 +58,7 @@ Filter: TypeAlias = Condition | And | Or | Not
 
 
 def conditions_of(filters: Iterable[Filter], level: int = 1) -> Iterator[Condition]:
-    """The conditions in filters; UsageError where these are nested over MOST_LEVELS deep."""
+    """The conditions in filters; UsageError where these are malformed or nested over MOST_LEVELS deep."""
     if level > MOST_LEVELS:
         raise UsageError(f"a filter nested over {MOST_LEVELS} levels deep: write it flatter")
     for one in filters:
@@ -67,5 +67,7 @@ def conditions_of(filters: Iterable[Filter], level: int = 1) -> Iterator[Conditi
                 yield one
             case Not(part):
                 yield from conditions_of([part], level + 1)
-            case And(parts) | Or(parts):
+            case And(parts) | Or(parts) if isinstance(parts, tuple | list):
                 yield from conditions_of(parts, level + 1)
+            case _:
+                raise UsageError(f"filter {one!r:.60}: in where a Condition, And, Or or Not is wanted")

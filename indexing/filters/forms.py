@@ -70,8 +70,8 @@ def from_mapping(given: Mapping[Any, Any], level: int = 1) -> Filter:
     An entry is a field with a value, a field with a dict of operators ($eq, $ne, $lt, $lte, $gt, $gte, $in,
     $nin, $prefix, $exists, $not), or $and or $or with a list of dicts, or $not with one.
 
-    >>> from_mapping({"$or": [{"lang": "go"}, {"year": {"$in": [2020, 2021]}}]})
-    Or(parts=(Condition(field='lang', operator='=', value='go'), Condition(field='year', operator='in', ...
+    >>> from_mapping({"$not": {"year": {"$in": [2020, 2021]}}})
+    Not(part=Condition(field='year', operator='in', value=[2020, 2021]))
     """
     if level > MOST_LEVELS:
         raise UsageError(f"a filter nested over {MOST_LEVELS} levels deep: write it flatter")

@@ -31,7 +31,7 @@ _NOT = re.compile(r"(?:not|NOT)(?=[\s(])(?!\s*[=!<>^])\s*")
 _JOINT = re.compile(r"\s(?:and|AND|or|OR)(?=[\s(]|$)")
 _IN_OR_EXISTS = r"(?:(?:not|NOT)\s+)?(?:in|IN|exists|EXISTS)"
 _FIELD = re.compile(
-    rf"({_QUOTED}|[^=!<>^]*?)\s*(!=|<=|>=|\^=|=|<|>|{_WORD.format(_IN_OR_EXISTS)})\s*", re.DOTALL
+    rf"({_QUOTED}\s*|[^=!<>^]*?)(!=|<=|>=|\^=|=|<|>|{_WORD.format(_IN_OR_EXISTS)})\s*", re.DOTALL
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _OPENING, _CLOSING = "([", ")]"
@@ -42,8 +42,8 @@ def parse_filter(text: str) -> Filter:
 
     >>> parse_filter("lang in python,rust")
     Condition(field='lang', operator='in', value=('python', 'rust'))
-    >>> parse_filter('kind="class" or not year exists')
-    Or(parts=(Condition(field='kind', operator='=', value='class'), Not(part=Condition(field='year', ...
+    >>> parse_filter('kind="class" and not x exists').parts[1]
+    Not(part=Condition(field='x', operator='exists', value=True))
     """
     if not isinstance(text, str):
         raise UsageError(f"filter {text!r:.60}: in where a text or a Condition is wanted")
@@ -57,6 +57,7 @@ class _Parser:
         self._text = text
         self._at = 0
         self._level = 0
+        self._joint = -2
 
     def filter(self) -> Filter:
         found = self._any()
@@ -153,9 +154,7 @@ class _Parser:
         """A value without its quotes; one that was in quotes is a _Quoted."""
         if self._text.startswith('"', self._at):
             return self._quoted(stops)
-        start, open_brackets = self._at, 0
-        joint = _JOINT.search(self._text, max(start - 1, 0))
-        end = joint.start() if joint else len(self._text)
+        start, open_brackets, end = self._at, 0, self._next_joint()
         while self._at < end:
             letter = self._text[self._at]
             if not open_brackets and (letter in stops or (letter == ")" and self._level)):
@@ -163,6 +162,13 @@ class _Parser:
             open_brackets += (letter in _OPENING) - (letter in _CLOSING and open_brackets > 0)
             self._at += 1
         return self._text[start : self._at].strip()
+
+    def _next_joint(self) -> int:
+        """The place of the next "and" or "or", sought but once each: a list may have very many values."""
+        if self._joint < self._at - 1:
+            joint = _JOINT.search(self._text, self._at - 1)
+            self._joint = joint.start() if joint else len(self._text)
+        return self._joint
 
     def _quoted(self, stops: str) -> "_Quoted":
         match = re.compile(_QUOTED, re.DOTALL).match(self._text, self._at)

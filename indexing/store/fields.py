@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.documents import OWN_FIELDS, normalized
@@ -14,6 +13,8 @@ def require_fields(connection: sqlite3.Connection, fields: Iterable[str]) -> Non
     """UsageError for the first of ``fields`` that no document has; in an empty index any will do."""
     for field in fields:
         if not _has(connection, normalized(field)) and (known := _all_fields(connection)):
+            from difflib import get_close_matches
+
             lowered = {name.lower(): name for name in known}
             near = get_close_matches(field.lower(), lowered, n=1, cutoff=0.5)
             hint = f"did you mean {lowered[near[0]]!r}? " if near else ""

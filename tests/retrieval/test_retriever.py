@@ -285,6 +285,21 @@ def tree(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_folder_remembers_that_its_hidden_files_are_read(
+    tmp_path: Path, tree: Path, encoder: Encoder
+) -> None:
+    (tree / ".github").mkdir()
+    (tree / ".github" / "ci.yml").write_text("on: push\n")
+    retriever = Retriever.create(tmp_path / "index", encoder)
+    retriever.add_files(tree, hidden=True)
+    assert ids(retriever) == {"src/http.py", "cats.md", ".gitignore", ".github/ci.yml"}
+    assert retriever.store.sources()[0].reading.describe() == " (hidden yes)"
+    retriever.add_files()
+    assert ".github/ci.yml" in ids(retriever)
+    retriever.add_files(tree, hidden=False, include=["*", ".github/"])
+    assert ids(retriever) == {"src/http.py", "cats.md", ".github/ci.yml"}
+
+
 def test_files_are_added_by_their_paths(tmp_path: Path, tree: Path, encoder: Encoder) -> None:
     retriever = Retriever.create(tmp_path / "index", encoder)
     added = retriever.add_files(tree)

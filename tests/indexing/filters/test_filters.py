@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -277,6 +277,23 @@ def test_a_commit_ends_what_is_kept_of_a_filter(tmp_path: Path) -> None:
         with store.writer() as writer:
             writer.remove(["0"])
         assert store.rows_where(["v=x"]).tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + " " * 200_000,
+        "a=1 and " * 20_000,
+        "not " * 50_000,
+        "a in " + "b, " * 100_000 + "(",
+        '"' * 99_999,
+    ],
+)
+def test_a_long_filter_is_read_or_refused_in_no_time(text: str) -> None:
+    began = time.process_time()
+    with suppress(FlatcoatError):
+        as_filters(text)
+    assert time.process_time() - began < 2
 
 
 @settings(max_examples=300)
