@@ -128,21 +128,16 @@ def search(
     flatcoat search --where symbol=Store.open -k 20
     """
     from flatcoat.console import output, progress_bar
-    from flatcoat.indexing.documents import normalized
 
     from .discovery import open_index
     from .display import matching_files, print_results
 
     if files and as_json:
         raise typer.BadParameter("--json names the document of each result: leave out one of the two")
-    if query is not None and not query.strip():
-        raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
-    if query is not None:
-        query = normalized(query)  # The form of which explanations name the characters.
     filters = _filters(where)
     _check_pattern(regex, fixed, case)
-    if query is None and not (filters or regex or fixed or content != "all"):
-        raise typer.BadParameter("say what to look for, or give --where or --regex", param_hint="QUERY")
+    is_narrowed = bool(filters or regex or fixed or content != "all")
+    query = _query(query, is_narrowed)
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
         retriever = open_index(index, model)
@@ -176,11 +171,21 @@ def search(
     else:
         print_results(output(color), results, query or "", store=retriever.store, context=context)
     if not results:
-        is_narrowed = filters or regex or fixed or content != "all"
         typer.echo("nothing found" + (" that meets the conditions" if is_narrowed else ""), err=files)
     if retriever.has_model and mode != "bm25" and not encoded.is_complete:
         others = "are not searched" if mode == "vectors" else "are ranked by BM25 alone"
         typer.echo(f"{encoded.describe()} so far: the others {others}", err=True)
+
+
+def _query(query: str | None, is_narrowed: bool) -> str | None:
+    """The query in the form of which explanations name the characters."""
+    from flatcoat.indexing.documents import normalized
+
+    if query is not None and not query.strip():
+        raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
+    if query is None and not is_narrowed:
+        raise typer.BadParameter("say what to look for, or give --where or --regex", param_hint="QUERY")
+    return query and normalized(query)
 
 
 def _filters(where: Sequence[str] | None) -> "list[Filter]":
