@@ -20,6 +20,8 @@ Span = tuple[int, int]
 MOST_SECONDS = 10.0
 """For all texts of a search: patterns such as (a+)+b may take time that doubles with every letter."""
 
+_EACH_SECONDS = 50e-6  # which each text adds, so that no ordinary pattern is refused in a large index
+
 _NO_LETTERS = re.compile(r"\\[pP](\{[^}]*\}|.)|\\.|\(\?P?<[^>=!]*>|\(\?P[=>][^)]*\)|\[:\w+:\]", re.DOTALL)
 
 
@@ -50,29 +52,36 @@ class TextPattern:
     def spans(self, most_seconds: float = MOST_SECONDS) -> Callable[[str], Span | None]:
         """A function that gives the place of the first match in a text, or None.
 
-        All its calls together may take ``most_seconds``; UsageError beyond.
+        All its calls together may take ``most_seconds``, and each a little; UsageError beyond.
         """
         compiled, within = self._compiled(), self._holds_fixed()
-        ends = time.monotonic() + most_seconds
+        left = most_seconds
 
         def first(text: str) -> Span | None:
+            nonlocal left
+            found: Span | None = None
             if not within(text):
                 return None
-            found: Span | None = None
+            began = time.monotonic()
             for pattern in compiled:
                 try:
-                    match = pattern.search(text, timeout=max(ends - time.monotonic(), 1e-3))
+                    match = pattern.search(text, timeout=max(left, 1e-3))
                 except TimeoutError:
-                    raise UsageError(
-                        f"regex {self.regex!r:.80} takes over {most_seconds:.0f} s: write it with fewer "
-                        "repetitions inside repetitions, or narrow the search by a filter"
-                    ) from None
+                    raise self._too_slow(most_seconds) from None
                 if match is None:
-                    return None
+                    found = None
+                    break
                 found = found or match.span()
+            left += _EACH_SECONDS - (time.monotonic() - began)
             return found
 
         return first
+
+    def _too_slow(self, seconds: float) -> UsageError:
+        return UsageError(
+            f"regex {self.regex!r:.80} takes over {seconds:.0f} s: write it with fewer repetitions inside "
+            "repetitions, or narrow the search by a filter"
+        )
 
     def _holds_fixed(self) -> Callable[[str], bool]:
         """Whether a text may hold ``fixed``, in a quarter of the time that an expression needs."""
