@@ -99,16 +99,16 @@ def test_a_malformed_pattern_is_refused(pattern: dict[str, Any], message: str) -
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*c", "(.*a){20}b"])
-def test_a_pattern_that_would_take_for_ever_ends(pattern: str) -> None:
-    span, began = TextPattern(regex=pattern).spans(most_seconds=0.3), time.monotonic()
-    texts = ["a" * 40 + "b"] * 100
-    try:
-        for text in texts:
-            span(text)
-    except UsageError as error:
-        assert "fewer repetitions" in str(error)
-    assert time.monotonic() - began < 5
+def test_a_pattern_that_would_take_for_ever_ends() -> None:
+    span, began = TextPattern(regex="(a|aa)+$").spans(most_seconds=0.3), time.monotonic()
+    with pytest.raises(UsageError, match="fewer repetitions"):
+        span("a" * 100 + "b")
+    assert time.monotonic() - began < 30
+
+
+def test_an_ordinary_pattern_is_never_refused() -> None:
+    span = TextPattern(regex="a+$").spans(most_seconds=0.01)
+    assert [span("a" * 40 + "b") for _ in range(20_000)] == [None] * 20_000
 
 
 def test_a_store_finds_the_rows_that_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
