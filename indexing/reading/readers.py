@@ -43,12 +43,13 @@ def read_documents(
 
     A file of rows (``read_rows``), a BEIR folder or a data set ("datasets:NAME[:CONFIG[:SPLIT]]",
     ``read_dataset``) gives one document per row, whose parts ``columns`` names. Any other folder gives one
-    document per file of ``list_files``, with its path in the folder as id; a single file gives one document
-    with its name as id; "-" reads standard input, with the id "stdin". ``include``, ``exclude`` and
-    ``hidden`` choose among files as ``list_files`` does. Files and rows that are left out are reported to ``on_skip`` with the reason, and logged by default. ``max_bytes`` limits texts, not files of
-    rows. ``encoding`` is the charset of text files and rows; by default it is detected. Ids of rows and of
-    standard input are added to ``seen``. Raises NotFoundError where ``path`` is missing, UsageError for a
-    malformed pattern or an unknown encoding, and for rows as ``read_rows`` does.
+    document per file of ``list_files`` (which ``include``, ``exclude`` and ``hidden`` choose), with its path
+    in the folder as id; a single file gives one document with its name as id; "-" reads standard input, with
+    the id "stdin". Files and rows that are left out are reported to ``on_skip`` with the reason, and logged
+    by default. ``max_bytes`` limits texts, not files of rows. ``encoding`` is the charset of text files and
+    rows; by default it is detected. Ids of rows and of standard input are added to ``seen``. Raises
+    NotFoundError where ``path`` is missing, UsageError for a malformed pattern or an unknown encoding, and
+    for rows as ``read_rows`` does.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
