@@ -43,18 +43,20 @@ class AttentionPlan:
     """What all layers of one forward share: runs of equal lengths, and masks made once.
 
     ``slopes_H`` (float32), where given, lowers a score by slope x distance (ALiBi, arXiv 2108.12409).
+    ``dropout`` is the share of attention weights that are dropped, in training only.
     """
 
     cu_seqlens: Tensor
     lengths: tuple[int, ...]
     key_mask_T: Tensor | None = None
     slopes_H: Tensor | None = None
+    dropout: float = 0.0
     _masks: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
 
     @staticmethod
-    def of(batch: PackedBatch, slopes_H: Tensor | None = None) -> "AttentionPlan":
+    def of(batch: PackedBatch, slopes_H: Tensor | None = None, *, dropout: float = 0.0) -> "AttentionPlan":
         """The plan of a batch; its tensors stay on the batch's device."""
-        return AttentionPlan(batch.cu_seqlens, batch.lengths, batch.key_mask_T, slopes_H)
+        return AttentionPlan(batch.cu_seqlens, batch.lengths, batch.key_mask_T, slopes_H, dropout)
 
     @property
     def max_seqlen(self) -> int:
@@ -152,4 +154,5 @@ def reference_attention(
     if plan.slopes_H is not None:
         scores_HTT = scores_HTT - plan.slopes_H[:, None, None] * distance_TT
     weights_HTT = scores_HTT.masked_fill(~allowed_TT, float("-inf")).softmax(dim=-1).nan_to_num(0.0)
+    weights_HTT = torch.dropout(weights_HTT, plan.dropout, train=plan.dropout > 0)
     return torch.einsum("hqk,khw->qhw", weights_HTT, value_THW.float()).to(value_THW.dtype)

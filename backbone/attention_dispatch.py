@@ -63,4 +63,6 @@ def obstacle(
         return "cannot hide single keys"
     if plan is not None and plan.slopes_H is not None and name == "varlen":
         return "has no ALiBi"
+    if plan is not None and plan.dropout and name == "varlen":
+        return "has no dropout"
     return None

@@ -24,7 +24,7 @@ from .elementwise_cpu import (
     rotated_qkv,
     uses_numba,
 )
-from .layers import Attention, GatedMlp, Layer
+from .layers import Attention, GatedMlp, JoinedLinear, Layer
 from .model import ModernBert
 from .positions import Rotary
 
@@ -35,7 +35,7 @@ _ZERO = 128
 class Int8Linear(nn.Module):
     """A linear layer on bytes: float32 [T, I] to [T, O], without gradients."""
 
-    def __init__(self, linear: nn.Linear):
+    def __init__(self, linear: nn.Linear | JoinedLinear):
         super().__init__()
         weight_OI = linear.weight.detach().float()
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -108,7 +108,7 @@ def quantize(model: ModernBert) -> ModernBert:
         raise UsageError(f"8-bit inference is for CPUs, and the model is on {device}: load it on the CPU")
     if not torch.backends.mkldnn.is_available():
         raise UsageError("8-bit inference needs oneDNN, which this PyTorch lacks: compute in float32")
-    linears = [part for part in model.modules() if isinstance(part, nn.Linear)]
+    linears = [part for part in model.modules() if isinstance(part, nn.Linear | JoinedLinear)]
     # Copied as bytes at once: the weights of float32 are not copied first.
     int8_model = copy.deepcopy(model, {id(linear): Int8Linear(linear) for linear in linears})
     for index, layer in enumerate(int8_model.layers):

@@ -1,9 +1,10 @@
 """Hugging Face checkpoints in and out: ``config.json`` and ``model.safetensors``, from folders or the hub."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -14,21 +15,35 @@ from flatcoat.errors import DataError
 from flatcoat.hub import download_model
 
 from .config import ModernBertConfig
+from .weight_files import without_head
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def save(model: nn.Module, folder: str | Path, *, config: ModernBertConfig, architecture: str) -> None:
-    """Write a checkpoint that transformers loads as its class ``architecture``, without a tied decoder."""
+def save(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    config: ModernBertConfig,
+    architecture: str,
+    rest: Mapping[str, Tensor] = MappingProxyType({}),
+) -> None:
+    """Write a checkpoint that transformers loads as its class ``architecture``, without a tied decoder.
+
+    ``rest`` are weights beside the model's, by their names in a family's files.
+    """
     from safetensors.torch import save_file
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {
-        name: tensor.contiguous()
+        name: tensor
         for name, tensor in model.state_dict().items()
         if not (config.tie_word_embeddings and name == "decoder.weight")
     }
+    if config.published is not None:
+        state = config.published.write(state) | dict(rest)
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
     values = _hf_values(config, architecture, next(model.parameters()).dtype)
     (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -48,6 +63,13 @@ def read_checkpoint(name_or_path: str | Path) -> tuple[ModernBertConfig, dict[st
     for file in _weight_files(folder, name_or_path):
         state |= _read_tensors(file)
     return config, state
+
+
+def encoder_weights(config: ModernBertConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the encoder among a checkpoint's, under the backbone's names."""
+    if config.published is None:
+        return without_head(state)
+    return config.published.read(state, join=lambda parts: torch.cat(list(parts)))
 
 
 def _weight_files(folder: Path, name: str | Path) -> list[Path]:

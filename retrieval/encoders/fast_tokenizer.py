@@ -1,5 +1,6 @@
 """A checkpoint's tokenizer from its ``tokenizer.json``, without importing transformers."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,22 @@ from tokenizers import Encoding, Tokenizer
 
 from flatcoat.errors import UsageError
 
-_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_BERT = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
+"""Classes that rebuild the tokenizer from their settings, which must say what tokenizer.json says."""
+
+_BERT_DEFAULTS = {
+    "cls_token": "[CLS]",
+    "do_basic_tokenize": True,
+    "do_lower_case": True,
+    "mask_token": "[MASK]",
+    "never_split": None,
+    "pad_token": "[PAD]",
+    "sep_token": "[SEP]",
+    "strip_accents": None,
+    "tokenize_chinese_chars": True,
+    "unk_token": "[UNK]",
+}
 _UNUSED = {
     "added_tokens_decoder",
     "backend",
@@ -18,15 +34,20 @@ _UNUSED = {
     "max_length",
     "model_input_names",
     "model_max_length",
+    "name_or_path",
     "pad_to_multiple_of",
     "pad_token_type_id",
     "padding_side",
+    "special_tokens_map_file",
     "stride",
     "tokenizer_class",
     "truncation_side",
     "truncation_strategy",
 }
 """Settings that are read elsewhere, or do not change token ids."""
+
+_ENDLESS = int(1e30)
+"""transformers' maximum length where the settings name none."""
 
 _NAMED = ("bos_token", "cls_token", "eos_token", "mask_token", "pad_token", "sep_token", "unk_token")
 
@@ -58,13 +79,18 @@ class FastTokenizer:
         Raises ValueError for settings that would change token ids, and for a ``file`` that is no tokenizer.
         """
         name, side = settings.get("tokenizer_class"), settings.get("truncation_side", "right")
-        if name not in _CLASSES or side != "right":
+        is_bert = isinstance(name, str) and name.removesuffix("Fast") in _BERT
+        if (name not in _GENERIC and not is_bert) or side != "right":
             raise ValueError(f"tokenizer_class is {name!r:.60}, truncation_side {side!r:.60}")
-        if unknown := settings.keys() - _UNUSED - set(_NAMED):
+        defaults: dict[str, Any] = _BERT_DEFAULTS if is_bert else {}
+        if unknown := settings.keys() - _UNUSED - set(_NAMED) - defaults.keys():
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
-        length = settings.get("model_max_length")
+        settings = defaults | settings
+        length = settings.get("model_max_length", _ENDLESS)
         if not isinstance(length, int):
             raise ValueError(f"model_max_length is {length!r:.60}")
+        if is_bert:
+            _require_bert(file, settings)
         self.backend_tokenizer, (self._before, self._after) = _read(file)
         self._settings = settings
         self.model_max_length = length
@@ -149,6 +175,33 @@ class FastTokenizer:
 
     def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
         return [self.backend_tokenizer.id_to_token(id) or "" for id in ids]
+
+
+def _require_bert(file: Path, settings: dict[str, Any]) -> None:
+    """Raise ValueError unless the file is the tokenizer that transformers makes of BERT's settings."""
+    held = json.loads(file.read_bytes())
+    model = held.get("model") or {}
+    normalizer = {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": settings["tokenize_chinese_chars"],
+        "strip_accents": settings["strip_accents"],
+        "lowercase": settings["do_lower_case"],
+    }
+    plain = {"do_basic_tokenize": True, "never_split": None}
+    expected = {
+        "normalizer": (held.get("normalizer"), normalizer),
+        "pre_tokenizer": (held.get("pre_tokenizer"), {"type": "BertPreTokenizer"}),
+        "model": (model.get("type"), "WordPiece"),
+        "prefix": (model.get("continuing_subword_prefix"), "##"),
+        "longest word": (model.get("max_input_chars_per_word"), 100),
+        "settings": ({name: settings[name] for name in plain}, plain),
+    }
+    for name, (found, wanted) in expected.items():
+        if found != wanted:
+            raise ValueError(
+                f"the {name} of its tokenizer.json is {found!r:.80}, its settings say {wanted!r:.80}"
+            )
 
 
 def _read(file: Path) -> tuple[Tokenizer, tuple[int, int]]:

@@ -106,7 +106,7 @@ def test_the_defaults_are_modernbert_base() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "bert"}, "model_type is 'bert'"),
+        ({"model_type": "deberta"}, "model_type is 'deberta'"),
         ({"hidden_activation": "tanh"}, "hidden_activation 'tanh' is not supported"),
         ({"num_attention_heads": 3}, "hidden_size 64 is not a multiple of num_attention_heads 3"),
         ({"hidden_size": 66}, "head width 33 is odd"),

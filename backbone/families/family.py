@@ -1,0 +1,173 @@
+"""What one family of checkpoints says about itself, as data: its settings, and the names of its weights.
+
+A module's name has ``#`` for the number of its layer. Where the backbone has one linear layer for several of
+a family's, their rows are joined in order.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from flatcoat.errors import UsageError
+
+Array = TypeVar("Array")
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+"""The backbone's activation by the names in circulation."""
+
+_PUBLISHED_ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"}
+
+_LAYER = re.compile(r"(?<=\.)\d+(?=\.|$)")
+_OLD_SUFFIXES = {"gamma": "weight", "beta": "bias"}
+"""Of norms converted from TensorFlow."""
+
+
+class Setting(NamedTuple):
+    """A key of config.json, and its value where a config lacks it; None: every config must have it."""
+
+    key: str
+    default: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """``settings`` are the fields of the backbone's config that a config.json sets, ``shape`` those that all
+    of the family share. ``accepted`` lists, per key, the values that the backbone computes, a missing key
+    counting as the first. ``modules`` maps the backbone's modules to the family's; ``prefix`` stands before
+    these beneath a head. ``adapt`` derives further fields from a config.json. A config of one of the
+    ``model_types`` is of the family if it has the keys ``marks``.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    architecture: str
+    prefix: str
+    settings: Mapping[str, Setting]
+    modules: Mapping[str, str | tuple[str, ...]]
+    shape: Mapping[str, Any] = field(default_factory=dict)
+    accepted: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+    adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda values: {}
+
+    def fields(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields of the backbone's config from the content of a config.json, their types unchecked.
+
+        Raises UsageError for a setting that the backbone does not compute.
+        """
+        for key, accepted in self.accepted.items():
+            if values.get(key, accepted[0]) not in accepted:
+                raise UsageError(f"{key} is {values[key]!r:.40}: {accepted[0]!r} is supported")
+        found: dict[str, Any] = dict(self.shape)
+        for name, (key, default) in self.settings.items():
+            value = values.get(key)
+            found[name] = default if value is None else value
+        named = found.get("activation")
+        if not isinstance(named, str) or named not in ACTIVATIONS:
+            raise UsageError(f"activation {named!r:.40} is not supported: {', '.join(ACTIVATIONS)} are")
+        return found | {"activation": ACTIVATIONS[named]} | dict(self.adapt(values))
+
+    def values(self, fields: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of a config.json: that of ``before``, but for the settings that ``fields`` change."""
+        changed: dict[str, Any] = {}
+        was = self.fields(before)
+        for name, (key, _) in self.settings.items():
+            if fields[name] != was[name]:
+                changed[key] = _PUBLISHED_ACTIVATIONS.get(fields[name], fields[name])
+        return {"model_type": self.model_types[0]} | dict(before) | changed
+
+    def read(
+        self, state: Mapping[str, Array], *, join: Callable[[Sequence[Array]], Array]
+    ) -> dict[str, Array]:
+        """Weights of the encoder under the backbone's names; ``join`` lays rows one below the other."""
+        places = self._places()
+        parts: dict[str, dict[int, Array]] = {}
+        counts: dict[str, int] = {}
+        for name, tensor in self.encoder(state).items():
+            module, _, suffix = name.rpartition(".")
+            place = places.get(_LAYER.sub("#", module))
+            if place is not None:
+                ours = f"{_numbered(place.module, module)}.{suffix}"
+                parts.setdefault(ours, {})[place.part] = tensor
+                counts[ours] = place.parts
+        return {
+            ours: found[0] if counts[ours] == 1 else join([found[part] for part in sorted(found)])
+            for ours, found in parts.items()
+            if len(found) == counts[ours]
+        }
+
+    def rest(self, state: Mapping[str, Array]) -> dict[str, Array]:
+        """Weights of the encoder that the backbone has not, such as a pooler's, under their own names."""
+        known = self._places()
+        return {
+            name: tensor
+            for name, tensor in self.encoder(state).items()
+            if _LAYER.sub("#", name.rpartition(".")[0]) not in known
+        }
+
+    def write(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Weights of the encoder, from the backbone's names, under the family's without the ``prefix``."""
+        written: dict[str, Any] = {}
+        for name, tensor in state.items():
+            module, _, suffix = name.rpartition(".")
+            theirs = self.modules[_LAYER.sub("#", module)]
+            names = [theirs] if isinstance(theirs, str) else theirs
+            rows = len(tensor) // len(names)
+            for part, named in enumerate(names):
+                written[f"{_numbered(named, module)}.{suffix}"] = tensor[part * rows : (part + 1) * rows]
+        return written
+
+    def placed(self, layers: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Every module of a backbone of so many layers, with those of the family that it is made of."""
+        for ours, theirs in self.modules.items():
+            names = (theirs,) if isinstance(theirs, str) else theirs
+            for number in range(layers) if "#" in ours else (0,):
+                yield ours.replace("#", str(number)), tuple(name.replace("#", str(number)) for name in names)
+
+    def encoder(self, state: Mapping[str, Array]) -> dict[str, Array]:
+        """The weights of the encoder, under its own names: without a head and the prefix beneath one."""
+        beneath_head = any(name.startswith(self.prefix) for name in state)
+        found = {}
+        for name, tensor in state.items():
+            if not beneath_head or name.startswith(self.prefix):
+                module, _, suffix = name.removeprefix(self.prefix).rpartition(".")
+                found[f"{module}.{_OLD_SUFFIXES.get(suffix, suffix)}"] = tensor
+        return found
+
+    def _places(self) -> dict[str, "_Place"]:
+        found = {}
+        for ours, theirs in self.modules.items():
+            names = [theirs] if isinstance(theirs, str) else theirs
+            for part, name in enumerate(names):
+                found[name] = _Place(ours, part, len(names))
+        return found
+
+
+class _Place(NamedTuple):
+    module: str
+    part: int
+    parts: int
+
+
+def _numbered(name: str, like: str) -> str:
+    """``name`` with the layer number that ``like`` has."""
+    number = _LAYER.search(like)
+    return name if number is None else name.replace("#", number[0])
+
+
+def layers(modules: Mapping[str, str | Sequence[str]], *, inside: str) -> Iterator[tuple[str, Any]]:
+    """Entries for ``modules`` of a layer, theirs being ``inside`` a module named with ``#``."""
+    for ours, theirs in modules.items():
+        if isinstance(theirs, str):
+            yield f"layers.#.{ours}", f"{inside}.{theirs}"
+        else:
+            yield f"layers.#.{ours}", tuple(f"{inside}.{name}" for name in theirs)
