@@ -60,6 +60,10 @@ _MODERNBERT: dict[str, Any] = {
     "layer_order": (),
     "mlp_out_dropout": 0.0,
     "attention_weights_dropout": 0.0,
+    "mlp_out_bias": None,
+    "rope_scale": 1.0,
+    "embedding_norm": True,
+    "key_value_heads": 0,
     "family": "",
 }
 """The fields that are the same in every ModernBERT, which its config.json therefore lacks."""
@@ -134,7 +138,10 @@ class ModernBertConfig:
     stand before that of the first token, the last of them padding's (RoBERTa). Tokens have
     ``embedding_size`` components before a projection to ``hidden_size`` (0: none). ``relative_buckets``
     learned biases of scores go by distance (MPNet). ``layer_order`` numbers the layer that computes each
-    step (ALBERT; empty: its own).
+    step (ALBERT; empty: its own). ``mlp_out_bias`` is that of the second layer of a feed-forward block
+    (None: ``mlp_bias``). ``rope_scale`` multiplies rotary angles (GTE). Without ``embedding_norm`` the first
+    layer has a norm before attention. ``key_value_heads``, where fewer (0: all), serve several heads of
+    queries each (EuroBERT).
     ``family`` names the encoder whose files are read and written ("": ModernBERT).
     ``extra`` keeps the other keys of a ``config.json``, of a family all keys; comparisons ignore it.
     Raises UsageError where values are unknown or do not fit together.
@@ -179,6 +186,10 @@ class ModernBertConfig:
     embedding_size: int = 0
     relative_buckets: int = 0
     layer_order: tuple[int, ...] = ()
+    mlp_out_bias: bool | None = None
+    rope_scale: float = 1.0
+    embedding_norm: bool = True
+    key_value_heads: int = 0
     family: str = ""
     initializer_range: float = 0.02
     pad_token_id: int = 50283
@@ -195,6 +206,11 @@ class ModernBertConfig:
             raise UsageError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                 f"{self.num_attention_heads}"
+            )
+        if self.key_value_heads and self.num_attention_heads % self.key_value_heads:
+            raise UsageError(
+                f"num_attention_heads {self.num_attention_heads} is not a multiple of key_value_heads "
+                f"{self.key_value_heads}"
             )
         if self.positions == "rope" and self.head_width % 2:
             raise UsageError(f"head width {self.head_width} is odd: rotary positions need an even one")
@@ -243,6 +259,17 @@ class ModernBertConfig:
     def longest(self) -> int:
         """Tokens of the longest sequence that has positions."""
         return self.max_position_embeddings - self.position_offset
+
+    @property
+    def head_counts(self) -> tuple[int, int, int]:
+        """Heads of queries, keys and values."""
+        shared = self.key_value_heads or self.num_attention_heads
+        return self.num_attention_heads, shared, shared
+
+    @property
+    def has_out_bias(self) -> bool:
+        """Whether the second layer of a feed-forward block has a bias."""
+        return self.mlp_bias if self.mlp_out_bias is None else self.mlp_out_bias
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -335,12 +362,20 @@ def _from_hf(values: Mapping[str, Any]) -> ModernBertConfig:
     return ModernBertConfig(**known, extra=extra)
 
 
+_JSON_TYPES: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    bool: (bool,),
+    bool | None: (bool, type(None)),
+}
+
+
 def _of_family(family: Family, values: Mapping[str, Any]) -> ModernBertConfig:
     """The config of a family's checkpoint, each value of the JSON type that its field has."""
     found = family.fields(values)
     kinds = {field.name: field.type for field in fields(ModernBertConfig)}
     for name, value in found.items():
-        allowed = {int: (int,), float: (int, float), bool: (bool,)}.get(kinds[name])  # type: ignore[call-overload]
+        allowed = _JSON_TYPES.get(kinds[name])
         if allowed is not None and type(value) not in allowed:
             raise UsageError(f"{name} is {value!r:.40}: another type is needed")
     _check_sizes(found)

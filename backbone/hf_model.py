@@ -119,11 +119,15 @@ class PackedForward:
         hidden_NLD = _hidden_states(
             self.packed, input_ids, attention_mask, keep_mask=keep_mask, token_types_NL=token_type_ids
         )
-        pooler = getattr(self, "pooler", None)
         return BaseModelOutputWithPooling(
-            last_hidden_state=cast(torch.FloatTensor, hidden_NLD),
-            pooler_output=None if pooler is None else pooler(hidden_NLD),
+            last_hidden_state=cast(torch.FloatTensor, hidden_NLD), pooler_output=self._pooled(hidden_NLD)
         )
+
+    def _pooled(self, hidden_NLD: Tensor) -> Any:
+        pooler, activation = (getattr(self, name, None) for name in ("pooler", "pooler_activation"))
+        if pooler is None or activation is None:
+            return None if pooler is None else pooler(hidden_NLD)
+        return activation(pooler(hidden_NLD[:, 0]))  # ALBERT's.
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _blank, (type(self).__mro__[2],), self.__dict__
@@ -168,10 +172,14 @@ def _on_the_modules_of(model: nn.Module, config: ModernBertConfig, family: Famil
     """A backbone whose parts are a model's own modules: nothing is copied, and gradients are the model's."""
     with init_empty_weights():
         packed = ModernBert(config)
-    for name, theirs in family.placed(config.layer_count):
+    for name, theirs in family.placed(config.layer_count).items():
+        if name == "embeddings.project" and not config.embedding_size:
+            continue
         parts = [model.get_submodule(part) for part in theirs]
-        part = parts[0] if len(parts) == 1 else JoinedLinear(cast(list[nn.Linear], parts))
-        packed.set_submodule(name, part)
+        swapped = family.gates_first and name.endswith("mlp.Wi")
+        is_plain = len(parts) == 1 and not swapped
+        linears = cast(list[nn.Linear], parts)
+        packed.set_submodule(name, parts[0] if is_plain else JoinedLinear(linears, swapped=swapped))
     return packed
 
 

@@ -86,11 +86,15 @@ class Embeddings(nn.Module):
 
 
 class JoinedLinear(nn.Module):
-    """One linear layer on the parameters of several with the same input, their outputs side by side."""
+    """One linear layer on the parameters of several with the same input, their outputs side by side.
 
-    def __init__(self, parts: Sequence[nn.Linear]):
+    ``swapped``: the halves of the output change places.
+    """
+
+    def __init__(self, parts: Sequence[nn.Linear], *, swapped: bool = False):
         super().__init__()
         self.parts = nn.ModuleList(parts)
+        self.swapped = swapped
 
     @property
     def in_features(self) -> int:
@@ -102,16 +106,19 @@ class JoinedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        weights: list[Tensor] = [part.weight for part in self._linears]
-        return torch.cat(weights)
+        return self._joined([part.weight for part in self._linears])
 
     @property
     def bias(self) -> Tensor | None:
         biases: list[Tensor] = [part.bias for part in self._linears if part.bias is not None]
-        return torch.cat(biases) if biases else None
+        return self._joined(biases) if biases else None
 
     def forward(self, states_TD: Tensor) -> Tensor:
         return F.linear(states_TD, self.weight, self.bias)
+
+    def _joined(self, parts: list[Tensor]) -> Tensor:
+        whole = torch.cat(parts)
+        return torch.cat(whole.chunk(2)[::-1]) if self.swapped else whole
 
     @property
     def _linears(self) -> list[nn.Linear]:
@@ -121,20 +128,41 @@ class JoinedLinear(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention, global or within ``window`` tokens on each side.
 
-    Queries and keys are rotated where a rotary table is given.
+    Queries and keys are rotated where a rotary table is given. Each of ``key_value_heads`` serves as many
+    heads of queries.
     """
 
-    def __init__(self, width: int, heads: int, *, window: int | None, bias: bool, dropout: float):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        window: int | None,
+        bias: bool,
+        dropout: float,
+        key_value_heads: int = 0,
+    ):
         super().__init__()
         self.heads = heads
+        self.key_value_heads = key_value_heads or heads
         self.window = window
-        self.Wqkv = nn.Linear(width, 3 * width, bias=bias)
+        self.Wqkv = nn.Linear(width, width + 2 * (width // heads) * self.key_value_heads, bias=bias)
         self.Wo = nn.Linear(width, width, bias=bias)
         self.out_drop = nn.Dropout(dropout)
 
     def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary | None) -> Tensor:
-        mixed_THW = attend(*rotated_qkv(self.Wqkv(hidden_TD), self.heads, rotary), self.window)
+        projected_TE = self.Wqkv(hidden_TD)
+        if self.key_value_heads != self.heads:
+            projected_TE = self._for_all_heads(projected_TE)
+        mixed_THW = attend(*rotated_qkv(projected_TE, self.heads, rotary), self.window)
         return self.out_drop(self.Wo(mixed_THW.flatten(1)))
+
+    def _for_all_heads(self, projected_TE: Tensor) -> Tensor:
+        """Keys and values once for every head of queries."""
+        states_TGW = projected_TE.unflatten(-1, (self.heads + 2 * self.key_value_heads, -1))
+        query, *shared = states_TGW.split((self.heads, self.key_value_heads, self.key_value_heads), dim=1)
+        times = self.heads // self.key_value_heads
+        return torch.cat([query, *(part.repeat_interleave(times, dim=1) for part in shared)], dim=1).flatten(1)
 
 
 class GatedMlp(nn.Module):
@@ -147,6 +175,7 @@ class GatedMlp(nn.Module):
         *,
         activation: str,
         bias: bool,
+        out_bias: bool | None = None,
         dropout: float,
         out_dropout: float = 0.0,
     ):
@@ -154,7 +183,7 @@ class GatedMlp(nn.Module):
         self.activation = activation
         self.Wi = nn.Linear(width, 2 * inner_width, bias=bias)
         self.drop = nn.Dropout(dropout)
-        self.Wo = nn.Linear(inner_width, width, bias=bias)
+        self.Wo = nn.Linear(inner_width, width, bias=bias if out_bias is None else out_bias)
         self.out_drop = nn.Dropout(out_dropout)
 
     def forward(self, hidden_TD: Tensor) -> Tensor:
@@ -171,6 +200,7 @@ class Mlp(nn.Module):
         *,
         activation: str,
         bias: bool,
+        out_bias: bool | None = None,
         dropout: float,
         out_dropout: float = 0.0,
     ):
@@ -178,7 +208,7 @@ class Mlp(nn.Module):
         self.activation = activation
         self.Wi = nn.Linear(width, inner_width, bias=bias)
         self.drop = nn.Dropout(dropout)
-        self.Wo = nn.Linear(inner_width, width, bias=bias)
+        self.Wo = nn.Linear(inner_width, width, bias=bias if out_bias is None else out_bias)
         self.out_drop = nn.Dropout(out_dropout)
 
     def forward(self, hidden_TD: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from .layers import (
 )
 from .packing import PackedBatch
 from .positions import Rotary, rotary_table
-from .relative_positions import alibi_slopes
+from .relative_positions import alibi_slopes, distance_buckets
 from .weights import encoder_weights, fill, init_empty_weights, read_checkpoint, require_layers, save
 
 if TYPE_CHECKING:
@@ -59,12 +59,15 @@ class ModernBert(nn.Module):
             width=config.embedding_size or config.hidden_size,
             pad_token_id=config.pad_token_id if config.pad_token_id < config.vocab_size else None,
             positions=config.max_position_embeddings if config.positions == "absolute" else None,
-            norm=_norm(config, config.embedding_size),
+            norm=_norm(config, config.embedding_size) if config.embedding_norm else nn.Identity(),
             dropout=config.embedding_dropout,
             position_offset=config.position_offset,
             types=config.type_vocab_size,
             project=nn.Linear(config.embedding_size, config.hidden_size) if config.embedding_size else None,
         )
+        self.relative_bias = None
+        if config.relative_buckets:
+            self.relative_bias = nn.Embedding(config.relative_buckets, config.num_attention_heads)
         self.layers = nn.ModuleList(_layer(config, index) for index in range(config.layer_count))
         self.final_norm = _norm(config) if config.norm_position == "pre" else nn.Identity()
         _initialise(self, config)
@@ -78,11 +81,7 @@ class ModernBert(nn.Module):
     def _encode(self, batch: PackedBatch) -> Tensor:
         hidden_TD = self.embeddings(batch)
         device, dtype = hidden_TD.device, hidden_TD.dtype
-        slopes_H = None
-        if self.config.positions == "alibi":
-            slopes_H = torch.from_numpy(alibi_slopes(self.config.num_attention_heads)).to(device)
-        dropout = self.config.attention_weights_dropout if self.training else 0.0
-        attend = attend_to(AttentionPlan.of(batch, slopes_H, dropout=dropout), device, dtype=dtype)
+        attend = attend_to(self._plan(batch), device, dtype=dtype)
         rotary = _rotary_tables(batch, self.config, dtype)
         if self.config.norm_position == "pre":
             # Sums of many layers lose what half precision cannot hold; one product loses little.
@@ -96,6 +95,17 @@ class ModernBert(nn.Module):
             else:
                 hidden_TD = layer(*inputs)
         return normed(hidden_TD, self.final_norm, dtype)
+
+    def _plan(self, batch: PackedBatch) -> AttentionPlan:
+        config, device = self.config, batch.input_ids_T.device
+        slopes_H = bias_HR = None
+        if config.positions == "alibi":
+            slopes_H = torch.from_numpy(alibi_slopes(config.num_attention_heads)).to(device)
+        if self.relative_bias is not None:
+            buckets_R = torch.from_numpy(distance_buckets(batch.max_seqlen, config.relative_buckets))
+            bias_HR = self.relative_bias(buckets_R.to(device)).T
+        dropout = config.attention_weights_dropout if self.training else 0.0
+        return AttentionPlan.of(batch, slopes_H, bias_HR=bias_HR, dropout=dropout)
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, dtype: torch.dtype | None = None) -> "ModernBert":
@@ -111,7 +121,7 @@ class ModernBert(nn.Module):
         with init_empty_weights():
             model = ModernBert(config)
         if config.published is not None:
-            model.rest = config.published.rest(whole)
+            model.rest = config.published.rest(whole, layers=config.layer_count)
         return fill(model, state, name=name_or_path, dtype=dtype)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -129,7 +139,12 @@ def _rotary_tables(
     positions_T = batch.positions()
     return {
         kind: rotary_table(
-            positions_T, batch.max_seqlen, head_width=config.head_width, theta=theta, dtype=dtype
+            positions_T,
+            batch.max_seqlen,
+            head_width=config.head_width,
+            theta=theta,
+            dtype=dtype,
+            scale=config.rope_scale,
         )
         for kind, theta in config.rope_thetas.items()
     }
@@ -148,18 +163,23 @@ def _layer(config: ModernBertConfig, index: int) -> Layer:
         window=config.window(index),
         bias=config.attention_bias,
         dropout=config.attention_dropout,
+        key_value_heads=config.key_value_heads,
     )
     mlp = (GatedMlp if config.mlp_kind == "glu" else Mlp)(
         config.hidden_size,
         config.intermediate_size,
         activation=config.activation,
         bias=config.mlp_bias,
+        out_bias=config.mlp_out_bias,
         dropout=config.mlp_dropout,
         out_dropout=config.mlp_out_dropout,
     )
     if config.norm_position == "post":
         return PostNormLayer(attention, mlp, attn_norm=_norm(config), mlp_norm=_norm(config))
-    return Layer(attention, mlp, attn_norm=_norm(config) if index else nn.Identity(), mlp_norm=_norm(config))
+    is_normed = index == 0 and config.embedding_norm
+    return Layer(
+        attention, mlp, attn_norm=nn.Identity() if is_normed else _norm(config), mlp_norm=_norm(config)
+    )
 
 
 def _initialise(model: ModernBert, config: ModernBertConfig) -> None:

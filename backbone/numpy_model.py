@@ -85,7 +85,7 @@ class NumpyModernBert:
         tables: dict[LayerType, _Rotary] = {}
         if config.positions == "rope":
             tables = {
-                kind: _rotary_table(tokens, config.head_width, theta)
+                kind: _rotary_table(tokens, config.head_width, theta, scale=config.rope_scale)
                 for kind, theta in config.rope_thetas.items()
             }
         bias_HR = None
@@ -114,7 +114,7 @@ class NumpyModernBert:
                 counted_T = ids_T != config.pad_token_id
                 rows_T = np.cumsum(counted_T) * counted_T + config.position_offset - 1
             hidden_TD = hidden_TD + weights["embeddings.position_embeddings.weight"][rows_T]
-        hidden_TD = self._normed("embeddings.norm", hidden_TD)
+        hidden_TD = self._normed("embeddings.norm", hidden_TD) if config.embedding_norm else hidden_TD
         return self._linear("embeddings.project", hidden_TD) if config.embedding_size else hidden_TD
 
     def _layer(self, number: int, hidden_TD: np.ndarray, places: _Places) -> np.ndarray:
@@ -155,9 +155,13 @@ class NumpyModernBert:
 
     def _query_key_value(self, name: str, states_TD: np.ndarray, table: _Rotary | None) -> np.ndarray:
         """Queries and keys, rotated by their positions where a table is given, and values: [3, H, T, W]."""
-        shape = (len(states_TD), 3, self.config.num_attention_heads, self.config.head_width)
-        projected = self._linear(name, states_TD).reshape(shape)
-        states_3HTW = np.ascontiguousarray(projected.transpose(1, 2, 0, 3))
+        heads, shared, _ = self.config.head_counts
+        projected = self._linear(name, states_TD).reshape(len(states_TD), -1, self.config.head_width)
+        # Each head of keys and values serves as many heads of queries.
+        order = [*range(heads), *np.repeat(np.arange(heads, heads + 2 * shared), heads // shared)]
+        projected = projected[:, order] if shared < heads else projected
+        shape = (len(states_TD), 3, heads, self.config.head_width)
+        states_3HTW = np.ascontiguousarray(projected.reshape(shape).transpose(1, 2, 0, 3))
         if table is None:
             return states_3HTW
         first, second = np.split(states_3HTW[:2], 2, axis=-1)
@@ -172,10 +176,10 @@ def linear(states_TI: np.ndarray, weight_OI: np.ndarray, bias_O: np.ndarray | No
     return out_TO if bias_O is None else out_TO + bias_O
 
 
-def _rotary_table(tokens: int, head_width: int, theta: float) -> _Rotary:
+def _rotary_table(tokens: int, head_width: int, theta: float, *, scale: float) -> _Rotary:
     """Cosines and sines of the angles (float32), half-split as ``positions.rotary_table`` has them."""
     exponents_P = np.arange(0, head_width, 2, dtype=np.float32) / head_width
-    angles_TP = np.arange(tokens, dtype=np.float32)[:, None] * (1 / np.float32(theta) ** exponents_P)
+    angles_TP = np.arange(tokens, dtype=np.float32)[:, None] * (np.float32(scale) / np.float32(theta) ** exponents_P)
     return _Rotary(np.cos(angles_TP), np.sin(angles_TP))
 
 

@@ -29,9 +29,15 @@ class QueryKeyValue(NamedTuple):
 
 
 def rotary_table(
-    positions_T: Tensor, longest: int, *, head_width: int, theta: float, dtype: torch.dtype
+    positions_T: Tensor,
+    longest: int,
+    *,
+    head_width: int,
+    theta: float,
+    dtype: torch.dtype,
+    scale: float = 1.0,
 ) -> Rotary:
-    """The table of a batch; ``longest`` is the length of its longest sequence.
+    """The table of a batch; ``longest`` is the length of its longest sequence, ``scale`` multiplies angles.
 
     Angles are taken in float32, their cosines and sines rounded once to ``dtype``, the dtype of the hidden
     states, as the published checkpoints were trained. Positions repeat from sequence to sequence, so each
@@ -43,7 +49,7 @@ def rotary_table(
     """
     device = positions_T.device
     exponents_P = torch.arange(0, head_width, 2, dtype=torch.float32, device=device) / head_width
-    angles_LP = torch.arange(longest, device=device).float()[:, None] * (1.0 / theta**exponents_P)
+    angles_LP = torch.arange(longest, device=device).float()[:, None] * (scale / theta**exponents_P)
     tables = (angles_LP.cos(), angles_LP.sin())
     return Rotary(*(table.to(dtype).float()[positions_T][:, None] for table in tables))
 

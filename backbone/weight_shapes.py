@@ -13,17 +13,17 @@ def weight_shapes(config: ModernBertConfig) -> Shapes:
     """
     width, inner = config.hidden_size, config.intermediate_size
     linears = {
-        "attn.Wqkv": (3 * width, width, config.attention_bias),
+        "attn.Wqkv": (sum(config.head_counts) * config.head_width, width, config.attention_bias),
         "attn.Wo": (width, width, config.attention_bias),
         "mlp.Wi": (inner * (2 if config.mlp_kind == "glu" else 1), width, config.mlp_bias),
-        "mlp.Wo": (width, inner, config.mlp_bias),
+        "mlp.Wo": (width, inner, config.has_out_bias),
     }
     shapes = _embedding_shapes(config)
     norms = ["final_norm"] if config.norm_position == "pre" else []
     for index in range(config.layer_count):
-        # A first layer before whose attention there is no norm: the embeddings are normed already.
-        before = ("attn_norm", "mlp_norm") if index or config.norm_position == "post" else ("mlp_norm",)
-        norms += [f"layers.{index}.{norm}" for norm in before]
+        # Embeddings that are normed already are not normed again before the attention of the first layer.
+        is_normed = index == 0 and config.norm_position == "pre" and config.embedding_norm
+        norms += [f"layers.{index}.{norm}" for norm in ("attn_norm", "mlp_norm")[is_normed:]]
         for name, (out, into, bias) in linears.items():
             shapes[f"layers.{index}.{name}.weight"] = (out, into)
             if bias:
@@ -45,7 +45,7 @@ def _embedding_shapes(config: ModernBertConfig) -> Shapes:
         shapes["embeddings.project.bias"] = (config.hidden_size,)
     if config.relative_buckets:
         shapes["relative_bias.weight"] = (config.relative_buckets, config.num_attention_heads)
-    return shapes | _norm_shapes("embeddings.norm", width, config)
+    return shapes | (_norm_shapes("embeddings.norm", width, config) if config.embedding_norm else {})
 
 
 def _norm_shapes(name: str, width: int, config: ModernBertConfig) -> Shapes:

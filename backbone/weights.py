@@ -1,7 +1,7 @@
 """Hugging Face checkpoints in and out: ``config.json`` and ``model.safetensors``, from folders or the hub."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -42,7 +42,9 @@ def save(
         if not (config.tie_word_embeddings and name == "decoder.weight")
     }
     if config.published is not None:
-        state = config.published.write(state) | dict(rest)
+        state = config.published.write(
+            state, layers=config.layer_count, heads=config.head_counts, join=_joined
+        ) | dict(rest)
     state = {name: tensor.contiguous() for name, tensor in state.items()}
     values = _hf_values(config, architecture, next(model.parameters()).dtype)
     (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
@@ -69,7 +71,11 @@ def encoder_weights(config: ModernBertConfig, state: dict[str, Tensor]) -> dict[
     """The weights of the encoder among a checkpoint's, under the backbone's names."""
     if config.published is None:
         return without_head(state)
-    return config.published.read(state, join=lambda parts: torch.cat(list(parts)))
+    return config.published.read(state, layers=config.layer_count, join=_joined)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts))
 
 
 def _weight_files(folder: Path, name: str | Path) -> list[Path]:

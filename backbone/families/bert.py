@@ -37,6 +37,9 @@ SETTINGS: dict[str, Setting] = {
     "tie_word_embeddings": Setting("tie_word_embeddings", True),
 }
 
+NO_DROPOUT = Setting("", 0.0)
+"""A field that no key of a config.json sets."""
+
 EMBEDDINGS = {
     "embeddings.tok_embeddings": "embeddings.word_embeddings",
     "embeddings.position_embeddings": "embeddings.position_embeddings",
@@ -57,6 +60,7 @@ ACCEPTED = {
     "position_embedding_type": ("absolute", None),
     "is_decoder": (False, None),
     "add_cross_attention": (False, None),
+    "auto_map": (None,),
 }
 
 FAMILY = Family(

@@ -4,10 +4,9 @@ A module's name has ``#`` for the number of its layer. Where the backbone has on
 a family's, their rows are joined in order.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from flatcoat.errors import UsageError
 
@@ -22,12 +21,13 @@ ACTIVATIONS = {
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",
+    "swiglu": "silu",
+    "geglu": "gelu",
 }
 """The backbone's activation by the names in circulation."""
 
 _PUBLISHED_ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"}
 
-_LAYER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 _OLD_SUFFIXES = {"gamma": "weight", "beta": "bias"}
 """Of norms converted from TensorFlow."""
 
@@ -45,7 +45,9 @@ class Family:
     of the family share. ``accepted`` lists, per key, the values that the backbone computes, a missing key
     counting as the first. ``modules`` maps the backbone's modules to the family's; ``prefix`` stands before
     these beneath a head. ``adapt`` derives further fields from a config.json. A config of one of the
-    ``model_types`` is of the family if it has the keys ``marks``.
+    ``model_types`` is of the family if it has the keys ``marks``. ``gates_first``: the second half of what the
+    first layer of a gated feed-forward block gives is activated, not the first. ``custom_code``: the library
+    is code beside the checkpoints, named in their config.json.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Family:
     shape: Mapping[str, Any] = field(default_factory=dict)
     accepted: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
+    gates_first: bool = False
+    custom_code: bool = False
     adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda values: {}
 
     def fields(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,57 +85,61 @@ class Family:
         changed: dict[str, Any] = {}
         was = self.fields(before)
         for name, (key, _) in self.settings.items():
-            if fields[name] != was[name]:
+            if name in was and fields[name] != was[name]:
                 changed[key] = _PUBLISHED_ACTIVATIONS.get(fields[name], fields[name])
         return {"model_type": self.model_types[0]} | dict(before) | changed
 
     def read(
-        self, state: Mapping[str, Array], *, join: Callable[[Sequence[Array]], Array]
+        self, state: Mapping[str, Array], *, layers: int, join: Callable[[Sequence[Array]], Array]
     ) -> dict[str, Array]:
         """Weights of the encoder under the backbone's names; ``join`` lays rows one below the other."""
-        places = self._places()
-        parts: dict[str, dict[int, Array]] = {}
-        counts: dict[str, int] = {}
-        for name, tensor in self.encoder(state).items():
-            module, _, suffix = name.rpartition(".")
-            place = places.get(_LAYER.sub("#", module))
-            if place is not None:
-                ours = f"{_numbered(place.module, module)}.{suffix}"
-                parts.setdefault(ours, {})[place.part] = tensor
-                counts[ours] = place.parts
-        return {
-            ours: found[0] if counts[ours] == 1 else join([found[part] for part in sorted(found)])
-            for ours, found in parts.items()
-            if len(found) == counts[ours]
-        }
+        theirs = self.encoder(state)
+        found: dict[str, Array] = {}
+        for module, names in self.placed(layers).items():
+            for suffix in ("weight", "bias"):
+                parts = [theirs[f"{name}.{suffix}"] for name in names if f"{name}.{suffix}" in theirs]
+                if len(parts) == len(names):
+                    found[f"{module}.{suffix}"] = self._ordered(module, parts, join)
+        return found
 
-    def rest(self, state: Mapping[str, Array]) -> dict[str, Array]:
+    def rest(self, state: Mapping[str, Array], *, layers: int) -> dict[str, Array]:
         """Weights of the encoder that the backbone has not, such as a pooler's, under their own names."""
-        known = self._places()
-        return {
-            name: tensor
-            for name, tensor in self.encoder(state).items()
-            if _LAYER.sub("#", name.rpartition(".")[0]) not in known
-        }
+        known = {name for names in self.placed(layers).values() for name in names}
+        theirs = self.encoder(state).items()
+        return {name: tensor for name, tensor in theirs if name.rpartition(".")[0] not in known}
 
-    def write(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Weights of the encoder, from the backbone's names, under the family's without the ``prefix``."""
-        written: dict[str, Any] = {}
+    def write(
+        self,
+        state: Mapping[str, Array],
+        *,
+        layers: int,
+        heads: Sequence[int],
+        join: Callable[[Sequence[Array]], Array],
+    ) -> dict[str, Array]:
+        """Weights of the encoder, from the backbone's names, under the family's without the ``prefix``.
+
+        ``heads`` are those of queries, keys and values.
+        """
+        written: dict[str, Array] = {}
+        placed = self.placed(layers)
         for name, tensor in state.items():
             module, _, suffix = name.rpartition(".")
-            theirs = self.modules[_LAYER.sub("#", module)]
-            names = [theirs] if isinstance(theirs, str) else theirs
-            rows = len(tensor) // len(names)
-            for part, named in enumerate(names):
-                written[f"{_numbered(named, module)}.{suffix}"] = tensor[part * rows : (part + 1) * rows]
+            names, whole = placed[module], cast(Any, self._ordered(module, [tensor], join))
+            shares = list(heads) if module.endswith("Wqkv") else [1] * len(names)
+            rows, start = (len(whole) // sum(shares) if len(names) > 1 else len(whole)), 0
+            for named, share in zip(names, shares if len(names) > 1 else [1], strict=True):
+                written[f"{named}.{suffix}"] = whole[start : start + share * rows]
+                start += share * rows
         return written
 
-    def placed(self, layers: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Every module of a backbone of so many layers, with those of the family that it is made of."""
+    def placed(self, layers: int) -> dict[str, tuple[str, ...]]:
+        """The modules of a backbone of so many layers, with those of the family that each is made of."""
+        found: dict[str, tuple[str, ...]] = {}
         for ours, theirs in self.modules.items():
             names = (theirs,) if isinstance(theirs, str) else theirs
-            for number in range(layers) if "#" in ours else (0,):
-                yield ours.replace("#", str(number)), tuple(name.replace("#", str(number)) for name in names)
+            for number in map(str, range(layers) if "#" in ours else (0,)):
+                found[ours.replace("#", number)] = tuple(name.replace("#", number) for name in names)
+        return found
 
     def encoder(self, state: Mapping[str, Array]) -> dict[str, Array]:
         """The weights of the encoder, under its own names: without a head and the prefix beneath one."""
@@ -140,28 +148,17 @@ class Family:
         for name, tensor in state.items():
             if not beneath_head or name.startswith(self.prefix):
                 module, _, suffix = name.removeprefix(self.prefix).rpartition(".")
-                found[f"{module}.{_OLD_SUFFIXES.get(suffix, suffix)}"] = tensor
+                found[".".join(filter(None, (module, _OLD_SUFFIXES.get(suffix, suffix))))] = tensor
         return found
 
-    def _places(self) -> dict[str, "_Place"]:
-        found = {}
-        for ours, theirs in self.modules.items():
-            names = [theirs] if isinstance(theirs, str) else theirs
-            for part, name in enumerate(names):
-                found[name] = _Place(ours, part, len(names))
-        return found
-
-
-class _Place(NamedTuple):
-    module: str
-    part: int
-    parts: int
-
-
-def _numbered(name: str, like: str) -> str:
-    """``name`` with the layer number that ``like`` has."""
-    number = _LAYER.search(like)
-    return name if number is None else name.replace("#", number[0])
+    def _ordered(
+        self, module: str, parts: Sequence[Array], join: Callable[[Sequence[Array]], Array]
+    ) -> Array:
+        """The parts joined, their halves changing places where the family has the gates first."""
+        if not (self.gates_first and module.endswith("mlp.Wi")):
+            return parts[0] if len(parts) == 1 else join(parts)
+        (whole,) = cast(Any, parts)
+        return join([whole[len(whole) // 2 :], whole[: len(whole) // 2]])
 
 
 def layers(modules: Mapping[str, str | Sequence[str]], *, inside: str) -> Iterator[tuple[str, Any]]:

@@ -3,10 +3,26 @@
 from collections.abc import Mapping
 from typing import Any
 
-from . import bert
+from . import albert, bert, distilbert, electra, eurobert, gte, mosaicbert, mpnet, nomicbert, roberta
 from .family import Family
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (bert.FAMILY,)}
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        mosaicbert.FAMILY,
+        bert.FAMILY,
+        roberta.FAMILY,
+        roberta.XLM_ROBERTA,
+        roberta.CAMEMBERT,
+        mpnet.FAMILY,
+        distilbert.FAMILY,
+        electra.FAMILY,
+        albert.FAMILY,
+        nomicbert.FAMILY,
+        gte.FAMILY,
+        eurobert.FAMILY,
+    )
+}
 """By name, in order: the first whose model type and marks a config has is that of the config."""
 
 

@@ -243,16 +243,20 @@ def _backbone(find: Find, path: str) -> _Backbone:
     values = _json(find, "config.json")
     dtype = values.get("dtype", values.get("torch_dtype"))
     model_type = _setting(values, "model_type")
-    _require("auto_map" not in values, "its config.json names code of its own (auto_map)")
-    known = model_type == "modernbert" or family_of(values) is not None
+    family = family_of(values)
+    known = model_type == "modernbert" or family is not None
     _require(known, f"its backbone is {model_type!r:.60}")
+    # Where the family's library is such code, this computes what it does, and runs none of it.
+    is_plain = "auto_map" not in values or (family is not None and family.custom_code)
+    _require(is_plain, "its config.json names code of its own (auto_map)")
     _require(dtype in (None, "float32"), f"its weights are {dtype!r:.20}, not float32")
     config = ModernBertConfig.from_hf(values)
     arrays = _arrays(find, "model.safetensors", as_float32=dtype is not None)
     if config.published is None:
         model = NumpyModernBert(config, without_head(arrays))
         return _Backbone(model, model.weights)
-    model = NumpyModernBert(config, config.published.read(arrays, join=np.concatenate))
+    weights = config.published.read(arrays, layers=config.layer_count, join=np.concatenate)
+    model = NumpyModernBert(config, weights)
     return _Backbone(model, config.published.encoder(arrays))
 
 

@@ -39,8 +39,39 @@ _BERT_VARIANTS: dict[str, dict[str, Any]] = {
     "one type": _SMALL | {"type_vocab_size": 1},
     "eps": _SMALL | {"layer_norm_eps": 1e-5},
 }
+_NO_TYPES = {name: values for name, values in _BERT_VARIANTS.items() if name != "one type"}
+_EURO = {"bos_token_id": 2, "eos_token_id": 3, "mask_token_id": 4}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "bert": _BERT_VARIANTS,
+    "roberta": _BERT_VARIANTS | {"padding elsewhere": _SMALL | {"pad_token_id": 3}},
+    "xlm-roberta": {"small": _SMALL | {"type_vocab_size": 1}, "wide": _WIDE},
+    "camembert": {"small": _SMALL | {"type_vocab_size": 1}, "wide": _WIDE},
+    "mpnet": _NO_TYPES
+    | {"long": _SMALL | {"max_position_embeddings": 402}},
+    "distilbert": {
+        "small": {"dim": 32, "n_layers": 3, "n_heads": 2, "hidden_dim": 40},
+        "wide": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 100},
+        "relu": {"dim": 32, "n_layers": 3, "n_heads": 2, "hidden_dim": 40, "activation": "relu"},
+        "sinusoidal": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 40, "sinusoidal_pos_embds": True},
+    },
+    "electra": {
+        name: values | {"embedding_size": 20 if name != "wide" else values["hidden_size"]}
+        for name, values in _BERT_VARIANTS.items()
+    },
+    "albert": {
+        "small": _SMALL | {"embedding_size": 20},
+        "wide": _WIDE | {"embedding_size": 48},
+        "gelu": _SMALL | {"embedding_size": 20, "hidden_act": "gelu"},
+        "groups": _SMALL | {"embedding_size": 20, "num_hidden_layers": 5, "num_hidden_groups": 2},
+        "all groups": _SMALL | {"embedding_size": 20, "num_hidden_groups": 3},
+    },
+    "eurobert": {
+        "small": _EURO | _SMALL,
+        "wide": _EURO | _WIDE,
+        "fewer keys": _EURO | _WIDE | {"num_key_value_heads": 2},
+        "one key": _EURO | _WIDE | {"num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True},
+        "theta": _EURO | _SMALL | {"rope_parameters": {"rope_type": "default", "rope_theta": 250_000.0}},
+    },
 }
 """Arguments of the config classes by family and variant."""
 
@@ -54,6 +85,14 @@ class Kind(NamedTuple):
 
 KINDS = {
     "bert": Kind(transformers.BertConfig, transformers.BertModel),
+    "roberta": Kind(transformers.RobertaConfig, transformers.RobertaModel),
+    "xlm-roberta": Kind(transformers.XLMRobertaConfig, transformers.XLMRobertaModel),
+    "camembert": Kind(transformers.CamembertConfig, transformers.CamembertModel),
+    "mpnet": Kind(transformers.MPNetConfig, transformers.MPNetModel),
+    "distilbert": Kind(transformers.DistilBertConfig, transformers.DistilBertModel),
+    "electra": Kind(transformers.ElectraConfig, transformers.ElectraModel),
+    "albert": Kind(transformers.AlbertConfig, transformers.AlbertModel),
+    "eurobert": Kind(transformers.EuroBertConfig, transformers.EuroBertModel),
 }
 
 
@@ -88,12 +127,12 @@ def longest(model: PreTrainedModel) -> int:
     return ModernBertConfig.from_hf(model.config.to_dict()).longest
 
 
-def padded(lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def padded(lengths: tuple[int, ...], padding: int = PAD) -> tuple[Tensor, Tensor]:
     """Random ids, padding among them as a text may have it, and the mask of real tokens."""
     generator = torch.Generator().manual_seed(len(lengths))
     ids_NL = torch.randint(2, VOCABULARY, (len(lengths), max(lengths)), generator=generator)
     mask_NL = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
-    return torch.where(mask_NL.bool(), ids_NL, PAD), mask_NL
+    return torch.where(mask_NL.bool(), ids_NL, padding), mask_NL
 
 
 def packed(model: PreTrainedModel) -> PackedForward:
@@ -112,7 +151,7 @@ def types_of(model: PreTrainedModel, ids_NL: Tensor) -> dict[str, Tensor]:
 def test_states_are_those_of_transformers(family: str, variant: str) -> None:
     model = make(family, variant)
     ours = cast(Any, packed(model))
-    ids_NL, mask_NL = padded((*LENGTHS, longest(model)))
+    ids_NL, mask_NL = padded((*LENGTHS, longest(model)), model.config.pad_token_id)
     for types in ({}, types_of(model, ids_NL)):
         with torch.inference_mode():
             came = ours(ids_NL, attention_mask=mask_NL, **types).last_hidden_state
@@ -126,7 +165,7 @@ def test_every_length_to_the_longest(family: str, variant: str) -> None:
     model = make(family, variant)
     ours = packed(model).packed
     lengths = tuple(range(1, longest(model) + 1))
-    ids_NL, mask_NL = padded(lengths)
+    ids_NL, mask_NL = padded(lengths, model.config.pad_token_id)
     batch = PackedBatch.from_sequences(
         [row[:length].tolist() for row, length in zip(ids_NL, lengths, strict=True)]
     )
@@ -139,7 +178,7 @@ def test_every_length_to_the_longest(family: str, variant: str) -> None:
 def test_gradients_are_those_of_transformers(family: str, variant: str) -> None:
     model = make(family, variant)
     ours = cast(Any, packed(model))
-    ids_NL, mask_NL = padded(LENGTHS)
+    ids_NL, mask_NL = padded(LENGTHS, model.config.pad_token_id)
     weights = torch.randn(*ids_NL.shape, model.config.hidden_size) * mask_NL[..., None] / mask_NL.sum()
     losses = []
     for one in (ours, model):
@@ -159,7 +198,7 @@ def test_numpy_computes_the_same(family: str, variant: str) -> None:
     config = ModernBertConfig.from_hf(model.config.to_dict())
     assert config.published is not None
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    ours = NumpyModernBert(config, config.published.read(state, join=np.concatenate))
+    ours = NumpyModernBert(config, config.published.read(state, layers=config.layer_count, join=np.concatenate))
     for length in (1, 2, 40, longest(model)):
         ids_NL, _ = padded((length,))
         with torch.inference_mode():
