@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flatcoat.errors import UsageError
 
 from .attention import Attend
-from .elementwise import ACTIVATIONS, add_norm, added, gated, normed, rotated_qkv
+from .elementwise import activated, add_norm, added, gated, normed, rotated_qkv
 from .packing import PackedBatch
 from .positions import Rotary
 
@@ -162,7 +162,9 @@ class Attention(nn.Module):
         states_TGW = projected_TE.unflatten(-1, (self.heads + 2 * self.key_value_heads, -1))
         query, *shared = states_TGW.split((self.heads, self.key_value_heads, self.key_value_heads), dim=1)
         times = self.heads // self.key_value_heads
-        return torch.cat([query, *(part.repeat_interleave(times, dim=1) for part in shared)], dim=1).flatten(1)
+        return torch.cat([query, *(part.repeat_interleave(times, dim=1) for part in shared)], dim=1).flatten(
+            1
+        )
 
 
 class GatedMlp(nn.Module):
@@ -212,7 +214,7 @@ class Mlp(nn.Module):
         self.out_drop = nn.Dropout(out_dropout)
 
     def forward(self, hidden_TD: Tensor) -> Tensor:
-        return self.out_drop(self.Wo(self.drop(ACTIVATIONS[self.activation](self.Wi(hidden_TD)))))
+        return self.out_drop(self.Wo(self.drop(activated(self.Wi(hidden_TD), self.activation))))
 
 
 class Layer(nn.Module):

@@ -179,7 +179,9 @@ def linear(states_TI: np.ndarray, weight_OI: np.ndarray, bias_O: np.ndarray | No
 def _rotary_table(tokens: int, head_width: int, theta: float, *, scale: float) -> _Rotary:
     """Cosines and sines of the angles (float32), half-split as ``positions.rotary_table`` has them."""
     exponents_P = np.arange(0, head_width, 2, dtype=np.float32) / head_width
-    angles_TP = np.arange(tokens, dtype=np.float32)[:, None] * (np.float32(scale) / np.float32(theta) ** exponents_P)
+    angles_TP = np.arange(tokens, dtype=np.float32)[:, None] * (
+        np.float32(scale) / np.float32(theta) ** exponents_P
+    )
     return _Rotary(np.cos(angles_TP), np.sin(angles_TP))
 
 

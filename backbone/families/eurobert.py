@@ -33,7 +33,9 @@ def _rotary_and_heads(values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
         raise UsageError(f"rope_parameters are {rope!r:.60}: the rope_type 'default' is supported")
     width, named = values.get("hidden_size", 768), values.get("head_dim")
-    if named is not None and (type(heads) is not int or type(width) is not int or named * heads != width):
+    if named is not None and not (
+        all(type(n) is int for n in (heads, width, named)) and named * heads == width
+    ):
         raise UsageError(f"head_dim is {named!r:.40}: hidden_size / num_attention_heads is supported")
     named_heads = values.get("num_key_value_heads")
     return {

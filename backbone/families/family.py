@@ -45,9 +45,9 @@ class Family:
     of the family share. ``accepted`` lists, per key, the values that the backbone computes, a missing key
     counting as the first. ``modules`` maps the backbone's modules to the family's; ``prefix`` stands before
     these beneath a head. ``adapt`` derives further fields from a config.json. A config of one of the
-    ``model_types`` is of the family if it has the keys ``marks``. ``gates_first``: the second half of what the
-    first layer of a gated feed-forward block gives is activated, not the first. ``custom_code``: the library
-    is code beside the checkpoints, named in their config.json.
+    ``model_types`` is of the family if it has the keys ``marks``. ``gates_first``: the second half of what
+    the first layer of a gated feed-forward block gives is activated, not the first. ``custom_code``: the
+    library is code beside the checkpoints, named in their config.json.
     """
 
     name: str

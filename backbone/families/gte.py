@@ -20,7 +20,12 @@ _LAYER: dict[str, str | tuple[str, ...]] = {
     "mlp.Wo": "mlp.down_proj",
     "mlp_norm": "mlp_ln",
 }
-_SHAPE: dict[str, Any] = bert.SHAPE | {"positions": "rope", "mlp_kind": "glu", "mlp_bias": False}
+_SHAPE: dict[str, Any] = bert.SHAPE | {
+    "positions": "rope",
+    "mlp_kind": "glu",
+    "mlp_bias": False,
+    "mlp_out_bias": True,
+}
 
 
 def _rotary(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +55,7 @@ FAMILY = Family(
         "vocab_size": Setting("vocab_size", 30_528),
         "max_position_embeddings": Setting("max_position_embeddings", 2048),
         "type_vocab_size": Setting("type_vocab_size", 1),
-        "embedding_dropout": Setting("hidden_dropout_prob", 0.1),
+        "mlp_dropout": Setting("hidden_dropout_prob", 0.1),
         "attention_weights_dropout": Setting("attention_probs_dropout_prob", 0.0),
     },
     modules={name: theirs for name, theirs in bert.EMBEDDINGS.items() if "position" not in name}

@@ -22,7 +22,14 @@ FAMILY = replace(
     name="mosaicbert",
     modules={name: theirs for name, theirs in bert.EMBEDDINGS.items() if "position" not in name}
     | dict(layers(_LAYER, inside="encoder.layer.#")),
-    shape=bert.SHAPE | {"positions": "alibi", "mlp_kind": "glu", "mlp_bias": False, "activation": "gelu"},
+    shape=bert.SHAPE
+    | {
+        "positions": "alibi",
+        "mlp_kind": "glu",
+        "mlp_bias": False,
+        "mlp_out_bias": True,
+        "activation": "gelu",
+    },
     settings={name: setting for name, setting in bert.SETTINGS.items() if name != "activation"}
     | {"mlp_dropout": bert.SETTINGS["mlp_out_dropout"], "mlp_out_dropout": bert.NO_DROPOUT},
     accepted={"position_embedding_type": ("absolute", None, "alibi")},

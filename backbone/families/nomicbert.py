@@ -3,6 +3,7 @@
 Settings and names as the code beside nomic-ai's checkpoints has them (``modeling_hf_nomic_bert.py``).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from . import bert
@@ -17,6 +18,15 @@ _LAYER: dict[str, str | tuple[str, ...]] = {
     "mlp_norm": "norm2",
 }
 _SHAPE: dict[str, Any] = bert.SHAPE | {"positions": "rope", "mlp_kind": "glu"}
+
+_MULTIPLE = 256
+
+
+def _inner(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The width of the feed-forward block is rounded up."""
+    inner = values.get("n_inner")
+    return {"intermediate_size": -(-inner // _MULTIPLE) * _MULTIPLE} if type(inner) is int else {}
+
 
 FAMILY = Family(
     name="nomicbert",
@@ -37,7 +47,7 @@ FAMILY = Family(
         "attention_bias": Setting("qkv_proj_bias", True),
         "mlp_bias": Setting("mlp_fc1_bias", True),
         "mlp_out_bias": Setting("mlp_fc2_bias", True),
-        "embedding_dropout": Setting("embd_pdrop", 0.1),
+        "embedding_dropout": Setting("resid_pdrop", 0.1),
         "attention_dropout": Setting("resid_pdrop", 0.1),
         "mlp_out_dropout": Setting("resid_pdrop", 0.1),
         "attention_weights_dropout": Setting("attn_pdrop", 0.1),
@@ -64,5 +74,6 @@ FAMILY = Family(
         "rotary_scaling_factor": (None,),
         "num_experts": (0, None),
     },
+    adapt=_inner,
     custom_code=True,
 )

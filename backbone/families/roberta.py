@@ -1,5 +1,6 @@
-"""RoBERTa (arXiv 1907.11692), XLM-RoBERTa (1911.02116) and CamemBERT (1911.03894): BERT without token types to
-speak of, whose positions begin after that of padding.
+"""RoBERTa (arXiv 1907.11692), XLM-RoBERTa (1911.02116) and CamemBERT (1911.03894).
+
+BERT whose positions begin after that of padding.
 
 Settings and names as transformers' ``models/roberta`` has them.
 """

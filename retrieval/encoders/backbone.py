@@ -12,6 +12,7 @@ from .contract import Precision
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedModel
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -37,6 +38,20 @@ def unpad_backbone(model: "SentenceTransformer") -> bool:
         return False
     module.auto_model = packed
     module.model_forward_params.add("keep_mask")
+    return True
+
+
+def unpad_classifier(model: "PreTrainedModel") -> bool:
+    """Let flatcoat's backbone compute the encoder beneath a transformers head, if it can express that.
+
+    The weights are shared, not copied. Returns False for another encoder, which is left as it is.
+    """
+    from flatcoat.backbone.hf_model import unpadded
+
+    encoder = model.base_model
+    if encoder is model or encoder.config.output_hidden_states or (packed := unpadded(encoder)) is None:
+        return False
+    setattr(model, model.base_model_prefix, packed)
     return True
 
 

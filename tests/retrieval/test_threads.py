@@ -22,7 +22,14 @@ from flatcoat.retrieval.rerank import CrossEncoderReranker, EncoderReranker, loa
 
 MakeFolder = Callable[..., Path]
 THREADS = 8
-KINDS = ["packed colbert", "packed dense", "pylate packed", "sentence-transformers packed", "pylate", "bert"]
+KINDS = [
+    "packed colbert",
+    "packed dense",
+    "pylate packed",
+    "sentence-transformers packed",
+    "pylate",
+    "deberta",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +153,7 @@ def searching(retriever: Retriever, rerankers: Sequence[Any]) -> list[Callable[[
     ]
 
 
-@pytest.mark.parametrize("kind", ["packed colbert", "bert"])
+@pytest.mark.parametrize("kind", ["packed colbert", "deberta"])
 def test_a_retriever_is_searched_in_many_threads(
     load: Callable[[str], Any],
     make_cross_encoder: Callable[[], CrossEncoderReranker],

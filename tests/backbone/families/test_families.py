@@ -46,13 +46,18 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "roberta": _BERT_VARIANTS | {"padding elsewhere": _SMALL | {"pad_token_id": 3}},
     "xlm-roberta": {"small": _SMALL | {"type_vocab_size": 1}, "wide": _WIDE},
     "camembert": {"small": _SMALL | {"type_vocab_size": 1}, "wide": _WIDE},
-    "mpnet": _NO_TYPES
-    | {"long": _SMALL | {"max_position_embeddings": 402}},
+    "mpnet": _NO_TYPES | {"long": _SMALL | {"max_position_embeddings": 402}},
     "distilbert": {
         "small": {"dim": 32, "n_layers": 3, "n_heads": 2, "hidden_dim": 40},
         "wide": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 100},
         "relu": {"dim": 32, "n_layers": 3, "n_heads": 2, "hidden_dim": 40, "activation": "relu"},
-        "sinusoidal": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 40, "sinusoidal_pos_embds": True},
+        "sinusoidal": {
+            "dim": 32,
+            "n_layers": 2,
+            "n_heads": 2,
+            "hidden_dim": 40,
+            "sinusoidal_pos_embds": True,
+        },
     },
     "electra": {
         name: values | {"embedding_size": 20 if name != "wide" else values["hidden_size"]}
@@ -198,7 +203,9 @@ def test_numpy_computes_the_same(family: str, variant: str) -> None:
     config = ModernBertConfig.from_hf(model.config.to_dict())
     assert config.published is not None
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    ours = NumpyModernBert(config, config.published.read(state, layers=config.layer_count, join=np.concatenate))
+    ours = NumpyModernBert(
+        config, config.published.read(state, layers=config.layer_count, join=np.concatenate)
+    )
     for length in (1, 2, 40, longest(model)):
         ids_NL, _ = padded((length,))
         with torch.inference_mode():
