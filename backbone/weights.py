@@ -1,10 +1,9 @@
 """Hugging Face checkpoints in and out: ``config.json`` and ``model.safetensors``, from folders or the hub."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -26,7 +25,7 @@ def save(
     *,
     config: ModernBertConfig,
     architecture: str,
-    rest: Mapping[str, Tensor] = MappingProxyType({}),
+    rest: dict[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint that transformers loads as its class ``architecture``, without a tied decoder.
 
@@ -41,11 +40,7 @@ def save(
         for name, tensor in model.state_dict().items()
         if not (config.tie_word_embeddings and name == "decoder.weight")
     }
-    if config.published is not None:
-        state = config.published.write(
-            state, layers=config.layer_count, heads=config.head_counts, join=_joined
-        ) | dict(rest)
-    state = {name: tensor.contiguous() for name, tensor in state.items()}
+    state = {name: tensor.contiguous() for name, tensor in (published(state, config) | (rest or {})).items()}
     values = _hf_values(config, architecture, next(model.parameters()).dtype)
     (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -65,6 +60,14 @@ def read_checkpoint(name_or_path: str | Path) -> tuple[ModernBertConfig, dict[st
     for file in _weight_files(folder, name_or_path):
         state |= _read_tensors(file)
     return config, state
+
+
+def published(state: dict[str, Tensor], config: ModernBertConfig) -> dict[str, Tensor]:
+    """Weights of the encoder under the names that its own library has."""
+    if config.published is None:
+        return state
+    sizes: dict[str, Any] = {"layers": config.layer_count, "heads": config.head_counts}
+    return config.published.write(state, join=_joined, **sizes)
 
 
 def encoder_weights(config: ModernBertConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
