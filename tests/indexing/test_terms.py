@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from flatcoat.indexing import terms
 from flatcoat.indexing.documents import normalized
 from flatcoat.indexing.terms import (
     LONGEST_TERM,
@@ -64,6 +65,15 @@ def test_of_a_long_query_the_first_words_count() -> None:
 
 def test_of_a_long_word_the_first_characters_count() -> None:
     assert index_terms("a1" * 10**6) == query_terms("a1" * 200) == [("a1" * 200)[:LONGEST_TERM]]
+
+
+def test_words_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terms, "_MOST_CACHED", 3)
+    monkeypatch.setattr(terms, "_KNOWN", terms._Known())
+    for _ in range(2):
+        for text in ("cats dogs owls", "otters herons parseTree", "cats", "a" * 1000):
+            assert index_terms(text)
+            assert len(terms._KNOWN) <= 3
 
 
 def test_a_text_has_the_terms_of_its_words_then_of_camel_case_parts() -> None:
