@@ -168,9 +168,9 @@ def test_files_that_match_are_paths_for_the_shell(
     assert best == [str(tree / "cats.md"), str(rows)]
     monkeypatch.chdir(tree)
     (tree / "cats.md").unlink()
-    only = invoke("search", "cats", "--index", index, "--files-with-matches", "-k", 20).stdout
+    only = invoke("search", "cats", "--index", index, "--files-with-matches", "-k", 20, "--no-sync").stdout
     assert sorted(only.splitlines()) == [str(rows), "src/http.py"]
-    shown = invoke("search", "cats", "--index", index, "-k", 20).stdout
+    shown = invoke("search", "cats", "--index", index, "-k", 20, "--no-sync").stdout
     places = re.findall(r"^ +\d+  -?\d\.\d\d  (.+):\d+  ", shown, re.MULTILINE)
     assert {"src/http.py", "cats.md", "row7"} <= {*places}
 
