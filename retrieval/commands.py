@@ -213,7 +213,10 @@ def remove(
     ],
     index: Existing = None,
 ) -> None:
-    """Remove documents from an index by id, or by the file that they were read from."""
+    """Remove documents from an index by id, or by the file that they were read from.
+
+    A file that is still there comes back when its folder is read again: flatcoat index --exclude keeps it out.
+    """
     from .discovery import open_index
 
     retriever = open_index(index)

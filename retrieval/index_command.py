@@ -65,8 +65,7 @@ def index(
 ) -> None:
     """Create an index of PATHs, or update it: only new and changed files are read and encoded.
 
-    Searches find a text as soon as it is stored, long before the last vector is: run again, an interrupted
-    command goes on where it stopped.
+    A text is found once it is stored, before its vectors are; an interrupted command goes on when run again.
     """
     from .discovery import target_of
 
