@@ -215,7 +215,7 @@ def remove(
 ) -> None:
     """Remove documents from an index by id, or by the file that they were read from.
 
-    A file that is still there comes back when its folder is read again: flatcoat index --exclude keeps it out.
+    A file that is still there comes back when its folder is read again: flatcoat index --exclude prevents it.
     """
     from .discovery import open_index
 
