@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
+_SAMPLED = 64
+"""Documents per source whose token vectors decide the principal components."""
+
+
 def build_model(
     recipe: Recipe, sources: "Mapping[str, Dataset]", *, scratch_folder: Path, unpad: bool = True
 ) -> "SentenceTransformer":
@@ -48,6 +52,8 @@ def build_model(
         model = (_colbert_model if recipe.kind == "colbert" else _dense_model)(base, recipe)
     if unpad:
         unpad_backbone(model)
+    if recipe.kind == "colbert" and recipe.encoder.projection == "principal":
+        _project_on_principal_components(model, sources)
     return model
 
 
@@ -99,6 +105,28 @@ def _dense_model(base: str, recipe: Recipe) -> "SentenceTransformer":
     pooling = Pooling(transformer.get_word_embedding_dimension(), pooling_mode=settings.pooling)
     prompts = {"query": settings.query_prefix or "", "document": settings.document_prefix or ""}
     return SentenceTransformer(modules=[transformer, pooling, Normalize()], prompts=prompts)
+
+
+def _project_on_principal_components(model: "SentenceTransformer", sources: "Mapping[str, Dataset]") -> None:
+    """Set the projection to the directions that hold most of the token vectors of some documents.
+
+    Vectors are not centred: inner products are to be kept, not distances from the mean.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    width_in, projection = model[-1].in_features, model[-1].linear.weight
+    moments_DD = torch.zeros(width_in, width_in, dtype=torch.float64)
+    with torch.inference_mode():
+        for rows in sources.values():
+            texts = rows[:_SAMPLED]["document"]
+            for start in range(0, len(texts), 16):
+                features: Any = model.tokenize(texts[start : start + 16], is_query=False)  # type: ignore[call-arg]
+                real_NL = features["attention_mask"].bool()
+                vectors_TD = normalize(model[0](features)["token_embeddings"][real_NL].double(), dim=-1)
+                moments_DD += vectors_TD.T @ vectors_TD
+        directions_DD = torch.linalg.eigh(moments_DD).eigenvectors.flip(1)
+        projection.copy_(directions_DD[:, : len(projection)].T)
 
 
 def _texts(sources: "Mapping[str, Dataset]") -> Iterable[str]:
