@@ -115,8 +115,9 @@ def _project_on_principal_components(model: "SentenceTransformer", sources: "Map
     import torch
     from torch.nn.functional import normalize
 
-    width_in, projection = model[-1].in_features, model[-1].linear.weight
-    moments_DD = torch.zeros(width_in, width_in, dtype=torch.float64)
+    last: Any = model[-1]
+    projection = last.linear.weight
+    moments_DD = torch.zeros(projection.shape[1], projection.shape[1], dtype=torch.float64)
     with torch.inference_mode():
         for rows in sources.values():
             texts = rows[:_SAMPLED]["document"]

@@ -5,7 +5,7 @@ others answer it too, and most are nowhere near. Scores of several teachers lie 
 is standardised per query before they are averaged. Axes: B rows of a batch, N documents of all its rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch
 from flatcoat.backbone.environment import fast_precisions
 from flatcoat.indexing.bm25_baseline import Bm25
 from flatcoat.indexing.exact import ExactIndex
+from flatcoat.indexing.vectors import Hits
 from flatcoat.retrieval.encoders.load import load_encoder
 
 BatchScorer = Callable[[Sequence[str], Sequence[str]], np.ndarray]
@@ -54,11 +55,21 @@ def _standardised(scores_BN: np.ndarray) -> np.ndarray:
 
 def _words(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
     """BM25 within the batch: its documents are the corpus that says which words are rare."""
-    index = Bm25((str(number), text) for number, text in enumerate(documents))
-    scores_BN = np.zeros((len(queries), len(documents)), np.float32)
-    for row, hits in enumerate(index.search(queries, len(documents))):
-        scores_BN[row, [int(id) for id in hits.ids]] = hits.scores
-    return scores_BN
+    index = Bm25(zip(_ids(documents), documents, strict=True))
+    return _matrix(index.search(queries, len(documents)), len(documents))
+
+
+def _ids(documents: Sequence[str]) -> list[str]:
+    return [str(number) for number in range(len(documents))]
+
+
+def _matrix(results: Iterable[Hits[str]], documents: int) -> np.ndarray:
+    """Scores [B, N]; a document that a query did not find has 0."""
+    rows = []
+    for hits in results:
+        rows.append(np.zeros(documents, np.float32))
+        rows[-1][[int(id) for id in hits.ids]] = hits.scores
+    return np.stack(rows)
 
 
 def _encoder(name: str) -> BatchScorer:
@@ -70,10 +81,7 @@ def _encoder(name: str) -> BatchScorer:
     def scores(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
         with torch.autocast(device, torch.bfloat16, enabled=in_bf16):
             queries_vectors, vectors = encoder.encode_queries(queries), encoder.encode_documents(documents)
-        index = ExactIndex.from_vectors(list(range(len(documents))), vectors)
-        scores_BN = np.zeros((len(queries), len(documents)), np.float32)
-        for row, hits in enumerate(index.search(queries_vectors, len(documents))):
-            scores_BN[row, hits.ids] = hits.scores
-        return scores_BN
+        index = ExactIndex.from_vectors(_ids(documents), vectors)
+        return _matrix(index.search(queries_vectors, len(documents)), len(documents))
 
     return scores

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sentence_transformers import SentenceTransformerTrainingArguments
 from torch import nn
@@ -132,8 +132,8 @@ def freeze(model: "SentenceTransformer", layers: int) -> None:
 
     Raises UsageError for more layers than there are.
     """
-    backbone = model[0].auto_model
-    stack = next(module for module in backbone.modules() if isinstance(module, nn.ModuleList))
+    backbone: Any = model[0].auto_model
+    stack: nn.ModuleList = next(part for part in backbone.modules() if isinstance(part, nn.ModuleList))
     if layers > len(stack):
         raise UsageError(f"frozen_layers is {layers}; the model has {len(stack)} layers")
     embeddings = [weights for name, weights in backbone.named_parameters() if "embeddings" in name]

@@ -47,7 +47,7 @@ def rows() -> dict[str, Dataset]:
 def trained(folder: Path, output: Path, *, evaluates: bool = False, **changes: object) -> UnpaddedColBERT:
     model = UnpaddedColBERT(str(folder), device="cpu")
     unpad_backbone(model)
-    weights = model[-1].linear.weight
+    weights: torch.Tensor = model[-1].linear.weight  # type: ignore[assignment]
     options = {"batch_size": 8, "max_steps": 8, "learning_rate": 2e-3, "warmup": 0, "evaluate_every": 4}
     settings = TrainingSettings(**options | changes)  # type: ignore[arg-type]
     steps, evaluated = [weights.detach().clone()], []
