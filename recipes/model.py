@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-_SAMPLED = 64
+_SAMPLED = 16
 """Documents per source whose token vectors decide the principal components."""
 
 
