@@ -25,6 +25,9 @@ _HEAD = re.compile(r"^(head|decoder|classifier)\.")
 _HALF = "BF16"
 """bfloat16, the upper half of a float32, which NumPy lacks: it comes as uint16."""
 
+FLOAT_FILE, INT8_FILE = "model.safetensors", "model.int8.safetensors"
+"""Names of a checkpoint's weights, in floats and with matrices in int8."""
+
 _SCALE = ".scale"
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", _HALF: "<u2"}

@@ -14,7 +14,7 @@ from flatcoat.errors import DataError
 from flatcoat.hub import download_model
 
 from .config import ModernBertConfig
-from .weight_files import without_head
+from .weight_files import FLOAT_FILE, INT8_FILE, read_arrays, without_head
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -82,9 +82,10 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _weight_files(folder: Path, name: str | Path) -> list[Path]:
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.is_file():
-        return [whole]
+    index = folder / "model.safetensors.index.json"
+    for whole in (folder / FLOAT_FILE, folder / INT8_FILE):
+        if whole.is_file():
+            return [whole]
     if not index.is_file():
         raise DataError(f"{name} has no model.safetensors: save the checkpoint with safetensors")
     named = _read_json(index).get("weight_map", {})
@@ -111,6 +112,8 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if file.name == INT8_FILE:
+        return {name: torch.from_numpy(array) for name, array in read_arrays(file, as_float32=True).items()}
     try:
         return load_file(file)
     except SafetensorError as error:

@@ -18,7 +18,7 @@ import numpy as np
 from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.families.known import family_of
 from flatcoat.backbone.numpy_model import NumpyModernBert
-from flatcoat.backbone.weight_files import read_arrays, without_head
+from flatcoat.backbone.weight_files import FLOAT_FILE, INT8_FILE, read_arrays, without_head
 from flatcoat.errors import FlatcoatError
 
 from .checkpoint_files import Find, read_json
@@ -120,7 +120,7 @@ class Checkpoint:
         self.folder = _present(find, "config.json").parent
         self.width = self.config.hidden_size
         self.after: list[Module] = []
-        self._files = [_present(find, "model.safetensors")]
+        self._files = [_present(find, _weights_name(find))]
         for kind, module in zip(kinds[1:], listed[1:], strict=True):
             self.after.append(_module(kind, find, module["path"], self.width))
             self.width = getattr(self.after[-1], "out_features", self.width)
@@ -251,13 +251,17 @@ def _backbone(find: Find, path: str) -> _Backbone:
     _require(is_plain, "its config.json names code of its own (auto_map)")
     _require(dtype in (None, "float32"), f"its weights are {dtype!r:.20}, not float32")
     config = ModernBertConfig.from_hf(values)
-    arrays = _arrays(find, "model.safetensors", as_float32=dtype is not None)
+    arrays = _arrays(find, _weights_name(find), as_float32=dtype is not None)
     if config.published is None:
         model = NumpyModernBert(config, without_head(arrays))
         return _Backbone(model, model.weights)
     weights = config.published.read(arrays, layers=config.layer_count, join=np.concatenate)
     model = NumpyModernBert(config, weights)
     return _Backbone(model, config.published.encoder(arrays))
+
+
+def _weights_name(find: Find) -> str:
+    return INT8_FILE if find(FLOAT_FILE) is None and find(INT8_FILE) is not None else FLOAT_FILE
 
 
 def _arrays(find: Find, name: str, *, as_float32: bool) -> dict[str, np.ndarray]:
