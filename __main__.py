@@ -16,6 +16,7 @@ from . import __version__
 from .errors import FlatcoatError
 from .eval import commands as evaluation
 from .recipes import commands as training
+from .recipes import shipped_commands as shipped
 from .retrieval import commands as retrieval
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ for panel, part in (
     ("Index and search", retrieval),
     ("Train", training_data),
     ("Train", training),
+    ("Train", shipped),
     ("Evaluate", evaluation),
     ("Evaluate", comparison),
     ("Evaluate", glue),

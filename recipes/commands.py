@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flatcoat.console import AsJson
 from flatcoat.errors import FlatcoatError, MissingExtraError, NotFoundError, first_line
 from flatcoat.eval.bench import commands as bench
 
@@ -79,43 +78,6 @@ def train(
     last = f", last logged loss {log.losses[-1].value:.3f}" if log.losses else ""
     if _is_main_process():
         typer.echo(f"{folder}: {log.steps:,} steps in {log.seconds / 60:.1f} minutes{last}")
-
-
-@app.command()
-def prepare_pairs(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA", exists=True, file_okay=False, help="Folder of public collections, by name."
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option(metavar="DIR", file_okay=False, help="New folder of pairs and dev sets to write.")
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Prepare the training pairs and dev sets of the shipped model from DATA."""
-    from flatcoat.console import print_table, progress_bar
-
-    from .shipped_pairs import prepare_pairs as prepare
-
-    with progress_bar() as progress:
-        task = progress.add_task("starting", total=None)
-        report = prepare(data, output, on_progress=lambda what: progress.update(task, description=what))
-    if as_json:
-        typer.echo(json.dumps(report, indent=2, default=vars))
-        return
-    print_table(
-        ["Kind", "Read", "Overlapping", "Held back", "To train on", "Dev queries", "Dev documents"],
-        [
-            [
-                kind,
-                *(f"{n:,}" for n in (made.read, made.overlapping, made.held_back, made.trained)),
-                *(f"{n:,}" for n in (made.dev_queries, made.dev_documents)),
-            ]
-            for kind, made in report.items()
-        ],
-    )
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatcoat.atomic_files import atomic_write
 from flatcoat.retrieval.encoders.checkpoint_files import loading, require_data_only
+from flatcoat.retrieval.encoders.int8_files import in_full
 from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, SHIPPED_NAME
 from flatcoat.retrieval.training.callbacks import process_state
 
@@ -35,21 +36,21 @@ def build_model(
 
     from flatcoat.retrieval.encoders.backbone import unpad_backbone
 
-    base = str(SHIPPED_MODEL) if recipe.base == SHIPPED_NAME else recipe.base
+    base = SHIPPED_MODEL if recipe.base == SHIPPED_NAME else recipe.base
     if recipe.scratch is not None:
         if process_state().is_main_process and not scratch_folder.exists():
             start_from_scratch(
                 recipe.scratch, _texts(sources), folder=scratch_folder, seed=recipe.training.seed
             )
         process_state().wait_for_everyone()
-        base = str(scratch_folder)
+        base = scratch_folder
     assert base is not None
     # Even a checkpoint gets a new projection, of random weights.
     torch.manual_seed(recipe.training.seed)
-    with loading(base):
+    with loading(base), in_full(base) as full:
         if not recipe.base_is_trusted:
-            require_data_only(lambda file: _find(base, file), base)
-        model = (_colbert_model if recipe.kind == "colbert" else _dense_model)(base, recipe)
+            require_data_only(lambda file: _find(str(full), file), str(base))
+        model = (_colbert_model if recipe.kind == "colbert" else _dense_model)(str(full), recipe)
     if unpad:
         unpad_backbone(model)
     if recipe.kind == "colbert" and recipe.encoder.projection == "principal":

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flatcoat.eval.datasets import load_beir
-from flatcoat.recipes.commands import app
+from flatcoat.recipes.shipped_commands import app
 from flatcoat.recipes.shipped_pairs import MEASURED
 
 RUN = "one two three four five six seven eight nine ten eleven twelve thirteen"
