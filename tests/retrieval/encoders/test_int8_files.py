@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,12 @@ MakeFolder = Callable[..., Path]
 TEXTS = ["why is the sky blue?", "def parse(raw): return raw", "cats " * 30]
 
 
+def late(folder: Path) -> ColbertEncoder:
+    encoder = load_encoder(folder, device="cpu")
+    assert isinstance(encoder, ColbertEncoder)
+    return encoder
+
+
 def size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("model*.safetensors"))
 
@@ -27,8 +34,8 @@ def test_a_shrunk_colbert_is_read_by_every_way_in(make_colbert: MakeFolder, tmp_
     folder, small = make_colbert(), tmp_path / "small"
     shrink(folder, small)
     assert size(small) < 0.3 * size(folder)
-    whole = load_encoder(folder, device="cpu").encode_documents(TEXTS).values_TD
-    ours = load_encoder(small, device="cpu")
+    whole = late(folder).encode_documents(TEXTS).values_TD
+    ours = late(small)
     vectors_TD = ours.encode_documents(TEXTS).values_TD
     cosines_T = (vectors_TD * whole).sum(axis=1)
     assert 0.99 < cosines_T.min() < 1
@@ -52,23 +59,24 @@ def test_restored_weights_are_those_that_were_read(make_colbert: MakeFolder, tmp
     shrink(make_colbert(), tmp_path / "small")
     restore(tmp_path / "small", tmp_path / "full")
     plain = ColBERT(str(tmp_path / "full"), device="cpu")
-    ours = load_encoder(tmp_path / "small", device="cpu")
-    theirs = plain.encode(TEXTS, is_query=False, show_progress_bar=False)
+    ours = late(tmp_path / "small")
+    theirs: Any = plain.encode(TEXTS, is_query=False, show_progress_bar=False)
     assert np.abs(np.concatenate(theirs) - ours.encode_documents(TEXTS).values_TD).max() < 1e-5
-    assert load_encoder(tmp_path / "full", device="cpu").contract.weights == ours.contract.weights
-    ours.save(tmp_path / "saved")  # type: ignore[attr-defined]
-    saved = ColBERT(str(tmp_path / "saved"), device="cpu").encode(TEXTS, is_query=False)
+    assert late(tmp_path / "full").contract.weights == ours.contract.weights
+    ours.save(tmp_path / "saved")
+    saved: Any = ColBERT(str(tmp_path / "saved"), device="cpu").encode(TEXTS, is_query=False)
     assert np.abs(np.concatenate(saved) - np.concatenate(theirs)).max() < 1e-6
 
 
 def test_a_shrunk_dense_model(make_dense: MakeFolder, tmp_path: Path) -> None:
     shrink(make_dense(), tmp_path / "small")
     ours = load_encoder(tmp_path / "small", device="cpu")
+    assert isinstance(ours, DenseEncoder)
     loaded = DenseEncoder.load(tmp_path / "small", device="cpu")
     assert np.abs(ours.encode_documents(TEXTS) - loaded.encode_documents(TEXTS)).max() < 1e-5
-    ours.save(tmp_path / "saved")  # type: ignore[attr-defined]
+    ours.save(tmp_path / "saved")
     plain = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
-    theirs = plain.encode_document(TEXTS, normalize_embeddings=True)
+    theirs: Any = plain.encode_document(TEXTS, normalize_embeddings=True)
     assert np.abs(theirs - ours.encode_documents(TEXTS)).max() < 1e-5
 
 
