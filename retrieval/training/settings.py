@@ -26,9 +26,9 @@ class TrainingSettings(BaseModel):
     of a moving average of the weights, which is evaluated and saved in their place (``average``).
 
     Batches: ``batch_size`` counts queries per batch over all processes; an optimiser step takes
-    ``gradient_accumulation`` batches. ``mini_batch_size`` (texts) or ``mini_batch_tokens`` bounds the memory
-    per batch by gradient caching, at the price of a second forward. ``document_length`` (tokens) truncates
-    documents in training only.
+    ``gradient_accumulation`` batches; with ``max_steps`` 0 the model is saved as it starts.
+    ``mini_batch_size`` (texts) or ``mini_batch_tokens`` bounds the memory per batch by gradient caching, at
+    the price of a second forward. ``document_length`` (tokens) truncates documents in training only.
 
     Arithmetic: ``precision: auto`` is bf16 where the device has instructions for it, else fp32;
     ``weights_dtype`` is the dtype of the saved weights.
@@ -54,7 +54,7 @@ class TrainingSettings(BaseModel):
     batch_size: Positive = 16
     gradient_accumulation: Positive = 1
     epochs: Annotated[float, Field(gt=0, le=1e6)] = 1
-    max_steps: Positive | None = None
+    max_steps: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 8e-5
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     schedule: Literal["linear", "cosine", "constant"] = "linear"

@@ -105,6 +105,8 @@ def train(
     check_sources(model, sources, settings=settings)
     sizes = {name: len(rows) for name, rows in sources.items()}
     steps = step_count(sizes, settings)
+    if steps == 0:
+        return TrainingLog(0, 0, 0, [])
     freeze(model, settings.frozen_layers)
     trainer = Trainer(
         shares=source_shares(sizes, weights or {}),
