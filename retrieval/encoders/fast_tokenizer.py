@@ -108,9 +108,9 @@ class FastTokenizer:
         length = settings.get("model_max_length", _ENDLESS)
         if not isinstance(length, int):
             raise ValueError(f"model_max_length is {length!r:.60}")
+        self.backend_tokenizer, (self._before, self._after) = _read(file)
         if defaults:
             _require_rebuilt(file, settings)
-        self.backend_tokenizer, (self._before, self._after) = _read(file)
         self._settings = settings
         self.model_max_length = length
         self.pad_token_id = self.named("pad_token")

@@ -105,8 +105,9 @@ def test_a_damaged_tokenizer_is_named(tmp_path: Path, content: str) -> None:
     file = tmp_path / "tokenizer.json"
     file.write_text(content)
     said = json.loads((SHIPPED_MODEL / "tokenizer_config.json").read_text())
-    with pytest.raises(ValueError, match=r"tokenizer\.json is no tokenizer"):
-        FastTokenizer(file, said)
+    for settings_of_it in (said, said | {"tokenizer_class": "BertTokenizer"}):
+        with pytest.raises(ValueError, match=r"tokenizer\.json is no tokenizer"):
+            FastTokenizer(file, settings_of_it)
 
 
 def rebuilt_by_its_class(kind: str) -> "PreTrainedTokenizerBase":
