@@ -17,15 +17,28 @@ from flatcoat.recipes.run import run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["modernbert", "bert"])
+@pytest.mark.parametrize(
+    ("backbone", "more"),
+    [
+        ("modernbert", {}),
+        ("bert", {}),
+        ("bert", {"average": 0.8, "teachers": {"bm25": 1.0}, "frozen_layers": 1}),
+    ],
+    ids=["modernbert", "bert", "averaged"],
+)
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
-    recipe: Callable[..., Recipe], modernbert_folder: Path, bert_folder: Path, tmp_path: Path, backbone: str
+    recipe: Callable[..., Recipe],
+    modernbert_folder: Path,
+    bert_folder: Path,
+    tmp_path: Path,
+    backbone: str,
+    more: dict[str, Any],
 ) -> None:
     # BERT has dropout, so that the state of random numbers counts too.
     base = {"modernbert": modernbert_folder, "bert": bert_folder}[backbone]
     sources = [{"beir": "pets"}, {"jsonl": "pairs.jsonl", "query": "q", "document": "d", "repeat": 2}]
     training = {"max_steps": 24, "save_every": 5, "log_every": 1, "gradient_accumulation": 2, "batch_size": 4}
-    made = recipe(scratch=None, base=str(base), data=sources, training=training)
+    made = recipe(scratch=None, base=str(base), data=sources, training=training | more)
     whole = run(made, tmp_path / "whole")
     kill_at(made, tmp_path, step=13)
     assert not (tmp_path / "killed" / "training.json").exists()
