@@ -53,6 +53,11 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path: Path) -> None:
         ({"training": {"warmup": 2}}, "training.warmup: Input should be less than or equal to 1"),
         ({"training": {"precision": "fp8"}}, "training.precision: Input should be 'auto', 'fp32' or 'bf16'"),
         ({"scratch": None}, "the recipe: name exactly one of base"),
+        (
+            {"kind": "dense", "training": {"teachers": {"bm25": 1}}},
+            "the recipe: training.teachers are for kind: colbert",
+        ),
+        ({"encoder": {"projection": "best"}}, "encoder.projection: Input should be 'random' or 'principal'"),
         ({"base": "org/model"}, "the recipe: name exactly one of base"),
     ],
 )
