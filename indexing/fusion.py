@@ -178,9 +178,6 @@ class _Ranking(NamedTuple):
 
 HYBRID = Fusion()
 
-HYBRID_SMALL = Fusion(weight=0.4)
-"""For flatcoat-small: beyond the texts that it was trained on its vectors are worth less than BM25."""
-
 HYBRID_CODE = Fusion("weighted", weight=0.4)
 """For files of code, where questions name what the code names and ranking signals add to the scores.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flatcoat.atomic_files import atomic_write
 from flatcoat.retrieval.encoders.checkpoint_files import loading, require_data_only
 from flatcoat.retrieval.encoders.int8_files import in_full
-from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, SHIPPED_NAME
+from flatcoat.retrieval.encoders.load import model_path
 from flatcoat.retrieval.training.callbacks import process_state
 
 from .schema import Recipe, Scratch
@@ -36,7 +36,7 @@ def build_model(
 
     from flatcoat.retrieval.encoders.backbone import unpad_backbone
 
-    base = SHIPPED_MODEL if recipe.base == SHIPPED_NAME else recipe.base
+    base = None if recipe.base is None else model_path(recipe.base)
     if recipe.scratch is not None:
         if process_state().is_main_process and not scratch_folder.exists():
             start_from_scratch(

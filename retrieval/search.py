@@ -16,14 +16,13 @@ from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.filters.condition import Condition, Filter
 from flatcoat.indexing.filters.forms import Filters, as_filters
 from flatcoat.indexing.filters.text_pattern import Case, TextPattern
-from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, HYBRID_SMALL, Fusion
+from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, Fusion
 from flatcoat.indexing.reading.content import Content
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store.engines import open_index
 from flatcoat.indexing.store.stats import Encoded
 from flatcoat.indexing.store.store import StaleRow, State, Store
 from flatcoat.indexing.terms import Span
-from flatcoat.retrieval.encoders.load import SHIPPED_NAME
 
 from .deduplicate import fold_duplicates, group_by
 from .explain import Interaction, LateInteraction, explain_bm25, interactions
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
-
-HYBRIDS = {SHIPPED_NAME: HYBRID_SMALL}
-"""By name the models to which ``HYBRID`` does not fit."""
 
 _DEEP = 10_000
 """Candidates. Only for more than these the number of passages is looked up, which costs an SQL query."""
@@ -124,12 +120,12 @@ class Question:
         """Whether a ranking by vectors and one by BM25 are fused."""
         return self.mode not in ("vectors", "bm25")
 
-    def fusion_of(self, passages: Collection[Passage], *, model: str) -> Fusion:
+    def fusion_of(self, passages: Collection[Passage]) -> Fusion:
         """How the two rankings of these candidates are fused: otherwise where a third of them are code."""
         if isinstance(self.mode, Fusion):
             return self.mode
         code = sum(passage.metadata.get("content") == "code" for passage in passages)
-        return HYBRID_CODE if 3 * code >= len(passages) > 0 else HYBRIDS.get(model, HYBRID)
+        return HYBRID_CODE if 3 * code >= len(passages) > 0 else HYBRID
 
 
 @dataclass(frozen=True)
@@ -232,8 +228,7 @@ class Searcher:
         if question.ranks_twice:
             first = next(iter(stages["bm25"]), None)
             coverage = 0.0 if first is None else self._store.coverage(question.asked, first)
-            model = self._store.contract["encoder"]["model"]
-            fusion = question.fusion_of(passages.values(), model=model)
+            fusion = question.fusion_of(passages.values())
             lacking = set() if self._open().encoded.is_complete else self._store.without_vectors(rows)
             stages["fused"] = fusion.fuse(
                 stages["vectors"], stages["bm25"], coverage=coverage, lacking=lacking

@@ -169,7 +169,7 @@ class LateCheckpoint(Checkpoint):
     >>> from flatcoat.retrieval.encoders.checkpoint_files import in_folder
     >>> from flatcoat.retrieval.encoders.load import SHIPPED_MODEL
     >>> LateCheckpoint(in_folder(SHIPPED_MODEL)).document_prefix
-    '[D] '
+    ''
     """
 
     def __init__(self, find: Find) -> None:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flatcoat.errors import FlatcoatError, UsageError
+from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError, UsageError
 from flatcoat.hub import hub_is_reachable
 
 from .checkpoint_files import Find, in_cache, in_folder, in_folder_or_hub, read_json
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from .encoder import Encoder, QueryEncoder
     from .fast_tokenizer import FastTokenizer
 
-SHIPPED_MODEL = Path(__file__).parents[1] / "small"
+SHIPPED_MODEL = Path(__file__).parents[1] / "minilm"
 """The retriever inside the package: no hub and no network needed."""
 
-SHIPPED_NAME = "flatcoat-small"
+SHIPPED_NAME = "flatcoat-minilm"
+
+_EARLIER = "flatcoat-small"
+"""The model that was inside before, whose weights the package no longer has."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ def load_encoder(
     768
     """
     name = str(name_or_path or SHIPPED_NAME)
-    path = _path_of(name)
+    path = model_path(name)
     if not Path(path).is_dir() and not hub_is_reachable():
         options.setdefault("local_files_only", True)
     if precision == "int8":
@@ -67,7 +70,19 @@ def own_name(name_or_path: str | Path) -> str:
     return str(Path(name).resolve()) if name != SHIPPED_NAME and Path(name).is_dir() else name
 
 
-def _path_of(name: str) -> str | Path:
+def model_path(name: str) -> str | Path:
+    """The folder of the model inside the package by its name; any other name as it is.
+
+    Raises NotFoundError, which says how to make it, for the model that was inside before.
+
+    >>> model_path("org/model")
+    'org/model'
+    """
+    if name == _EARLIER and not Path(name).exists():
+        raise NotFoundError(
+            f"{_EARLIER} is no longer inside flatcoat: leave --model out for {SHIPPED_NAME}, or make it with "
+            f"flatcoat train {_EARLIER} and name its folder"
+        )
     return SHIPPED_MODEL if name == SHIPPED_NAME else name
 
 
@@ -77,14 +92,14 @@ def load_query_encoder(name: str, *, is_trusted: bool) -> "QueryEncoder | None":
     A model that the user did not name is not ``is_trusted``: it is read as by ``load_untrusted``.
 
     >>> load_query_encoder(SHIPPED_NAME, is_trusted=True).encode_queries(["cats purr"]).values_TD.shape
-    (7, 128)
+    (5, 128)
     """
     from .checkpoint import LateCheckpoint, Unsupported, read_checkpoint
     from .queries import ColbertQueries, DenseQueries
 
     try:
         if is_trusted or name == SHIPPED_NAME:
-            path = _path_of(name)
+            path = model_path(name)
             find = in_folder_or_hub(path, local_files_only=not (Path(path).is_dir() or hub_is_reachable()))
         else:
             find = _as_data(name)
@@ -126,6 +141,11 @@ def load_untrusted(name: str, *, named_by: str, precision: "Precision | None" = 
 
     if name == SHIPPED_NAME:
         return load_encoder(None, precision)
+    if name == _EARLIER:
+        raise ConflictError(
+            f"{named_by} was made with {_EARLIER}, which flatcoat had inside before {SHIPPED_NAME}: make "
+            "a new index of the same files (flatcoat index FOLDER --index NEW)"
+        )
     try:
         find = _as_data(name)
         late = _is_late(find)

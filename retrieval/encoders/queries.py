@@ -25,9 +25,9 @@ class ColbertQueries(ColbertTexts):
     """Queries to token vectors, as ``ColbertEncoder`` has them.
 
     >>> from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, in_folder
-    >>> queries = ColbertQueries(LateCheckpoint(in_folder(SHIPPED_MODEL)), "flatcoat-small")
+    >>> queries = ColbertQueries(LateCheckpoint(in_folder(SHIPPED_MODEL)), "flatcoat-minilm")
     >>> queries.encode_queries(["cats purr"]).values_TD.shape
-    (7, 128)
+    (5, 128)
     """
 
     def __init__(self, checkpoint: LateCheckpoint, name: str) -> None:

@@ -104,7 +104,7 @@ def test_the_shipped_model_keeps_its_embeddings(threads: Callable[[int], None]) 
     from transformers import AutoTokenizer
 
     root = Path(__file__).parents[2]
-    folder = root / "retrieval" / "small"
+    folder = root / "retrieval" / "minilm"
     model = ModernBert.from_pretrained(folder, torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     texts = [file.read_text()[:1500] for file in sorted((root / "backbone").glob("*.py"))]

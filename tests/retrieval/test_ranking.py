@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.documents import Document, Passage
-from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, HYBRID_SMALL, Fusion
+from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, Fusion
 from flatcoat.indexing.reading.content import content_of
 from flatcoat.indexing.reading.languages import language_of
 from flatcoat.retrieval.ranking import RANKED, SIGNALS, Query, apply_signals
@@ -240,7 +240,7 @@ def test_code_is_fused_otherwise_than_text(project: Retriever, tmp_path: Path) -
     prose.add(
         Document(name, f"{name} waits for a backoff, and {name} returns") for name in ("Ann", "Ben", "Cy")
     )
-    assert scores(prose, "hybrid") == scores(prose, HYBRID_SMALL) != scores(prose, HYBRID)
+    assert scores(prose, "hybrid") == scores(prose, HYBRID) != scores(prose, HYBRID_CODE)
 
 
 def test_a_moved_file_keeps_what_it_is_for(tmp_path: Path) -> None:
