@@ -45,7 +45,8 @@ Overlap = Annotated[
 InPrecision = Annotated[
     Precision | None,
     typer.Option(
-        help="Precision of the encoder (ModernBERT only); int8 needs a CPU. Default on a CPU: fp32.",
+        help="Precision of the encoder; int8 needs a CPU. Default on a CPU: int8 for the model shipped with "
+        "flatcoat, fp32 for others.",
         rich_help_panel=_NEW,
     ),
 ]

@@ -22,6 +22,9 @@ SHIPPED_MODEL = Path(__file__).parents[1] / "minilm"
 
 SHIPPED_NAME = "flatcoat-minilm"
 
+SHIPPED_PRECISION: "Precision" = "int8"
+"""Of new indexes by that model: computed so where the processor has instructions for it."""
+
 _EARLIER = "flatcoat-small"
 """The model that was inside before, whose weights the package no longer has."""
 
