@@ -18,7 +18,7 @@ from flatcoat.indexing.documents import Document
 from flatcoat.indexing.fusion import Fusion
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.engines import Name as Engine
-from flatcoat.indexing.store.filters import Condition
+from flatcoat.indexing.store.filters import Conditions
 from flatcoat.indexing.store.sources import Reading
 from flatcoat.indexing.store.stats import Stats
 from flatcoat.indexing.store.store import Store
@@ -258,7 +258,7 @@ class Retriever:
         query: str,
         k: int = 10,
         *,
-        where: str | Condition | Iterable[str | Condition] | None = (),
+        where: Conditions = (),
         recall: float | None = None,
         mode: Mode | Fusion | None = None,
         rerank: "Reranker | str | Path | None" = None,

@@ -1,7 +1,7 @@
 """Answer one query: rank by vectors and BM25, fuse, apply signals, fold, rerank, group, explain."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from itertools import chain
@@ -17,7 +17,7 @@ from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, HYBRID_SMALL, Fusion
 from flatcoat.indexing.reading.content import Content
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store.engines import open_index
-from flatcoat.indexing.store.filters import Condition, as_conditions
+from flatcoat.indexing.store.filters import AnyOf, Condition, Conditions, as_conditions
 from flatcoat.indexing.store.store import StaleRow, State, Store
 from flatcoat.indexing.store.terms import Span
 from flatcoat.retrieval.encoders.load import SHIPPED_NAME
@@ -54,7 +54,7 @@ class Question:
     query: str
     k: int = 10
     _: KW_ONLY
-    where: str | Condition | Iterable[str | Condition] | None = ()
+    where: Conditions = ()
     recall: float | None = None
     mode: Mode | Fusion = "hybrid"
     rerank: "Reranker | str | Path | None" = None
@@ -84,9 +84,9 @@ class Question:
             raise UsageError(f"rerank is {self.rerank!r:.60}: a model's name or a Reranker is wanted")
 
     @property
-    def conditions(self) -> Sequence[Condition]:
+    def conditions(self) -> Sequence[Condition | AnyOf]:
         """The conditions of ``where``, parsed, and that of ``content``."""
-        conditions = cast(Sequence[Condition], self.where)
+        conditions = cast(Sequence[Condition | AnyOf], self.where)
         return conditions if self.content == "all" else [*conditions, Condition("content", "=", self.content)]
 
     @property

@@ -60,21 +60,32 @@ class Condition(NamedTuple):
     value: Scalar | Sequence[Scalar]
 
 
-Conditions: TypeAlias = "str | Condition | Iterable[str | Condition] | None"
+class AnyOf(NamedTuple):
+    """Several lists of conditions, of which one at least is met in full.
+
+    >>> c_or_go = AnyOf(((Condition("lang", "=", "c"),), (Condition("lang", "=", "go"),)))
+    >>> where(c_or_go)[0].count(" OR ")
+    1
+    """
+
+    choices: "tuple[tuple[Condition | AnyOf, ...], ...]"
+
+
+Conditions: TypeAlias = "str | Condition | AnyOf | Iterable[str | Condition | AnyOf] | None"
 """Conditions that must all be met; one alone is as good as a list of one."""
 
 
-def as_conditions(conditions: object) -> list[Condition]:
-    """The conditions as a list of Condition; UsageError where one cannot be parsed."""
+def as_conditions(conditions: object) -> "list[Condition | AnyOf]":
+    """The conditions as a list; UsageError where one cannot be parsed."""
     if conditions is None:
         return []
-    if isinstance(conditions, str | Condition):
+    if isinstance(conditions, str | Condition | AnyOf):
         conditions = [conditions]
     if isinstance(conditions, bytes | Mapping) or not isinstance(conditions, Iterable):
         raise UsageError(
             f"filter {conditions!r:.60}: in where a list of conditions such as 'lang=python' is wanted"
         )
-    return [one if isinstance(one, Condition) else parse_condition(one) for one in conditions]
+    return [one if isinstance(one, Condition | AnyOf) else parse_condition(one) for one in conditions]
 
 
 def parse_condition(text: str) -> Condition:
@@ -114,19 +125,40 @@ def where(conditions: Conditions) -> tuple[str, list[Any]]:
 
     Conditions on fields that no passage has of its own concern ``documents.metadata`` alone.
     """
-    clauses, values = ["1"], []
-    for condition in as_conditions(conditions):
-        if not isinstance(condition.field, str):
-            raise UsageError(f"{condition!r:.200}: the name of a field is a text")
-        test, bound = _test(condition)
-        clauses.append((_OWN_FIELD if condition.field in OWN_FIELDS else _SOME_FIELD).format(test=test))
-        values += [normalized(condition.field), *bound]
-    if len(clauses) > _MOST_CONDITIONS:
+    listed = as_conditions(conditions)
+    if (count := sum(map(_count, listed))) >= _MOST_CONDITIONS:
         raise UsageError(
-            f"{len(clauses) - 1:,} conditions: up to {_MOST_CONDITIONS - 1} are possible; "
+            f"{count:,} conditions: up to {_MOST_CONDITIONS - 1} are possible; "
             "'in' takes any number of values"
         )
+    return _all_of(listed)
+
+
+def _count(condition: Condition | AnyOf) -> int:
+    if isinstance(condition, Condition):
+        return 1
+    return sum(_count(one) for choice in condition.choices for one in choice)
+
+
+def _all_of(conditions: Sequence[Condition | AnyOf]) -> tuple[str, list[Any]]:
+    clauses, values = ["1"], []
+    for condition in conditions:
+        clause, bound = _clause(condition)
+        clauses.append(clause)
+        values += bound
     return " AND ".join(clauses), values
+
+
+def _clause(condition: Condition | AnyOf) -> tuple[str, list[Any]]:
+    if isinstance(condition, AnyOf):
+        choices = [_all_of(choice) for choice in condition.choices]
+        clauses = " OR ".join(f"({clause})" for clause, _ in choices)
+        return f"({clauses or '0'})", [value for _, bound in choices for value in bound]
+    if not isinstance(condition.field, str):
+        raise UsageError(f"{condition!r:.200}: the name of a field is a text")
+    test, bound = _test(condition)
+    clause = (_OWN_FIELD if condition.field in OWN_FIELDS else _SOME_FIELD).format(test=test)
+    return clause, [normalized(condition.field), *bound]
 
 
 def _several(text: str) -> Iterator[str]:
