@@ -14,7 +14,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class QueryEncoder(Protocol):
-    """Queries to vectors, which is all that a search needs of an encoder."""
+    """Queries to vectors and texts to counts of tokens, which is all that a search needs of an encoder."""
 
     @property
     def name(self) -> str:
@@ -28,6 +28,10 @@ class QueryEncoder(Protocol):
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Vectors of queries, in order."""
+        ...
+
+    def token_counts(self, texts: Sequence[str], *, is_query: bool = False) -> list[int]:
+        """Tokens per text as a document or query, special tokens included, without truncation."""
         ...
 
     def truncate_documents(self, length: int | None) -> None:
@@ -44,10 +48,6 @@ class Encoder(QueryEncoder, Protocol):
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """Vectors of documents, in order."""
-        ...
-
-    def token_counts(self, texts: Sequence[str], *, is_query: bool = False) -> list[int]:
-        """Tokens per text as a document or query, special tokens included, without truncation."""
         ...
 
 
