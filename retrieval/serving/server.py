@@ -1,0 +1,92 @@
+"""The process: a socket, an app, and an end that finishes what was accepted."""
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .access import access_log
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from .settings import Settings
+
+_GRACE_SECONDS = 600
+_MOST_CONNECTIONS = 2000
+
+
+def serve(app: "ASGIApp", settings: "Settings", *, host: str, port: int) -> None:
+    """Answer requests until SIGINT or SIGTERM, then finish those that were accepted."""
+    _log_to_stderr()
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=_protocol(settings.header_seconds),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    uvicorn.Server(config).run()
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("uvicorn").setLevel(logging.INFO)
+    access = logging.StreamHandler(sys.stderr)
+    access.setFormatter(logging.Formatter("%(message)s"))
+    access_log.addHandler(access)
+    access_log.setLevel(logging.INFO)
+    access_log.propagate = False
+
+
+def _protocol(seconds: float) -> type[asyncio.Protocol]:
+    """uvicorn's protocol, which answers 408 where the head of a request is not whole after ``seconds``."""
+
+    class TimedProtocol(H11Protocol):
+        _waiting: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state is not h11.IDLE:
+                self._stop_waiting()
+            elif self._waiting is None:
+                self._wait()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def _wait(self) -> None:
+            self._waiting = self.loop.call_later(seconds, self._give_up)
+
+        def _stop_waiting(self) -> None:
+            if self._waiting is not None:
+                self._waiting.cancel()
+                self._waiting = None
+
+        def _give_up(self) -> None:
+            self._waiting = None
+            if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+                self.transport.write(
+                    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                )
+                self.transport.close()
+
+    return TimedProtocol
