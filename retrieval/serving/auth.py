@@ -6,12 +6,13 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from .errors import error_response
+from .page import FILES
 from .settings import Settings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_OPEN = ("/", "/health", "/web/app.js", "/web/explain.js", "/web/style.css")
+_OPEN = ("/health", *FILES)
 """What needs no key: the page asks for one."""
 
 

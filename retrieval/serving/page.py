@@ -1,12 +1,19 @@
-"""The page to search with: three files from the package, by names that stand here."""
+"""The page to search with: a few files of the package, by names that stand here."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-router = APIRouter(include_in_schema=False)
+FILES = {
+    "/": ("index.html", "text/html"),
+    "/web/style.css": ("style.css", "text/css"),
+    "/web/app.js": ("app.js", "text/javascript"),
+    "/web/api.js": ("api.js", "text/javascript"),
+    "/web/results.js": ("results.js", "text/javascript"),
+}
+"""Paths, and the name and type of what they show."""
 
 _WEB = Path(__file__).parent / "web"
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
@@ -17,35 +24,17 @@ _HEADERS = {
     "cache-control": "no-cache",
 }
 
+router = APIRouter(include_in_schema=False)
+
 
 @cache
 def _content(name: str) -> bytes:
     return (_WEB / name).read_bytes()
 
 
-def _file(name: str, kind: str) -> Response:
+async def _answer(name: str, kind: str) -> Response:
     return Response(_content(name), media_type=kind, headers=_HEADERS)
 
 
-@router.get("/")
-async def page() -> Response:
-    """The page."""
-    return _file("index.html", "text/html")
-
-
-@router.get("/web/style.css")
-async def style() -> Response:
-    """Its looks."""
-    return _file("style.css", "text/css")
-
-
-@router.get("/web/app.js")
-async def script() -> Response:
-    """What it does."""
-    return _file("app.js", "text/javascript")
-
-
-@router.get("/web/explain.js")
-async def explain_script() -> Response:
-    """How it shows a result and its explanation."""
-    return _file("explain.js", "text/javascript")
+for _path, (_name, _kind) in FILES.items():
+    router.add_api_route(_path, partial(_answer, _name, _kind), methods=["GET"], response_class=Response)
