@@ -1,13 +1,17 @@
 """Request bodies, read whole before anything else happens: in bounded size and time."""
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .errors import Refused, error_response
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LINGER_SECONDS = 1.0
 
 
 class Bodies:
@@ -26,10 +30,10 @@ class Bodies:
         try:
             body = await asyncio.wait_for(self._read(scope, receive), self._seconds)
         except Refused as error:
-            await error_response(scope["path"], error.status, str(error))(scope, receive, send)
+            await _refuse(error_response(scope["path"], error.status, str(error)), receive, send)
         except TimeoutError:
             message = f"the request has not come within {self._seconds:g} seconds"
-            await error_response(scope["path"], 408, message)(scope, receive, send)
+            await _refuse(error_response(scope["path"], 408, message), receive, send)
         else:
             if body is not None:
                 await self._app(scope, _replay(body, receive), send)
@@ -52,6 +56,19 @@ class Bodies:
 
     def _too_large(self) -> Refused:
         return Refused(413, f"a request has {self._most:,} bytes at most: send several smaller ones")
+
+
+async def _refuse(response: "Response", receive: "Receive", send: "Send") -> None:
+    """Answer, and read on for a while: closed with bytes unread, a connection is reset and the answer lost."""
+    await send(
+        {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+    )
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+                pass
+    await send({"type": "http.response.body"})
 
 
 def _replay(body: bytes, receive: "Receive") -> "Receive":

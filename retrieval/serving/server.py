@@ -10,6 +10,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .access import access_log
+from .bodies import LINGER_SECONDS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -23,6 +24,11 @@ _MOST_CONNECTIONS = 2000
 def serve(app: "ASGIApp", settings: "Settings", *, host: str, port: int) -> None:
     """Answer requests until SIGINT or SIGTERM, then finish those that were accepted."""
     _log_to_stderr()
+    make_server(app, settings, host=host, port=port).run()
+
+
+def make_server(app: "ASGIApp", settings: "Settings", *, host: str, port: int) -> uvicorn.Server:
+    """A server that is yet to run; port 0 is any that is free."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -37,7 +43,7 @@ def serve(app: "ASGIApp", settings: "Settings", *, host: str, port: int) -> None
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    uvicorn.Server(config).run()
+    return uvicorn.Server(config)
 
 
 def _log_to_stderr() -> None:
@@ -57,12 +63,15 @@ def _protocol(seconds: float) -> type[asyncio.Protocol]:
 
     class TimedProtocol(H11Protocol):
         _waiting: asyncio.TimerHandle | None = None
+        _is_refused = False
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._wait()
 
         def data_received(self, data: bytes) -> None:
+            if self._is_refused:
+                return
             super().data_received(data)
             if self.conn.their_state is not h11.IDLE:
                 self._stop_waiting()
@@ -72,6 +81,9 @@ def _protocol(seconds: float) -> type[asyncio.Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
             super().connection_lost(exc)
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse("400 Bad Request", msg)
 
         def _wait(self) -> None:
             self._waiting = self.loop.call_later(seconds, self._give_up)
@@ -84,9 +96,15 @@ def _protocol(seconds: float) -> type[asyncio.Protocol]:
         def _give_up(self) -> None:
             self._waiting = None
             if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-                self.transport.write(
-                    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-                )
-                self.transport.close()
+                self._refuse("408 Request Timeout", f"No request has come within {seconds:g} seconds.")
+
+        def _refuse(self, status: str, message: str) -> None:
+            # Closed with bytes of the client unread, a connection is reset and the answer lost.
+            self._is_refused = True
+            self._stop_waiting()
+            lines = [f"HTTP/1.1 {status}", "content-type: text/plain", f"content-length: {len(message)}"]
+            self.transport.write("\r\n".join([*lines, "connection: close", "", message]).encode())
+            self.transport.write_eof()
+            self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     return TimedProtocol
