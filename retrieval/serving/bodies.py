@@ -59,7 +59,7 @@ class Bodies:
 
 
 async def _refuse(response: "Response", receive: "Receive", send: "Send") -> None:
-    """Answer, and read on for a while: closed with bytes unread, a connection is reset and the answer lost."""
+    """Answer, and read on for a while: closed with bytes unread, the connection would be reset."""
     await send(
         {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
     )
