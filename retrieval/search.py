@@ -23,10 +23,11 @@ from flatcoat.indexing.store.terms import Span
 from flatcoat.retrieval.encoders.load import SHIPPED_NAME
 
 from .deduplicate import fold_duplicates, group_by
+from .evidence import Telling, place, telling_pieces, within_budget
 from .explain import Interaction, LateInteraction, explain_bm25, interactions
 from .ranking import apply_signals, checked_signals
-from .results import Match, Mode, Result, checked_k, checked_query, checked_recall
-from .snippets import best_span, words_of_query
+from .results import Match, Mode, Result, checked_budget, checked_k, checked_query, checked_recall
+from .snippets import Evidence, best_span, words_of_query
 
 if TYPE_CHECKING:
     from flatcoat.indexing.vectors import Hits, VectorIndex, Vectors
@@ -63,6 +64,7 @@ class Question:
     signals: Collection[str] | None = None
     content: Content | Literal["all"] = "all"
     best_lines: bool = False
+    budget: int | None = None
 
     def __post_init__(self) -> None:
         for name, checked in (
@@ -70,6 +72,7 @@ class Question:
             ("k", checked_k(self.k)),
             ("where", tuple(as_conditions(self.where))),
             ("recall", checked_recall(self.recall)),
+            ("budget", checked_budget(self.budget)),
             ("signals", checked_signals(self.signals)),
         ):
             object.__setattr__(self, name, checked)
@@ -133,6 +136,7 @@ class _Finding(NamedTuple):
 
     best_span: Span | None = None
     explanation: list[Match] | None = None
+    telling: Telling | None = None
 
 
 class Searcher:
@@ -234,10 +238,19 @@ class Searcher:
         self, question: Question, groups: Sequence[Sequence[_Candidate]], reranker: "Reranker | None"
     ) -> list[Result]:
         findings = self._findings(question, [best for best, *_ in groups], reranker)
-        return [
+        results = [
             _result(rank, group, finding)
             for rank, (group, finding) in enumerate(zip(groups, findings, strict=True), start=1)
         ]
+        if question.budget is None:
+            return results
+        excerpts = within_budget(
+            [place(result.document_id, result.lines) for result in results],
+            [finding.telling for finding in findings if finding.telling],
+            budget=question.budget,
+            count_tokens=self._queries().token_counts,
+        )
+        return [replace(result, evidence=one) for result, one in zip(results, excerpts, strict=True)]
 
     def _findings(
         self, question: Question, firsts: Sequence[_Candidate], reranker: "Reranker | None"
@@ -246,13 +259,13 @@ class Searcher:
 
         A stage that matches neither explains nothing.
         """
-        if not (question.explain or question.best_lines):
+        if not (question.explain or question.best_lines or question.budget):
             return [_Finding()] * len(firsts)
         passages = [candidate.passage for candidate in firsts]
         found = self._interactions(question, firsts, reranker)
         if found is not None:
             return [
-                _Finding(best_span(passage.text, one.evidence()), one.matches() if question.explain else None)
+                _found(question, passage, one.evidence(), one.matches() if question.explain else None)
                 for passage, one in zip(passages, found, strict=True)
             ]
         explanations: Sequence[list[Match] | None] = [None] * len(firsts)
@@ -260,7 +273,7 @@ class Searcher:
             rows = [candidate.row for candidate in firsts]
             explanations = explain_bm25(self._store, question.query, rows=rows, passages=passages)
         return [
-            _Finding(best_span(passage.text, words_of_query(passage.text, question.query)), explanation)
+            _found(question, passage, words_of_query(passage.text, question.query), explanation)
             for passage, explanation in zip(passages, explanations, strict=True)
         ]
 
@@ -287,6 +300,13 @@ class Searcher:
 
     def _encode_documents(self, texts: Sequence[str]) -> "Vectors":
         return self._encoder().encode_documents(texts)  # Which loads torch: no other way needs it.
+
+
+def _found(
+    question: Question, passage: Passage, evidence: Evidence, explanation: list[Match] | None
+) -> _Finding:
+    telling = telling_pieces(passage.text, evidence, passage.lines[0]) if question.budget else None
+    return _Finding(best_span(passage.text, evidence), explanation, telling)
 
 
 def _scores(hits: "Hits[int]") -> dict[int, float]:

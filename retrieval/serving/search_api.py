@@ -11,6 +11,7 @@ from pydantic import Field
 from flatcoat.errors import FlatcoatError, NotFoundError
 from flatcoat.indexing.documents import Document
 from flatcoat.indexing.reading.content import Content
+from flatcoat.retrieval.evidence import as_prompt
 from flatcoat.retrieval.highlight import marks
 from flatcoat.retrieval.results import Mode, checked_query
 
@@ -41,6 +42,9 @@ class SearchRequest(OwnRequest):
     explain: bool = False
     best_lines: bool = True
     signals: bool = True
+    budget: Annotated[
+        int | None, Field(ge=1, le=1_000_000, description="Tokens of evidence, of all results together")
+    ] = None
     highlight: Annotated[bool, Field(description="Add where words of the query stand in each text")] = False
 
 
@@ -88,6 +92,7 @@ def _search(context: "Context", index: "ServedIndex", body: SearchRequest) -> di
         signals=None if body.signals else (),
         content=body.content,
         best_lines=body.best_lines,
+        budget=body.budget,
     )
     values = [result.to_json() for result in results]
     if body.highlight:
@@ -97,6 +102,7 @@ def _search(context: "Context", index: "ServedIndex", body: SearchRequest) -> di
         "index": index.name,
         "query": query,
         "results": values,
+        "prompt": None if body.budget is None else as_prompt(results),
         "milliseconds": round((perf_counter() - started) * 1000, 2),
     }
 

@@ -103,3 +103,10 @@ def test_the_log_says_who_asked_and_not_what(server: Any) -> None:
     assert '"id": "mine-1", "client": "127.0.0.1", "method": "POST", "path": "/indexes/late/search"' in log
     assert "secret question" not in log
     assert "the-key-of-the-tests" not in log
+
+
+def test_a_budget_makes_a_prompt(server: Any) -> None:
+    answer = server.post("/indexes/late/search", {"query": "why is the sky blue?", "budget": 60}).json()
+    assert answer["results"][0]["evidence"][0]["text"]
+    assert answer["prompt"].startswith("sky.md:")
+    assert server.post("/indexes/late/search", {"query": "sky"}).json()["prompt"] is None
