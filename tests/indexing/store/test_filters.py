@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Passage, normalized
-from flatcoat.indexing.store.filters import Condition, parse_condition, where
+from flatcoat.indexing.store.filters import AnyOf, Condition, parse_condition, where
 from flatcoat.indexing.store.store import Store
 
 METADATA = [
@@ -364,3 +364,32 @@ def test_rows_that_lie_far_apart_are_filtered_alike(tmp_path: Path, monkeypatch:
         assert sorted(found.ids) == rows.tolist()
         monkeypatch.setattr("flatcoat.indexing.store.bm25._WIDEST_TABLE", 3)
         assert store.bm25("word", 30, rows=rows).ids == found.ids
+
+
+CONDITIONS = ["lang=python", "lang!=python", "year>=2020", "done=false", "path^=docs/", "n<0", "name in x,y"]
+NESTED = st.recursive(
+    st.sampled_from([parse_condition(text) for text in CONDITIONS]),
+    lambda inner: st.lists(st.lists(inner, max_size=3).map(tuple), max_size=3).map(
+        lambda choices: AnyOf(tuple(choices))
+    ),
+    max_leaves=12,
+)
+
+
+@given(conditions=st.lists(NESTED, max_size=3))
+def test_any_of_several_lists_is_their_union(store: Store, conditions: list[Condition | AnyOf]) -> None:
+    everything = set(store.rows_where([]).tolist())
+
+    def rows(condition: Condition | AnyOf) -> set[int]:
+        if isinstance(condition, Condition):
+            return set(store.rows_where([condition]).tolist())
+        return set().union(*(everything.intersection(*map(rows, choice)) for choice in condition.choices))
+
+    assert set(store.rows_where(conditions).tolist()) == everything.intersection(*map(rows, conditions))
+
+
+def test_conditions_are_counted_wherever_they_stand(store: Store) -> None:
+    conditions = [parse_condition("n=1")] * 250
+    assert store.rows_where([AnyOf((tuple(conditions), tuple(conditions[:249])))]).tolist() == []
+    with pytest.raises(FlatcoatError, match="500 conditions"):
+        store.rows_where([AnyOf((tuple(conditions), tuple(conditions)))])
