@@ -28,6 +28,7 @@ _ONE_OF_SEVERAL = re.compile(rf"\s*({_QUOTED}|[^,]*?)\s*(?:,|$)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BIGGEST_INTEGER = 2**63 - 1
 _MOST_CONDITIONS = 500  # SQLite nests them, up to a thousand deep
+_DEEPEST = 6  # AnyOf in AnyOf: the parser of SQLite 3.40 fails at 18
 _MOST_FILTERS, _CACHE_BYTES = 32, 1 << 26
 
 _IS_NUMBER = "field.type IN ('integer', 'real')"
@@ -131,7 +132,15 @@ def where(conditions: Conditions) -> tuple[str, list[Any]]:
             f"{count:,} conditions: up to {_MOST_CONDITIONS - 1} are possible; "
             "'in' takes any number of values"
         )
+    if (depth := max(map(_depth, listed), default=0)) > _DEEPEST:
+        raise UsageError(f"conditions {depth} deep in one another: {_DEEPEST} levels are possible")
     return _all_of(listed)
+
+
+def _depth(condition: Condition | AnyOf) -> int:
+    if isinstance(condition, Condition):
+        return 0
+    return 1 + max((_depth(one) for choice in condition.choices for one in choice), default=0)
 
 
 def _count(condition: Condition | AnyOf) -> int:

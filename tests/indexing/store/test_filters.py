@@ -393,3 +393,13 @@ def test_conditions_are_counted_wherever_they_stand(store: Store) -> None:
     assert store.rows_where([AnyOf((tuple(conditions), tuple(conditions[:249])))]).tolist() == []
     with pytest.raises(FlatcoatError, match="500 conditions"):
         store.rows_where([AnyOf((tuple(conditions), tuple(conditions)))])
+
+
+def test_conditions_may_be_six_deep(store: Store) -> None:
+    one, other = parse_condition("lang=python"), parse_condition("symbol=Store")
+    nested: Condition | AnyOf = one
+    for _ in range(6):
+        nested = AnyOf(((nested, one), (other, other)))
+    assert store.rows_where([nested, one]).tolist() == store.rows_where([one]).tolist() != []
+    with pytest.raises(FlatcoatError, match="7 deep"):
+        store.rows_where([AnyOf(((nested,),))])

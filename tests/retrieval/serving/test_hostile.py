@@ -99,6 +99,15 @@ def test_malformed_json(server: Any, text: bytes, path: str) -> None:
     assert answer.status_code in (400, 422), answer.text
 
 
+def test_a_filter_as_deep_as_a_well(server: Any) -> None:
+    filters: dict[str, Any] = {"key": "year", "type": "eq", "value": 1871}
+    for depth in range(1, 400):
+        filters = {"type": "or", "filters": [filters]}
+        if depth in (6, 7, 30, 100, 399):
+            answer = server.post("/v1/vector_stores/late/search", {"query": "sky", "filters": filters})
+            assert answer.status_code == (200 if depth == 6 else 400), answer.text
+
+
 def test_json_must_say_that_it_is_json(server: Any) -> None:
     """A form or a script of another site can only send text/plain without being asked first."""
     answer = server.client.post(SEARCH, content=b'{"query": "a"}', headers={"content-type": "text/plain"})
