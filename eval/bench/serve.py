@@ -139,7 +139,7 @@ def _running(command: Sequence[str], log: Path) -> Iterator[tuple[subprocess.Pop
 def _port(process: "subprocess.Popen[bytes]", log: Path) -> int:
     started = time.perf_counter()
     while time.perf_counter() - started < _WAIT_SECONDS and process.poll() is None:
-        if found := re.search(r"running on http://[\d.]+:(\d+)", log.read_text()):
+        if found := re.search(r"(?:at|running on) http://127.0.0.1:(\d+)", log.read_text()):
             return int(found[1])
         time.sleep(0.05)
     raise DataError(f"the server does not start: {log.read_text()[-300:]}")

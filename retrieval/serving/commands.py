@@ -57,6 +57,7 @@ def serve(
 ) -> None:
     """Serve indexes over HTTP, with a page to search with at /."""
     try:
+        from .server import listening
         from .server import serve as run
     except ImportError as error:
         raise MissingExtraError(
@@ -83,10 +84,12 @@ def serve(
         queue=queue,
         request_seconds=timeout,
     )
-    metrics = Metrics()
+    metrics, at = Metrics(), listening(host, port)
     served = Served(named_folders(index), settings, metrics=metrics, model=model, reranker=reranker)
     if not is_local and not keys:
         typer.echo(f"warning: whoever reaches {host} may search and change the indexes: set {_KEY}", err=True)
     if preload:
         served.load_in_background()
-    run(create_app(Context(served, settings, metrics=metrics)), settings, host=host, port=port)
+    shown = f"[{host}]" if ":" in host else host
+    typer.echo(f"{', '.join(served.indexes)}: at http://{shown}:{at.getsockname()[1]}/", err=True)
+    run(create_app(Context(served, settings, metrics=metrics)), settings, at)

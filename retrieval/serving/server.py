@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
+import os
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from flatcoat.errors import UsageError
 
 from .access import access_log
 from .bodies import LINGER_SECONDS
@@ -19,20 +23,29 @@ if TYPE_CHECKING:
 
 _GRACE_SECONDS = 600
 _MOST_CONNECTIONS = 2000
+_BACKLOG = 1024
 
 
-def serve(app: "ASGIApp", settings: "Settings", *, host: str, port: int) -> None:
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 is any that is free. UsageError where that is impossible."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        raise UsageError(f"cannot listen on {host}, port {port}: {reason}") from error
+
+
+def serve(app: "ASGIApp", settings: "Settings", at: socket.socket) -> None:
     """Answer requests until SIGINT or SIGTERM, then finish those that were accepted."""
     _log_to_stderr()
-    make_server(app, settings, host=host, port=port).run()
+    make_server(app, settings).run(sockets=[at])
 
 
-def make_server(app: "ASGIApp", settings: "Settings", *, host: str, port: int) -> uvicorn.Server:
-    """A server that is yet to run; port 0 is any that is free."""
+def make_server(app: "ASGIApp", settings: "Settings") -> uvicorn.Server:
+    """A server that is yet to run."""
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=_protocol(settings.header_seconds),
         ws="none",
         lifespan="on",
@@ -50,7 +63,7 @@ def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
-    logging.getLogger("uvicorn").setLevel(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     access = logging.StreamHandler(sys.stderr)
     access.setFormatter(logging.Formatter("%(message)s"))
     access_log.addHandler(access)

@@ -45,7 +45,7 @@ class Server:
 
     def _address(self) -> str:
         while time.perf_counter() - self.started < 60:
-            if found := re.search(r"running on (http://\S+)", self.log.read_text()):
+            if found := re.search(r"at (http://\S+)/\n", self.log.read_text()):
                 return found[1]
             if self.process.poll() is not None:
                 break

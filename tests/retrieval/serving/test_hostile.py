@@ -16,7 +16,7 @@ from flatcoat.retrieval.serving.app import create_app
 from flatcoat.retrieval.serving.context import Context
 from flatcoat.retrieval.serving.indexes import Served, named_folders
 from flatcoat.retrieval.serving.metrics import Metrics
-from flatcoat.retrieval.serving.server import make_server
+from flatcoat.retrieval.serving.server import listening, make_server
 from flatcoat.retrieval.serving.settings import Settings
 
 SEARCH = "/indexes/late/search"
@@ -257,12 +257,11 @@ class Impatient:
         metrics = Metrics()
         served = Served(named_folders([f"late={folder}"]), settings, metrics=metrics)
         app = create_app(Context(served, settings, metrics=metrics))
-        self.server = make_server(app, settings, host="127.0.0.1", port=0)
-        self.thread = threading.Thread(target=self.server.run)
+        at = listening("127.0.0.1", 0)
+        self.server = make_server(app, settings)
+        self.thread = threading.Thread(target=self.server.run, args=[[at]])
         self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.address = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
+        self.address = f"http://127.0.0.1:{at.getsockname()[1]}"
 
     def close(self) -> None:
         self.server.should_exit = True
