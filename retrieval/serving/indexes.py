@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,12 +134,13 @@ class Served:
         self.models: list[ServedModel] = []
         self._reranker_name = reranker
         self._reranker: Reranker | None = None
+        self._loading = Lock()
         for name, folder in folders.items():
             retriever = Retriever.open(folder, model)
             self.indexes[name] = ServedIndex(name, retriever, self._model_of(retriever, settings, metrics))
-        self.hidden_paths = {str(folder): f"“{name}”" for name, folder in folders.items()} | {
-            one.contract.model: one.name for one in self.models
-        }
+        self.hidden_paths = {str(index.retriever.store.path): name for name, index in self.indexes.items()}
+        self.hidden_paths |= {str(folder): name for name, folder in folders.items()}
+        self.hidden_paths |= {one.contract.model: one.name for one in self.models}
         """Paths that stand in messages, and what clients read in their place."""
 
     def _model_of(self, retriever: Retriever, settings: Settings, metrics: "Metrics") -> ServedModel:
@@ -174,9 +175,10 @@ class Served:
 
         if self._reranker_name is None:
             return EncoderReranker(model)
-        if self._reranker is None:
-            self._reranker = load_reranker(self._reranker_name)
-        return self._reranker
+        with self._loading:
+            if self._reranker is None:
+                self._reranker = load_reranker(self._reranker_name)
+            return self._reranker
 
     def load_in_background(self) -> None:
         """Load every model into torch in a thread of its own; requests are answered in the meantime."""

@@ -1,5 +1,6 @@
 """flatcoat's own API: search, documents, what the indexes hold, health and metrics."""
 
+from asyncio import to_thread
 from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -180,8 +181,8 @@ async def health(request: Request) -> JsonResponse:
     if context.is_closing:
         return error_response("/health", 503, "the server is shutting down")
     try:
-        for index in context.served.indexes.values():
-            _ = index.retriever.store.generation
+        # Not among the searches, which may be many, nor in the event loop, which would wait for one of them.
+        await to_thread(lambda: [one.retriever.store.generation for one in context.served.indexes.values()])
     except FlatcoatError:
         return error_response("/health", 503, "an index cannot be read")
     return JsonResponse({"status": "ok"})

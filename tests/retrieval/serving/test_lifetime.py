@@ -1,6 +1,7 @@
 """A server from its start to its end, as it comes and as it should not come."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -78,6 +79,36 @@ def test_what_was_accepted_is_finished(
     retriever = Retriever.open(tmp_path / "late")
     assert retriever.info().documents == 200
     retriever.close()
+
+
+def test_what_does_not_fit_into_the_queue_is_told_so(
+    start: Callable[..., Any], folders: dict[str, Path]
+) -> None:
+    server = start("--index", f"late={folders['late']}", "--queue", "0")
+    body = {"query": "why do cats purr?", "rerank": True}
+    with ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(lambda _: server.post(SEARCH, body), range(128)))
+    assert {answer.status_code for answer in answers} == {200, 429}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.headers["retry-after"] == "1"
+    assert "search requests" in refused.json()["error"]["message"]
+    assert server.post(SEARCH, body).status_code == 200
+    server.close()
+
+
+def test_an_index_that_breaks_is_unhealthy(
+    start: Callable[..., Any], folders: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(folders["late"], tmp_path / "late")
+    server = start("--index", str(tmp_path / "late"))
+    assert server.client.get("/health").status_code == 200
+    shutil.rmtree(tmp_path / "late")
+    answer = server.client.get("/health")
+    assert (answer.status_code, answer.json()["error_type"]) == (503, "Unhealthy")
+    broken = server.post(SEARCH, {"query": "cats"})
+    assert broken.status_code in (404, 500)
+    assert str(tmp_path) not in broken.text
+    server.close()
 
 
 @pytest.mark.slow
