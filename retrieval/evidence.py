@@ -33,6 +33,8 @@ class Telling(NamedTuple):
         """The first ``count`` pieces in the order of the text; those with at most blanks between are one."""
         spans: list[Span] = []
         for start, end in sorted(self.pieces[:count]):
+            if not self.text[start:end].strip():
+                continue
             if spans and not self.text[spans[-1][1] : start].strip():
                 start = spans.pop()[0]
             spans.append((start, end))

@@ -114,3 +114,11 @@ def test_the_budget_is_spent_on_the_best_first() -> None:
 
     excerpts = within_budget(["a:1", "b:1"], [telling, telling], budget=10, count_tokens=count)
     assert [len(one) for one in excerpts] == [1, 0]
+
+
+def test_a_document_of_a_title_alone_has_no_lines(tmp_path: Path) -> None:
+    retriever = Retriever.create(tmp_path / "index")
+    retriever.add([Document("t", "", title="The steel bridge")])
+    (result,) = retriever.search("steel bridge", budget=100)
+    assert (result.evidence, as_prompt([result])) == ((), "")
+    retriever.close()
