@@ -3,6 +3,7 @@
 
 const CONTEXT = 2; // lines before and behind the best ones
 const FEW = 12; // a passage of so many lines is shown whole
+const PROSE = ["", "text", "html"]; // in a proportional font; Markdown has tables and code
 const STAGES = { vectors: "vectors", bm25: "BM25", fused: "fused", rerank: "rerank", ranked: "with signals" };
 
 export function element(tag, properties = {}, ...children) {
@@ -89,7 +90,8 @@ function passageOf(result, characters, matches) {
   }
   const firsts = lines.findIndex((line) => line.isBest);
   const lasts = lines.findLastIndex((line) => line.isBest);
-  const node = element("div", { className: "passage" });
+  const isProse = PROSE.includes(result.metadata.lang ?? "");
+  const node = element("div", { className: isProse ? "passage prose" : "passage" });
   let folded = 0;
   for (const [at, line] of lines.entries()) {
     const isNear = lines.length <= FEW || firsts < 0 ? at < FEW : at >= firsts - CONTEXT && at <= lasts + CONTEXT;
@@ -99,11 +101,20 @@ function passageOf(result, characters, matches) {
         "div",
         { className: `line${line.isBest ? " best" : ""}${isNear ? "" : " far"}` },
         element("span", { className: "number", textContent: line.number, attributes: { "aria-hidden": "true" } }),
-        element("span", { className: "code" }, ...pieces(characters, line, result.highlights ?? [], { heaviest, matches })),
+        element("span", { className: "code" }, ...parts(characters, line, [bestStart, bestEnd], (part) => pieces(characters, part, result.highlights ?? [], { heaviest, matches }))),
       ),
     );
   }
   return { node, folded };
+}
+
+// What of a line is before, within and after the best characters; long lines are best in part.
+function parts(characters, line, [bestStart, bestEnd], write) {
+  const from = Math.min(Math.max(bestStart, line.start), line.end);
+  const to = Math.min(Math.max(bestEnd, line.start), line.end);
+  if (!line.isBest || from === to) return write(line);
+  const outside = (start, end) => (start < end ? write({ start, end }) : []);
+  return [...outside(line.start, from), element("span", { className: "told" }, ...write({ start: from, end: to })), ...outside(to, line.end)];
 }
 
 // A line as text and marks; a mark knows the matches that stand in it.
