@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 _LINE_SECONDS = 60.0
 _WIDEST = 10_000  # characters of a table
 
+_FOUND = "Folder of the index. Default: .flatcoat of this folder or of one above it in its repository"
 IndexFolder = Annotated[
-    Path, typer.Option("--index", metavar="DIR", file_okay=False, help="Folder of the index.")
+    Path | None,
+    typer.Option(
+        "--index", metavar="DIR", file_okay=False, help=f"{_FOUND}, made at its root where there is none."
+    ),
 ]
 Existing = Annotated[
-    Path, typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help="Folder of the index.")
+    Path | None,
+    typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help=f"{_FOUND}."),
 ]
 ColorWhen: TypeAlias = Literal["auto", "always", "never"]
 Color = Annotated[ColorWhen, typer.Option(help="Colours and links: on a terminal (auto), always, or never.")]

@@ -1,6 +1,6 @@
 """The BM25 baseline of evaluation and negative mining, by bm25s: not the BM25 of an index (``Store.bm25``).
 
-``flatcoat search --mode bm25`` and hybrid search rank by the full-text index in the database of an index.
+``flatcoat search --mode bm25`` and hybrid search rank by the postings of an index (``bm25``).
 
 BM25 as in Lucene with k1 1.5 and b 0.75, English stop words and Porter's stemmer: the published bm25s rows
 (https://github.com/xhluca/bm25s) use the same with Snowball, and NFCorpus comes out at their 32.1 nDCG@10.
@@ -10,18 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import bm25s
 import numpy as np
+import Stemmer
 from bm25s.tokenization import Tokenized
-
-from flatcoat.indexing.store.terms import stems
 
 from .top_k import reaching
 from .vectors import Hits
 
 SETTINGS = {"method": "lucene", "k1": 1.5, "b": 0.75}
 STOP_WORDS, STEMMER = "english", "porter"
-
-# Of bm25s' words, \w\w+, which an underscore does not end.
-_TOKENIZER = "porter unicode61 remove_diacritics 0 tokenchars '_'"
 
 
 class Bm25:
@@ -74,10 +70,7 @@ class Bm25:
 
 
 def _tokenize(texts: Iterable[str]) -> Tokenized:
-    tokens = bm25s.tokenize(texts, stopwords=STOP_WORDS, stemmer=_stem, show_progress=False)  # type: ignore[arg-type]
+    stem = Stemmer.Stemmer(STEMMER).stemWords
+    tokens = bm25s.tokenize(texts, stopwords=STOP_WORDS, stemmer=stem, show_progress=False)  # type: ignore[arg-type]
     assert isinstance(tokens, Tokenized)
     return tokens
-
-
-def _stem(words: list[str]) -> list[str]:
-    return stems(words, tokenizer=_TOKENIZER)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeGuard
 from flatcoat.errors import UsageError
 
 Scalar: TypeAlias = str | int | float | bool
-Metadata: TypeAlias = dict[str, Scalar]
+Metadata: TypeAlias = dict[str, Scalar | list[Scalar]]
 
 OWN_FIELDS = ("symbol", "kind", "exported")
 """The metadata of a passage of code itself, which say what it defines."""
@@ -31,8 +31,9 @@ class Heading(NamedTuple):
 class Document:
     """One text with an id of the user's own. Adding a document with the same id replaces the earlier one.
 
-    An id is a text, or a whole number, which is stored as its digits. Metadata values are texts, numbers and
-    booleans; dates are stored as ISO texts. Other types are refused when a document is added (``checked``).
+    An id is a text, or a whole number, which is stored as its digits. Metadata values are texts, numbers,
+    booleans, and lists of these; dates are stored as ISO texts. Other types are refused when a document is
+    added (``checked``).
 
     ``outline`` (lines rising) names parts that the text itself does not show: pages, cells, HTML headings.
 
@@ -134,6 +135,12 @@ def checked_id(id: object) -> str:
     return normalized(str.__str__(id))
 
 
+def is_value(value: object) -> bool:
+    """Whether metadata can have this value: a text, number or boolean, or a list of these."""
+    several = value if isinstance(value, list) else [value]
+    return all(isinstance(one, Scalar) for one in several)
+
+
 def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a real number of Python or NumPy; booleans are not."""
     return isinstance(value, Real) and not isinstance(value, bool)
@@ -148,8 +155,14 @@ def _metadata(id: str, metadata: Mapping[Any, Any]) -> Metadata:
             raise UsageError(
                 f"metadata field {name!r} of document {id!r} comes twice, but for its Unicode form"
             )
-        stored[name] = _scalar(id, name, _plain(value))
+        stored[name] = _value(id, name, _plain(value))
     return stored
+
+
+def _value(id: str, name: str, value: object) -> Scalar | list[Scalar]:
+    if isinstance(value, list | tuple):
+        return [_scalar(id, name, _plain(one)) for one in value]
+    return _scalar(id, name, value)
 
 
 def _scalar(id: str, name: str, value: object) -> Scalar:
@@ -164,7 +177,8 @@ def _scalar(id: str, name: str, value: object) -> Scalar:
     if isinstance(value, Real) and not isinstance(value, Integral) and math.isfinite(value):
         return float(value)
     raise UsageError(
-        f"metadata {name!r} of {id!r} is {_shown(value)}: a text, finite number, boolean or date is needed"
+        f"metadata {name!r} of {id!r} is {_shown(value)}: a text, finite number, boolean, date, or a list of "
+        "these is needed"
     )
 
 

@@ -1,9 +1,9 @@
 """Fusion: several rankings of one query become one. Larger scores are better."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,9 @@ def weighted_fusion(results: Sequence[Mapping[Id, float]], weights: Sequence[flo
 _HEAD = 100
 """Scores that tell how a ranking is spread: however many are asked for, the fused scores are the same."""
 
+_USUAL_SHARE = 0.8
+"""What vectors add to the first of BM25, of what they add to their own: 0.5 to 0.8 on cosqa, cranfield."""
+
 _STAND_OUT, _COVERAGE, _USUAL_COVERAGE = 0.1, 0.3, 0.6
 
 
@@ -82,23 +85,70 @@ class Fusion:
             raise UsageError(f"weight is {self.weight!r:.60}: a number from 0 to 1 is wanted")
 
     def fuse(
-        self, vectors: Mapping[Id, float], bm25: Mapping[Id, float], *, coverage: float = _USUAL_COVERAGE
+        self,
+        vectors: Mapping[Id, float],
+        bm25: Mapping[Id, float],
+        *,
+        coverage: float = _USUAL_COVERAGE,
+        lacking: Collection[Id] = (),
     ) -> dict[Id, float]:
         """The fused score of each row of either ranking; both are ordered best first.
 
-        ``coverage`` is the share of the query's terms that BM25's first has, 0 to 1.
+        ``coverage`` is the share of the query's terms that BM25's first has, 0 to 1. ``lacking`` are passages
+        without vectors: they get the score that is usual for their rank by BM25.
         """
+        shares = self._shares(vectors, bm25, coverage)
+        fused = dict(shares.vectors)
+        for id, share in shares.bm25.items():
+            fused[id] = fused.get(id, 0.0) + share
+        return fused | _expected(shares, fused, lacking) if lacking else fused
+
+    def _shares(
+        self, vectors: Mapping[Id, float], bm25: Mapping[Id, float], coverage: float
+    ) -> "_Shares[Id]":
+        """What each ranking adds to the fused scores."""
         if self.name == "rrf":
-            return reciprocal_rank_fusion([list(vectors), list(bm25)], self.constant)
+            return _Shares(*(reciprocal_rank_fusion([list(one)], self.constant) for one in (vectors, bm25)))
         if self.name == "weighted":
-            return weighted_fusion([vectors, bm25], [self.weight, 1 - self.weight])
+            weights = self.weight, 1 - self.weight
+            return _Shares(
+                *(
+                    weighted_fusion([one], [weight])
+                    for one, weight in zip((vectors, bm25), weights, strict=True)
+                )
+            )
         one, two = _Ranking.of(vectors), _Ranking.of(bm25)
         weight = self.weight + _STAND_OUT * (one.stand_out - two.stand_out)
         weight = min(max(weight + _COVERAGE * (_USUAL_COVERAGE - coverage), 0.0), 1.0)
-        fused = {id: weight * one.support(score) for id, score in vectors.items()}
-        for id, score in bm25.items():
-            fused[id] = fused.get(id, 0.0) + (1 - weight) * two.support(score)
-        return fused
+        return _Shares(
+            {id: weight * one.support(score) for id, score in vectors.items()},
+            {id: (1 - weight) * two.support(score) for id, score in bm25.items()},
+        )
+
+
+class _Shares(NamedTuple, Generic[Id]):
+    """What each ranking adds to the fused score of a row."""
+
+    vectors: dict[Id, float]
+    bm25: dict[Id, float]
+
+
+def _expected(shares: _Shares[Id], fused: Mapping[Id, float], lacking: Collection[Id]) -> dict[Id, float]:
+    """The fused scores that may be expected of rows of BM25's ranking that have no vectors.
+
+    The scores of the rows with vectors are spread over them by their shares of BM25: the median has the
+    median, and so on. So as many of the best lack vectors as of all, and BM25 alone orders those. Where few
+    rows have vectors the ends are what is usual.
+
+    With half the vectors left out (cranfield and cosqa, 200 queries each, flatcoat-small) 50 and 50 % of the
+    ten best lack them, and nDCG@10 x 100 is 36.3 and 55.3. Counted as 0, they are 25 and 24 %, 34.3 and 53.7.
+    With all vectors 36.5 and 58.5.
+    """
+    top, best = max(shares.vectors.values(), default=0.0), max(shares.bm25.values(), default=0.0)
+    known = [id for id in shares.bm25 if id not in lacking]
+    bm25 = sorted([0.0, best, *(shares.bm25[id] for id in known)])
+    scores = sorted([0.0, best + _USUAL_SHARE * top, *(fused[id] for id in known)])
+    return {id: float(np.interp(share, bm25, scores)) for id, share in shares.bm25.items() if id in lacking}
 
 
 class _Ranking(NamedTuple):

@@ -175,7 +175,7 @@ def open_segment(folder: Path, sizes: Mapping[str, int]) -> Segment:
     StorageError where a file is missing or truncated, or is no array of the expected dtype and axes, or the
     arrays do not fit together; ``plaid.parts`` checks the codes themselves.
     """
-    arrays = {name.split(".")[1]: _open(folder / name, size) for name, size in sizes.items()}
+    arrays = {name.split(".")[1]: open_file(folder / name, size) for name, size in sizes.items()}
     for part, array in arrays.items():
         if part not in _LAYOUT:
             raise damaged(f"a segment in {folder}, with a part {part!r},")
@@ -227,7 +227,8 @@ def require_file(path: Path, size: int) -> Path:
     return path
 
 
-def _open(path: Path, size: int) -> np.ndarray:
+def open_file(path: Path, size: int) -> np.ndarray:
+    """Map an array of ``size`` bytes on disk; StorageError where it is missing or is no such file."""
     require_file(path, size)
     try:
         return open_array(path, mapped=size >= _MAP_FROM_BYTES)

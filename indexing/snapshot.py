@@ -1,4 +1,4 @@
-"""The live passages of an index at one moment, as every engine searches them."""
+"""The live passages of an index that have vectors, at one moment, as every engine searches them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The live passages of one moment, ordered by segment and position.
+    """The live passages of one moment that have vectors, ordered by segment and position.
 
     Passage ``i`` is row ``rows[i]`` of the store; its vectors are at ``positions[i]`` of
     ``segments[segment_of[i]]`` (all three int64 [N], N passages). Positions of a segment that are not listed

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,16 +13,36 @@ from . import index_command
 from .results import Mode
 
 if TYPE_CHECKING:
-    from flatcoat.indexing.store.filters import Condition
+    from flatcoat.indexing.filters.condition import Filter
+    from flatcoat.indexing.filters.text_pattern import Case
 
 app = typer.Typer()
 
 Where = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="FIELD=VALUE",
-        help="Metadata filter, such as lang=python or year>=2020; may be repeated. Operators: =, !=, <, <=, "
-        ">, >=, ^= (prefix), in.",
+        metavar="FILTER",
+        help="Metadata filter, such as lang=python, 'year>=2020 and not (lang in go,rust or tags=draft)', "
+        "'day>2024-01-31', 'symbol exists', or JSON such as '{\"year\": {\"$gte\": 2020}}'; may be repeated. "
+        "Operators: =, !=, <, <=, >, >=, ^= (prefix), in, not in, exists, not exists.",
+    ),
+]
+Query = Annotated[
+    str | None, typer.Argument(metavar="QUERY", help="Question, keywords or code to search for.")
+]
+Regex = Annotated[
+    str | None,
+    typer.Option(
+        "-e", "--regex", metavar="PATTERN", help="Find only passages with a match of a regular expression."
+    ),
+]
+Fixed = Annotated[
+    str | None, typer.Option("-F", "--fixed", metavar="TEXT", help="Find only passages with this text.")
+]
+CaseOf = Annotated[
+    Literal["smart", "sensitive", "ignore"],
+    typer.Option(
+        "--case", help="Whether capitals count in --regex and --fixed; smart: where the pattern has one."
     ),
 ]
 Recall = Annotated[
@@ -71,10 +90,13 @@ app.command()(index_command.index)
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="Question, keywords or code to search for.")],
-    index: Existing,
+    query: Query = None,
+    index: Existing = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 5,
     where: Where = None,
+    regex: Regex = None,
+    fixed: Fixed = None,
+    case: CaseOf = "smart",
     recall: Recall = None,
     mode: RankBy = "hybrid",
     rerank: Rerank = None,
@@ -87,29 +109,46 @@ def search(
     signals: WithSignals = True,
     content: OfContent = "all",
     model: Model = None,
+    sync: Annotated[
+        bool,
+        typer.Option(
+            "--sync/--no-sync",
+            help="Read files that changed before searching, where that takes less than a second.",
+        ),
+    ] = True,
     color: Color = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Search an index for the passages that best answer QUERY."""
-    from flatcoat.console import output, progress_bar
-    from flatcoat.indexing.documents import normalized
+    """Search an index for the passages that best answer QUERY; without it list what filters let through.
 
+    flatcoat search "how are retries timed" --where "lang=python and not path^=tests/"
+
+    flatcoat search "open a connection" --regex "def \\w+\\(" --fixed sqlite3
+
+    flatcoat search --where symbol=Store.open -k 20
+    """
+    from flatcoat.console import output, progress_bar
+
+    from .discovery import open_index
     from .display import matching_files, print_results
-    from .retriever import Retriever
 
     if files and as_json:
         raise typer.BadParameter("--json names the document of each result: leave out one of the two")
-    if not query.strip():
-        raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
-    query = normalized(query)  # The form of which explanations name the characters.
-    conditions = _conditions(where)
+    filters = _filters(where)
+    _check_pattern(regex, fixed, case)
+    is_narrowed = bool(filters or regex or fixed or content != "all")
+    query = _query(query, is_narrowed)
     with progress_bar() as progress:
         progress.add_task("searching", total=None)
-        retriever = Retriever.open(index, model)
+        retriever = open_index(index, model)
+        behind = retriever.refresh() if sync else None
         results = retriever.search(
             query,
             k,
-            where=conditions,
+            where=filters,
+            regex=regex,
+            fixed=fixed,
+            case=case,
             recall=recall,
             mode=mode,
             rerank=rerank,
@@ -119,26 +158,52 @@ def search(
             signals=None if signals else (),
             content=content,
         )
+    if behind:
+        typer.echo(f"searched as it is, flatcoat index brings it up to date: {behind}", err=True)
+    encoded = retriever.store.encoded()
     if as_json:
-        values = {"query": query, "results": [result.to_json() for result in results]}
+        held = {"passages": encoded.of, "passages_with_vectors": encoded.passages, "behind": behind}
+        values = {"query": query, "results": [result.to_json() for result in results], "index": held}
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return
     if files:
         typer.echo("".join(f"{path}\n" for path in matching_files(results, retriever.store)), nl=False)
     else:
-        print_results(output(color), results, query, store=retriever.store, context=context)
+        print_results(output(color), results, query or "", store=retriever.store, context=context)
     if not results:
-        is_narrowed = conditions or content != "all"
         typer.echo("nothing found" + (" that meets the conditions" if is_narrowed else ""), err=files)
+    if retriever.has_model and mode != "bm25" and not encoded.is_complete:
+        others = "are not searched" if mode == "vectors" else "are ranked by BM25 alone"
+        typer.echo(f"{encoded.describe()} so far: the others {others}", err=True)
 
 
-def _conditions(where: Sequence[str] | None) -> "list[Condition]":
-    from flatcoat.indexing.store.filters import parse_condition
+def _query(query: str | None, is_narrowed: bool) -> str | None:
+    """The query in the form of which explanations name the characters."""
+    from flatcoat.indexing.documents import normalized
+
+    if query is not None and not query.strip():
+        raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
+    if query is None and not is_narrowed:
+        raise typer.BadParameter("say what to look for, or give --where or --regex", param_hint="QUERY")
+    return query and normalized(query)
+
+
+def _filters(where: Sequence[str] | None) -> "list[Filter]":
+    from flatcoat.indexing.filters.forms import as_filters
 
     try:
-        return [parse_condition(text) for text in where or ()]
+        return as_filters(where)
     except FlatcoatError as error:
         raise typer.BadParameter(str(error), param_hint="--where") from None
+
+
+def _check_pattern(regex: str | None, fixed: str | None, case: "Case") -> None:
+    from flatcoat.indexing.filters.text_pattern import TextPattern
+
+    try:
+        TextPattern(regex, fixed, case)
+    except FlatcoatError as error:
+        raise typer.BadParameter(str(error), param_hint="--regex") from None
 
 
 @app.command()
@@ -146,12 +211,12 @@ def remove(
     ids: Annotated[
         list[str], typer.Argument(metavar="ID", help="Documents: ids, or files as shown by search.")
     ],
-    index: Existing,
+    index: Existing = None,
 ) -> None:
     """Remove documents from an index by id, or by the file that they were read from."""
-    from .retriever import Retriever
+    from .discovery import open_index
 
-    retriever = Retriever.open(index)
+    retriever = open_index(index)
     store = retriever.store
     named = [id if store.holds(id) else store.document_in(id) or id for id in ids]
     removed = retriever.remove(named)
@@ -163,25 +228,25 @@ def forget(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Folder, file or data set, as listed by info.")
     ],
-    index: Existing,
+    index: Existing = None,
 ) -> None:
     """Remove a source (a folder, file or data set) and all its documents from an index."""
-    from .retriever import Retriever
+    from .discovery import open_index
 
-    removed = Retriever.open(index).forget(source)
+    removed = open_index(index).forget(source)
     typer.echo(f"{source} forgotten, {counted(removed, 'document')} removed")
 
 
 @app.command()
-def compact(index: Existing) -> None:
+def compact(index: Existing = None) -> None:
     """Merge segments, drop removed passages, and retrain PLAID or FAISS if the index has grown."""
     from flatcoat.console import progress_bar
 
-    from .retriever import Retriever
+    from .discovery import open_index
 
     with progress_bar() as progress:
         progress.add_task("compacting", total=None)
-        retriever = Retriever.open(index)
+        retriever = open_index(index)
         before = retriever.info()
         retriever.compact()
     after = retriever.info()
@@ -192,11 +257,14 @@ def compact(index: Existing) -> None:
 
 
 @app.command()
-def verify(index: Existing) -> None:
+def verify(index: Existing = None) -> None:
     """Check all checksums and cross-references of an index; exit code 1 if one is wrong."""
     from flatcoat.console import progress_bar
     from flatcoat.indexing.store.store import Store
 
+    from .discovery import required_index
+
+    index = index or required_index()
     with progress_bar() as progress:
         progress.add_task("verifying", total=None)
         with Store.open(index) as store:
@@ -210,21 +278,22 @@ def verify(index: Existing) -> None:
 
 @app.command()
 def info(
-    index: Annotated[
-        Path | None,
-        typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help="Folder of the index."),
-    ] = None,
+    index: Existing = None,
+    environment: Annotated[
+        bool,
+        typer.Option("--environment", help="Show the device and kernels in use, as without any index."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the size, sources and model of an index; without --index, the device and kernels in use."""
-    if index is None:
+    """Show the size, sources and model of an index; where there is none, the device and kernels in use."""
+    from .discovery import find_index, open_index
+
+    if environment or (index is None and find_index() is None):
         _show_environment(as_json)
         return
     from flatcoat.indexing.store.sources import place
 
-    from .retriever import Retriever
-
-    retriever = Retriever.open(index)
+    retriever = open_index(index)
     stats, contract = retriever.info(), retriever.store.contract
     sources = [(str(place(retriever.store.path, source)), source) for source in retriever.store.sources()]
     if as_json:
@@ -233,13 +302,13 @@ def info(
         values = {"sources": paths, "reading": reading, "contract": contract}
         typer.echo(json.dumps(stats.to_json() | values, indent=2))
         return
-    typer.echo(f"{index}: {stats.describe()}")
+    typer.echo(f"{retriever.store.path}: {stats.describe()}")
     for path, source in sources:
         typer.echo(f"made of: {path}{source.reading.describe()}")
-    typer.echo(f"searched by: {stats.engine}")
+    typer.echo(f"searched by: {stats.engine if retriever.has_model else 'BM25 alone, made without vectors'}")
     overlap = f", {retriever.overlap} of them of the passage before" if retriever.overlap else ""
     typer.echo(f"passage length: {counted(retriever.passage_tokens, 'token')}{overlap}")
-    for name, value in contract["encoder"].items():
+    for name, value in (contract["encoder"] or {}).items():
         shown = " ".join(value) if isinstance(value, list) else value
         typer.echo(
             f"{name.replace('_', ' ')}: {shown!r}"

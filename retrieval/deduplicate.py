@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
+from flatcoat.indexing.words import find_units, find_words, has_runs, is_run
+
 T = TypeVar("T")
 
 SIMILAR = 0.9
@@ -64,12 +66,21 @@ def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
 
 
 def _shingles(text: str) -> frozenset[int]:
-    """Hashes of all runs of SHINGLE words, case folded; words are separated by whitespace."""
-    words = text.casefold().split()
+    """Hashes of all runs of SHINGLE words, case folded; words are separated by whitespace.
+
+    In scripts that do not tell words apart, characters take their place.
+    """
+    text = text.casefold()
+    words = _words_and_units(text) if has_runs(text) else text.split()
     if len(words) <= SHINGLE:
         return frozenset([hash(tuple(words))])
     runs = zip(*(words[start:] for start in range(SHINGLE)), strict=False)
     return frozenset(map(hash, runs))
+
+
+def _words_and_units(text: str) -> list[str]:
+    words = find_words(text)
+    return [part[0] for word in words for part in (find_units(word[0]) if is_run(word[0]) else [word])]
 
 
 def _first_shingles(shingles: frozenset[int]) -> list[int]:

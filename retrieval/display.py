@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flatcoat.console import counted
 from flatcoat.indexing.reading.languages import PROSE
-from flatcoat.indexing.store.terms import query_spans
+from flatcoat.indexing.terms import query_spans
 
-from .highlight import Mark, highlighted, marks, printable, word_around
+from .highlight import Mark, highlighted, joined, marks, printable, word_around
 from .ranking import RANKED, SIGNALS
 from .snippets import best_span, snippet_span, words_of_query
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from flatcoat.indexing.store.store import Store
-    from flatcoat.indexing.store.terms import Span
+    from flatcoat.indexing.terms import Span
 
     from .results import Result
 
@@ -193,7 +193,7 @@ def _signature(result: "Result", place: int) -> "Span | None":
 
     It is the last line that is first to name a part of the section; None where ``place`` is in such a line.
     """
-    if result.metadata.get("lang", "text") in PROSE:
+    if str(result.metadata.get("lang", "text")) in PROSE:
         return None
     names = {words[-1] for name in result.section.split(", ") if (words := re.findall(r"\w+", name))}
     found = None
@@ -262,21 +262,30 @@ def _filled(entries: Sequence[str], separator: str, width: int, *, lines: int | 
 def _matched_words(result: "Result", query: str) -> Iterator[str]:
     """Words of the query, the words of the passage that match them best, their shares of the score.
 
-    Stop words are left out, as full-text search does.
+    Stop words are left out, as full-text search does. Pairs of characters that overlap are shown as one.
     """
     telling = query_spans(query).values()
+    matches = [(match, span) for match in result.explanation or () if (span := match.query_span)]
+    matches = [(match, span) for match, span in matches if any(_overlap(span, word) for word in telling)]
+    query_runs = joined(span for _, span in matches)
+    text_runs = joined(match.text_span for match, _ in matches if match.text_span)
     scores: dict[str, float] = {}
     best: dict[str, tuple[float, str]] = {}
-    for match in result.explanation or ():
-        if match.query_span and any(_overlap(match.query_span, span) for span in telling):
-            word = _word_at(query, match.query_span)
-            matched = _word_at(result.text, match.text_span) if match.text_span else "(title or section)"
-            scores[word] = scores.get(word, 0.0) + match.score
-            best[word] = max(best.get(word, (0.0, matched)), (match.score, matched))
+    for match, span in matches:
+        word = _word_at(query, _around(query_runs, span))
+        place = match.text_span
+        matched = _word_at(result.text, _around(text_runs, place)) if place else "(title or section)"
+        scores[word] = scores.get(word, 0.0) + match.score
+        best[word] = max(best.get(word, (0.0, matched)), (match.score, matched))
     for word in sorted(scores, key=lambda word: -scores[word]):
         matched = best[word][1]
         shown = word if matched.casefold() == word.casefold() else f"{word} -> {matched}"
         yield f"{_one_line(shown)} {scores[word]:.2f}"
+
+
+def _around(runs: Sequence["Span"], span: "Span") -> "Span":
+    """The run that a span is in."""
+    return next(run for run in runs if _overlap(run, span))
 
 
 def _overlap(one: "Span", other: "Span") -> bool:

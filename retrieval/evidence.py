@@ -14,7 +14,7 @@ from .results import Excerpt
 from .snippets import Evidence, best_per_piece, snippet_span, text_pieces
 
 if TYPE_CHECKING:
-    from flatcoat.indexing.store.terms import Span
+    from flatcoat.indexing.terms import Span
 
     from .results import Result
 

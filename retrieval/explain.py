@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from flatcoat.indexing.documents import Passage
-from flatcoat.indexing.store.terms import Span, find_terms, query_spans
+from flatcoat.indexing.terms import Span, find_terms, query_spans
 
 from .results import Match
 from .snippets import Evidence

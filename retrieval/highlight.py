@@ -1,14 +1,15 @@
 """The words of a passage that match the query, highlighted on a terminal by the strength of their match."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from flatcoat.indexing.store.terms import find_terms, is_word_character, query_terms
+from flatcoat.indexing.terms import find_terms, query_words
+from flatcoat.indexing.words import is_word_character
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from flatcoat.indexing.store.terms import Span
+    from flatcoat.indexing.terms import Span
 
     from .results import Result
 
@@ -39,8 +40,8 @@ def marks(result: "Result", query: str) -> list[Mark]:
     ['sky', 'blue']
     """
     if result.explanation is None:
-        found = find_terms(result.text or result.title, query_terms(query))
-        return sorted(Mark(*span, 1.0) for span in {span for spans in found.values() for span in spans})
+        found = find_terms(result.text or result.title, query_words(query)).values()
+        return [Mark(*span, 1.0) for span in joined(span for spans in found for span in spans)]
     weights: dict[Span, float] = {}
     for match in result.explanation:
         # Special tokens of the query, which have no span, match anything.
@@ -48,6 +49,21 @@ def marks(result: "Result", query: str) -> list[Mark]:
             word = word_around(result.text, match.text_span)
             weights[word] = weights.get(word, 0.0) + match.score
     return [Mark(*span, weight) for span, weight in weights.items()]
+
+
+def joined(spans: "Iterable[Span]") -> "list[Span]":
+    """Spans in their order, those that overlap as one: pairs of characters as the run that they make up.
+
+    >>> joined([(4, 6), (0, 2), (5, 7), (2, 4)])
+    [(0, 2), (2, 4), (4, 7)]
+    """
+    runs: list[Span] = []
+    for start, end in sorted(spans):
+        if runs and start < runs[-1][1]:
+            runs[-1] = runs[-1][0], max(end, runs[-1][1])
+        else:
+            runs.append((start, end))
+    return runs
 
 
 def word_around(text: str, span: "Span") -> "Span":

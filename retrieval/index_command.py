@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from flatcoat.retrieval.encoders.contract import Precision
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
     from flatcoat.indexing.reading.columns import Columns
     from flatcoat.indexing.store.stats import Stats
@@ -33,7 +34,8 @@ Roots = Annotated[
     typer.Argument(
         metavar="PATH",
         help="Folders, files, files of rows (.jsonl, .csv, .tsv, .parquet), BEIR folders, - for stdin, or "
-        "datasets:NAME for a Hugging Face data set. Default: all sources of the index.",
+        "datasets:NAME for a Hugging Face data set. Default: all sources of the index; for a new one that "
+        "--index does not name, the repository around this folder, or the folder.",
     ),
 ]
 Model = Annotated[
@@ -84,7 +86,8 @@ Include = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATTERN",
-        help="Index only files that match a .gitignore pattern; may be repeated. Default: all files.",
+        help="Index only files that match a .gitignore pattern; may be repeated. Hidden files and folders "
+        "need a pattern that spells their dot, such as .github/. Default: all files.",
         rich_help_panel=_READING,
     ),
 ]
@@ -93,6 +96,14 @@ Exclude = Annotated[
     typer.Option(
         metavar="PATTERN",
         help="Leave out files that match a .gitignore pattern; may be repeated.",
+        rich_help_panel=_READING,
+    ),
+]
+Hidden = Annotated[
+    bool | None,
+    typer.Option(
+        "--hidden/--no-hidden",
+        help="Index hidden files and folders too (never those of version control).",
         rich_help_panel=_READING,
     ),
 ]
@@ -112,13 +123,22 @@ Encoding = Annotated[
         rich_help_panel=_READING,
     ),
 ]
+WithVectors = Annotated[
+    bool | None,
+    typer.Option(
+        "--vectors/--no-vectors",
+        help="Leave vectors out for good: no model is loaded, searches rank by BM25. --vectors adds them to "
+        "such an index. Default: text and BM25 first, then vectors.",
+    ),
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Keep running and re-index files as they change.")]
 
 
 def index(
-    index: IndexFolder,
     paths: Roots = None,
+    index: IndexFolder = None,
     model: Model = None,
+    vectors: WithVectors = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = None,
     precision: InPrecision = None,
@@ -127,23 +147,48 @@ def index(
     factory: Factory = "HNSW32",
     include: Include = None,
     exclude: Exclude = None,
+    hidden: Hidden = None,
     columns: ColumnNames = None,
     encoding: Encoding = None,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create an index of PATHs, or update it: only new and changed files are read and encoded."""
+    """Create an index of PATHs, or update it: only new and changed files are read and encoded.
+
+    Searches find a text as soon as it is stored, long before the last vector is: run again, an interrupted
+    command goes on where it stopped.
+    """
+    from .discovery import target_of
+
     settings = None if engine is None else EngineSettings(engine, bits, factory=factory)
+    is_found = index is None
+    index, roots = target_of(index, paths or ())
     new = not _is_index(index)
-    _check(paths or [], new)
-    retriever = _open_or_create(index, model, passage_tokens, overlap, precision, settings)
+    _check(roots, new)
+    if is_found:
+        _enter(index, new)
+    try:
+        retriever = _open_or_create(
+            index,
+            model,
+            vectors=vectors,
+            passage_tokens=passage_tokens,
+            overlap=overlap,
+            precision=precision,
+            engine=settings,
+        )
+    except FlatcoatError:
+        if new and is_found:
+            shutil.rmtree(index, ignore_errors=True)
+        raise
 
     def sync(on_progress: "Callable[[Added], None]") -> "Added":
         named = _columns(columns) if columns else None
         return retriever.add_files(
-            *paths or (),
+            *roots,
             include=include,
             exclude=exclude,
+            hidden=hidden,
             columns=named,
             encoding=encoding,
             on_progress=on_progress,
@@ -168,7 +213,21 @@ def _is_index(path: Path) -> bool:
         raise typer.BadParameter(f"{str(path)[:80]!r}: {error.strerror}", param_hint="--index") from None
 
 
-def _check(paths: list[str], new: bool) -> None:
+def _enter(index: Path, new: bool) -> None:
+    """Make the folder of a new index that nobody named, or make sure that an old one is of its folder."""
+    from flatcoat.indexing.store.store import Store
+
+    from .discovery import make_folder, take_over
+
+    if new:
+        make_folder(index)
+        return
+    with Store.open(index) as store:
+        if moved := take_over(store):
+            typer.echo(moved, err=True)
+
+
+def _check(paths: Sequence[str | Path], new: bool) -> None:
     from .sync import existing_root
 
     if new and not paths:
@@ -190,20 +249,29 @@ def _run(sync: "Callable[[Callable[[Added], None]], Added]", retriever: "Retriev
         task = progress.add_task("comparing files", total=None)
 
         def report(added: "Added") -> None:
+            if added.encoded or added.waiting:
+                _report_encoding(progress, task, added)
+                return
             rate = added.bytes / 1e6 / (time.monotonic() - began)
             done = f"{counted(added.documents, 'document')}, {counted(added.passages, 'passage')}"
-            progress.update(task, description=f"indexed {done}, {rate:.2f} MB/s")
+            progress.update(task, description=f"read {done}, {rate:.2f} MB/s")
 
         try:
             added = sync(report)
         except KeyboardInterrupt:
-            safe = counted(retriever.info().documents, "document")
-            typer.echo(
-                f"interrupted: {retriever.store.path} holds {safe} so far: the same command goes on",
-                err=True,
-            )
+            safe = f"{retriever.store.path} holds {retriever.info().describe()} so far"
+            typer.echo(f"interrupted: {safe}: the same command goes on", err=True)
             raise typer.Exit(130) from None
     _show(added, retriever.info(), retriever.store.path, time.monotonic() - began, as_json, Console())
+
+
+def _report_encoding(progress: "Progress", task: "TaskID", added: "Added") -> None:
+    from .ingest import BATCH
+
+    total = added.encoded + added.waiting
+    if not added.encoded and total > BATCH:
+        typer.echo(f"searches have answers by BM25 now; vectors of {total:,} passages follow", err=True)
+    progress.update(task, description="encoding passages", completed=added.encoded, total=total)
 
 
 def _follow(
@@ -223,34 +291,60 @@ def _follow(
 def _open_or_create(
     index: Path,
     model: str | None,
+    *,
+    vectors: bool | None,
     passage_tokens: int | None,
     overlap: int | None,
     precision: Precision | None,
     engine: EngineSettings | None,
 ) -> "Retriever":
     """A new index, or the one that an earlier run of the same command began; other options are refused."""
+    from flatcoat.retrieval.encoders.load import SHIPPED_NAME
+
     from .retriever import Retriever
 
     if not _is_index(index):
+        if vectors is False and (model or precision):
+            raise typer.BadParameter("an index without vectors has no model and no precision")
         return Retriever.create(
             index,
-            model,
+            None if vectors is False else model or SHIPPED_NAME,
             passage_tokens=passage_tokens,
             precision=precision,
             index=engine or AUTO,
             overlap=overlap or 0,
         )
-    retriever = Retriever.open(index, model)
+    retriever = _with_model(index, model, vectors, precision)
     options: tuple[tuple[str, Any, Any], ...] = (
         ("passage length", passage_tokens, retriever.passage_tokens),
         ("overlap", overlap, retriever.overlap),
         ("engine", engine, retriever.store.engine),
-        ("precision", precision, retriever.contract.precision),
+        ("precision", precision, retriever.contract.precision if retriever.has_model else "that of none"),
     )
     for name, option, stored in options:
         if option not in (None, stored):
             shown = stored.name if isinstance(stored, EngineSettings) else stored
             raise typer.BadParameter(f"{index} exists: its {name} stays {shown}")
+    return retriever
+
+
+def _with_model(
+    index: Path, model: str | None, vectors: bool | None, precision: Precision | None
+) -> "Retriever":
+    """An index that exists; one that was made without vectors gets a model where they are wanted now."""
+    from flatcoat.retrieval.encoders.load import SHIPPED_NAME
+
+    from .retriever import Retriever
+
+    retriever = Retriever.open(index)
+    if retriever.has_model:
+        if vectors is False:
+            raise typer.BadParameter(f"{index} has a model: --no-vectors is for new indexes")
+        return Retriever.open(index, model) if model else retriever
+    if vectors:
+        retriever.add_model(model or SHIPPED_NAME, precision=precision)
+    elif model:
+        raise typer.BadParameter(f"{index} was made without vectors: --vectors adds them by the model")
     return retriever
 
 
@@ -273,6 +367,7 @@ def _show(
     if as_json:
         skips = [{"path": skip.path, "reason": skip.reason} for skip in added.skipped]
         summary = {"found": added.found, "added": added.documents, **counts, "skipped": skips}
+        summary["encoded"] = added.encoded
         typer.echo(json.dumps(summary | stats.to_json() | {"seconds": round(seconds, 2)}, indent=2))
         return
     done = [f"{counted(added.documents, 'document')} indexed ({counted(added.passages, 'passage')})"]

@@ -1,8 +1,7 @@
-"""Cut documents into passages, encode and store them: each batch is stored while the next is encoded."""
+"""Cut documents into passages and store their text: each batch is stored while the next is cut."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
@@ -16,15 +15,12 @@ from flatcoat.indexing.store.source_paths import label
 from flatcoat.indexing.store.sources import Source, place
 
 if TYPE_CHECKING:
-    from flatcoat.indexing.chunking.packing import CountTokens
     from flatcoat.indexing.reading.scan import FileState
     from flatcoat.indexing.store.store import Store
     from flatcoat.indexing.store.writer import Writer
-    from flatcoat.indexing.vectors import Vectors
-    from flatcoat.retrieval.encoders.encoder import Encoder
 
 BATCH = 1_000
-"""Passages encoded and committed together: an interrupted run loses at most as many."""
+"""Passages committed together, first their text, later their vectors: a cut-off run loses at most as many."""
 
 _IN_FLIGHT = 10
 """More batches than are ever waiting between comparison and commit."""
@@ -41,8 +37,9 @@ class Skip(NamedTuple):
 class Added:
     """Counts of one call: everything ``found`` is indexed (``documents``), unchanged, renamed or skipped.
 
-    Documents with the content that is stored already are ``unchanged``. ``bytes`` is the size of the encoded
-    texts.
+    Documents with the content that is stored already are ``unchanged``. ``bytes`` is the size of the texts
+    of ``passages``. ``encoded`` passages were given vectors, those that had been waiting included, and so
+    many are ``waiting`` for them.
     """
 
     found: int = 0
@@ -52,11 +49,13 @@ class Added:
     renamed: int = 0
     removed: int = 0
     bytes: int = 0
+    encoded: int = 0
+    waiting: int = 0
     skipped: list[Skip] = field(default_factory=list)
 
 
-Cut = Callable[[Document, "CountTokens"], list[Passage]]
-"""A document to its passages, ``indexing.chunking.chunk`` with its lengths chosen."""
+Cut = Callable[[Document], list[Passage]]
+"""A document to its passages, ``indexing.chunking.chunk`` with lengths and tokenizer chosen."""
 
 Progress = Callable[[Added], None]
 """Called after each batch with the counts so far."""
@@ -65,7 +64,7 @@ Progress = Callable[[Added], None]
 class Change(NamedTuple):
     """A pending change to one document, with the file state committed alongside.
 
-    A ``document`` is encoded and stored, or takes over the vectors of the document ``renamed_from`` (an id).
+    A ``document`` is cut and stored, or takes over the vectors of the document ``renamed_from`` (an id).
     Without a ``document``, the one with this id stays as it is, or is removed if ``state`` says that its file
     is skipped. ``name`` is its name within its source.
     """
@@ -79,57 +78,40 @@ class Change(NamedTuple):
 
 
 class Adder:
-    """Carries out changes through one writer, with counts in ``added``."""
+    """Carries out changes through one writer, with counts in ``added``; new passages have no vectors yet."""
 
-    def __init__(
-        self, writer: "Writer", encoder: "Callable[[], Encoder]", *, cut: Cut, on_progress: Progress
-    ) -> None:
-        """``encoder`` is called at the first document to encode."""
+    def __init__(self, writer: "Writer", *, cut: Cut, on_progress: Progress) -> None:
         self.added = Added()
         self._writer = writer
-        self._encoder = encoder
         self._cut = cut
         self._on_progress = on_progress
 
     def carry_out(self, changes: Iterable[Change], *, source: int | None = None) -> None:
         """Carry out a stream of changes, all of one ``source`` (a key) or of none, one commit per batch."""
-        written: Future[None] | None = None
-        batches = closing(ahead(_batches(map(self._chunked, changes))))
-        with batches as prepared, ThreadPoolExecutor(1, "flatcoat-writer") as pool:
-            for batch in prepared:
-                vectors = self._encoded(batch)
-                if written is not None:
-                    written.result()
-                    self._on_progress(self.added)
-                written = pool.submit(self._write, batch, vectors, source)
-            if written is not None:
-                written.result()
+        with closing(ahead(_batches(map(self._chunked, changes)))) as batches:
+            for batch in batches:
+                self._write(batch, source)
                 self._on_progress(self.added)
 
     def _chunked(self, change: Change) -> "_Chunked":
         if change.document is None or change.renamed_from is not None:
             return _Chunked(change, [])
-        passages = self._cut(change.document, self._encoder().token_counts)
+        passages = self._cut(change.document)
         if not passages:
             self.added.skipped.append(Skip(change.id, "empty"))
             change = change._replace(state=change.state and change.state._replace(skipped="empty"))
         return _Chunked(change, passages)
 
-    def _encoded(self, batch: "list[_Chunked]") -> "Vectors | None":
-        texts = [passage.searchable for chunked in batch for passage in chunked.passages]
-        return self._encoder().encode_documents(texts) if texts else None
-
-    def _write(self, batch: "list[_Chunked]", vectors: "Vectors | None", source: int | None) -> None:
+    def _write(self, batch: "list[_Chunked]", source: int | None) -> None:
         self._remove_textless(batch)
         for change, _ in batch:
             if change.renamed_from is not None and change.document is not None:
                 self._writer.rename(change.renamed_from, change.document, hash=change.hash, name=change.name)
                 self.added.renamed += 1
-        if vectors is not None:
-            passages = [passage for chunked in batch for passage in chunked.passages]
+        if passages := [passage for chunked in batch for passage in chunked.passages]:
             hashes = {change.id: change.hash for change, _ in batch}
             names = {change.id: change.name for change, _ in batch}
-            self._writer.add(passages, vectors, hashes=hashes, source=source, names=names)
+            self._writer.add(passages, None, hashes=hashes, source=source, names=names)
             self.added.passages += len(passages)
             self.added.documents += sum(bool(chunked.passages) for chunked in batch)
             self.added.bytes += sum(len(passage.text.encode()) for passage in passages)

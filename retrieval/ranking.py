@@ -26,7 +26,7 @@ from typing import get_args
 from flatcoat.errors import UsageError
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.reading.content import Content, roles_of
-from flatcoat.indexing.store.terms import query_terms
+from flatcoat.indexing.terms import query_words
 
 SIGNALS = ("definition", "path", "file", "content", "header", "spread")
 
@@ -85,7 +85,7 @@ class Query:
     @cached_property
     def words(self) -> tuple[str, ...]:
         """Its words, without stop words, and the parts of compound ones, in lower case."""
-        return tuple(word for word in query_terms(self.text) if len(word) > 1)
+        return tuple(word for word in query_words(self.text) if len(word) > 1)
 
     def words_like(self, part: str) -> set[str]:
         """The words that begin with ``part``, or with which it begins; short ones must be equal."""
@@ -187,7 +187,7 @@ class _Candidate:
         content = metadata.get("content")
         if content not in get_args(Content):
             return frozenset()
-        is_header = {"header"} & {metadata.get("kind")}
+        is_header = {"header"} if metadata.get("kind") == "header" else set()
         return frozenset({str(content), *roles_of(self.path, str(metadata.get("lang", ""))), *is_header})
 
     @property
@@ -350,4 +350,4 @@ class _PathMatch:
 def _words_of_path(path: str) -> tuple[Sequence[str], Sequence[str]]:
     """The words of a file's stem, and of the folder that it is in."""
     place = PurePosixPath(path)
-    return query_terms(place.name.partition(".")[0] or place.name), query_terms(place.parent.name)
+    return query_words(place.name.partition(".")[0] or place.name), query_words(place.parent.name)

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.documents import Metadata, is_number, normalized
-from flatcoat.indexing.store.terms import Span
+from flatcoat.indexing.terms import Span
 
 Mode = Literal["vectors", "bm25", "hybrid"]
 """How passages are ranked: by embedding vectors, by BM25, or by both fused."""

@@ -5,30 +5,33 @@ retriever.add_files("docs")
 retriever.search("why is the sky blue?", k=5)
 """
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from numbers import Integral
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from flatcoat.errors import ConflictError, DataError, UsageError
-from flatcoat.indexing.documents import Document
+from flatcoat.errors import ConflictError, DataError, FlatcoatError, UsageError
+from flatcoat.indexing.documents import Document, Passage
+from flatcoat.indexing.filters.forms import Filters
 from flatcoat.indexing.fusion import Fusion
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.engines import Name as Engine
-from flatcoat.indexing.store.filters import Conditions
 from flatcoat.indexing.store.sources import Reading
 from flatcoat.indexing.store.stats import Stats
 from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.encoders.contract import Contract, Precision
+from flatcoat.retrieval.encoders.load import SHIPPED_NAME
 
+from .encoding import PassageEncoding
+from .index_model import IndexModel, contract_of
 from .ingest import Added, Adder, Progress, new_or_changed
 from .results import Mode, Result
 from .search import Question, Searcher
 
 if TYPE_CHECKING:
+    from flatcoat.indexing.filters.text_pattern import Case
     from flatcoat.indexing.reading.columns import Columns
     from flatcoat.indexing.reading.content import Content
     from flatcoat.indexing.store.writer import Writer
@@ -36,7 +39,11 @@ if TYPE_CHECKING:
 
     from .rerank import Reranker
 
-AnyEncoder = TypeVar("AnyEncoder", bound="QueryEncoder")
+_USUAL, _LONGEST = 300, 8192
+"""Tokens of a passage of an index without a model, by default (as by the shipped model) and at most."""
+
+_MOST_LISTED = 10_000
+"""Files that are listed and compared in half a second."""
 
 
 class Retriever:
@@ -49,23 +56,22 @@ class Retriever:
     'sky'
     """
 
-    def __init__(self, store: Store, encoder: "Encoder | None" = None) -> None:
+    def __init__(self, store: Store, model: "str | Path | Encoder | None" = None) -> None:
         self.store = store
-        self.contract = Contract.from_json(store.contract["encoder"])
         self.passage_tokens = int(store.contract["passage_tokens"])
         self.overlap = int(store.contract.get("overlap", 0))  # Earlier indexes do not name it.
-        if encoder is not None:
-            self.contract.require(encoder.contract)
-        self._model: str | Path | None = None
-        self._encoder = encoder
-        self._queries: QueryEncoder | None = encoder
-        self._loading = Lock()
-        self._searcher = Searcher(store, lambda: self.query_encoder, lambda: self.encoder)
+        self._model = IndexModel(store, model)
+        self._searcher = Searcher(
+            store,
+            lambda: self.query_encoder,
+            lambda: self.encoder,
+            count_tokens=lambda texts: self._model.token_counts(texts),
+        )
 
     @staticmethod
     def create(
         path: str | Path,
-        model: "str | Path | Encoder | None" = None,
+        model: "str | Path | Encoder | None" = SHIPPED_NAME,
         *,
         passage_tokens: int | None = None,
         precision: Precision | None = None,
@@ -74,27 +80,24 @@ class Retriever:
     ) -> "Retriever":
         """Make an empty index at ``path``.
 
-        ``model`` is an encoder, a checkpoint folder or hub name (None: the model shipped with flatcoat).
-        ``passage_tokens`` is the maximum length of a passage; by default the document length of the model, at
-        most 512. A model given by name can read passages as long as its positions allow, whole documents
-        perhaps. ``overlap`` is the number of tokens repeated from the previous passage of a text, at most
-        half a passage; passages of code do not overlap. ``precision`` is the precision of a model given by
-        name, here and when the index is opened. ``index`` is the engine: "exact", "plaid", "faiss", or
-        "auto", which is exact search as long as that is as fast.
+        ``model`` is an encoder, a checkpoint folder or hub name, by default the model shipped with flatcoat.
+        None is no model: such an index is searched by BM25 alone. ``passage_tokens`` is the maximum length of
+        a passage; by default the document length of the model, at most 512. A model given by name can read
+        passages as long as its positions allow, whole documents perhaps; without a model lengths are counted
+        as the shipped one does. ``overlap`` is the number of tokens repeated from the previous passage of a
+        text, at most half a passage; passages of code do not overlap. ``precision`` is the precision of a
+        model given by name, here and when the index is opened. ``index`` is the engine: "exact", "plaid",
+        "faiss", or "auto", which is exact search as long as that is as fast.
 
         Raises UsageError for an option out of range, ConflictError if there is an index at ``path`` or the
         encoder has another precision, and NotFoundError or DataError for a model that cannot be loaded.
         """
         if precision not in (None, *get_args(Precision)):
             raise UsageError(f"precision {precision!r}: {', '.join(get_args(Precision))} are possible")
-        encoder = _load(model, precision, passage_tokens)
-        own = encoder.contract.precision
-        if precision not in (None, own):
-            raise ConflictError(
-                f"the encoder given computes in {own}, not {precision}: load it in {precision}"
-            )
-        limit = encoder.contract.document_length
-        tokens = min(limit, 512) if passage_tokens is None else passage_tokens
+        made_by = None if model is None else contract_of(model, precision, passage_tokens)
+        limit = made_by.document_length if made_by else _LONGEST
+        usual = min(limit, 512) if made_by else _USUAL
+        tokens = usual if passage_tokens is None else passage_tokens
         if not (_is_integer(tokens) and 16 <= tokens <= limit):
             raise UsageError(
                 f"passage_tokens {tokens!r}: from 16 to {limit}, what the model reads, is possible"
@@ -102,18 +105,14 @@ class Retriever:
         if not (_is_integer(overlap) and 0 <= overlap <= tokens // 2):
             raise UsageError(f"overlap {overlap!r}: from 0 to {tokens // 2}, half of a passage, is possible")
         engine = index if isinstance(index, EngineSettings) else EngineSettings(index)
-        engine.validate_for(encoder.contract.shape)
+        if made_by:
+            engine.validate_for(made_by.shape)
         contract = {
-            "encoder": encoder.contract.to_json(),
+            "encoder": made_by and made_by.to_json(),
             "passage_tokens": int(tokens),
             "overlap": int(overlap),
         }
-        store = Store.create(path, contract, engine=engine)
-        if model is not None and not isinstance(model, str | Path):
-            return Retriever(store, model)
-        retriever = Retriever(store)
-        retriever._model, retriever._encoder = model, encoder
-        return retriever
+        return Retriever(Store.create(path, contract, engine=engine), model)
 
     @staticmethod
     def open(path: str | Path, model: "str | Path | Encoder | None" = None) -> "Retriever":
@@ -125,69 +124,73 @@ class Retriever:
         on this machine. Raises NotFoundError if there is no index, and ConflictError if ``model`` did not
         make it.
         """
-        if model is not None and not isinstance(model, str | Path):
-            return Retriever(Store.open(path), model)
-        retriever = Retriever(Store.open(path))
-        if model is not None:
-            retriever._model = model
+        retriever = Retriever(Store.open(path), model)
+        if isinstance(model, str | Path):
             _ = retriever.query_encoder  # Which raises for another model.
         return retriever
 
     @property
+    def has_model(self) -> bool:
+        """Whether the index has a model, by which its passages have vectors or will have them."""
+        return self._model.exists
+
+    @property
+    def contract(self) -> Contract:
+        """The contract of the model; ConflictError where the index was made without."""
+        return self._model.contract
+
+    @property
     def encoder(self) -> "Encoder":
         """The encoder that made the index, loaded at the first use and checked against the contract."""
-        with self._loading:
-            if self._encoder is None:
-                self._encoder = self._checked(self._model)
-        return self._encoder
+        return self._model.encoder
 
     @property
     def query_encoder(self) -> "QueryEncoder":
         """What encodes queries: an encoder that was given, else the named model in NumPy and float32.
 
-        Importing torch would take longer than the search. Where only torch or another library can read the
-        model, its encoder is loaded.
+        Where only torch or another library can read the model, its encoder is loaded.
         """
-        with self._loading:
-            if self._queries is None:
-                self._queries = self._in_numpy()
-        return self.encoder if self._queries is None else self._queries
+        return self._model.query_encoder
 
-    def _in_numpy(self) -> "QueryEncoder | None":
-        from flatcoat.retrieval.encoders.load import load_query_encoder
+    def add_model(
+        self, model: "str | Path | Encoder" = SHIPPED_NAME, *, precision: Precision | None = None
+    ) -> None:
+        """Give a model to an index that was made without; the next ``add_files()`` or ``add()`` encodes.
 
-        name = str(self._model or self.contract.model)
-        queries = load_query_encoder(name, is_trusted=self._model is not None)
-        if queries is not None:
-            queries = _reading(queries, self.contract.document_length)
-            self.contract.require(queries.contract)
-        return queries
-
-    def _checked(self, model: "str | Path | Encoder | None") -> "Encoder":
-        """The encoder; None is the model that the index names, read as data since anyone may have made it."""
-        from flatcoat.retrieval.encoders.load import fast_here, load_untrusted
-
-        precision, length = fast_here(self.contract.precision), self.contract.document_length
-        if model is None:
-            named = load_untrusted(
-                self.contract.model, named_by=f"index {self.store.path}", precision=precision
+        Retrievers that have it open go on without the model until they are opened again. Raises ConflictError
+        where the index has a model or its engine does not search such vectors, UsageError where the model
+        does not read passages as long as the index has, and as ``create`` for the model itself.
+        """
+        if self.has_model:
+            raise ConflictError(f"index {self.store.path} has the model {self.contract.model}: it stays")
+        contract = contract_of(model, precision, self.passage_tokens)
+        if self.passage_tokens > contract.document_length:
+            raise UsageError(
+                f"the passages of index {self.store.path} have up to {self.passage_tokens} tokens, the model "
+                f"reads {contract.document_length}: make a new index with it"
             )
-            encoder = _reading(named, length)
-        else:
-            encoder = _load(model, precision, length)
-        self.contract.require(encoder.contract)
-        return encoder
+        self.store.engine.validate_for(contract.shape)
+        self.store.change_contract(self.store.contract | {"encoder": contract.to_json()})
+        self._model = IndexModel(self.store, model)
 
-    def add(self, documents: Iterable[Document], *, on_progress: Progress = lambda added: None) -> Added:
-        """Encode and store documents; a document with the id of a stored one replaces it.
+    def add(
+        self,
+        documents: Iterable[Document],
+        *,
+        vectors: bool = True,
+        on_progress: Progress = lambda added: None,
+    ) -> Added:
+        """Store and encode documents; a document with the id of a stored one replaces it.
 
-        Each batch is one commit, and documents with unchanged content are not encoded again: the same call
-        resumes an interrupted one. Raises UsageError for anything that is no valid document.
+        All texts are stored first, so that searches have answers by BM25, then all passages that have no
+        vectors are encoded. With ``vectors`` False that is left to a later call. Each batch is one commit,
+        and documents with unchanged content are not encoded again: the same call resumes an interrupted one.
+        Raises UsageError for anything that is no valid document.
         """
         documents = [documents] if isinstance(documents, Document) else documents
         if not isinstance(documents, Iterable):
             raise UsageError(f"{type(documents).__name__} came: a Document or several are needed")
-        with self._adding(on_progress) as (_, adder):
+        with self._adding(vectors, on_progress) as (_, adder):
             adder.carry_out(new_or_changed(documents, self.store, added=adder.added))
         return adder.added
 
@@ -196,8 +199,10 @@ class Retriever:
         *roots: str | Path,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
+        hidden: bool | None = None,
         columns: "Columns | None" = None,
         encoding: str | None = None,
+        vectors: bool = True,
         on_progress: Progress = lambda added: None,
     ) -> Added:
         """Add folders and files, or bring them up to date; without roots, all sources of the index.
@@ -205,9 +210,10 @@ class Retriever:
         A root is a folder (without the files that .gitignore excludes), a file, a file of rows (.jsonl, .csv,
         .tsv, .parquet), a BEIR folder, "-" for stdin or "datasets:NAME" for a data set of the hub. Only new
         and changed files are read and encoded; a renamed file keeps its vectors; documents of deleted files
-        are removed. ``include`` and ``exclude`` are .gitignore patterns, ``columns`` names the columns of
+        are removed. ``include`` and ``exclude`` are .gitignore patterns, ``hidden`` reads hidden files too
+        (by default only those whose dot a pattern of ``include`` spells), ``columns`` names the columns of
         rows, ``encoding`` is the character encoding of texts (detected by default). A source remembers these
-        options.
+        options. ``vectors`` is as for ``add``.
 
         Files and sources that cannot be read are in ``skipped`` with the reason; the documents of a source
         that does not exist any more stay until ``forget``. Raises NotFoundError for a missing root,
@@ -215,10 +221,10 @@ class Retriever:
         """
         from .sync import Sync, existing_root
 
-        reading = Reading(_patterns(include), _patterns(exclude), columns, encoding)
+        reading = Reading(_patterns(include), _patterns(exclude), columns, encoding, hidden)
         reading.validate()
         named = [existing_root(root) for root in roots]
-        with self._adding(on_progress) as (writer, adder):
+        with self._adding(vectors, on_progress) as (writer, adder):
             sync = Sync(self.store, writer, adder=adder)
             for source in writer.enter_sources(named, reading) if named else sync.all_sources(reading):
                 sync.bring_up_to_date(source)
@@ -235,14 +241,53 @@ class Retriever:
         with self.store.writer() as writer:
             return writer.forget_source(self.store.source_at(root).key)
 
-    @contextmanager
-    def _adding(self, on_progress: Progress) -> "Iterator[tuple[Writer, Adder]]":
-        from flatcoat.indexing.chunking.chunk import chunk
+    def refresh(self, *, seconds: float = 1.0) -> str | None:
+        """Store the texts of files that changed, where that is done in a moment; says what was left undone.
 
+        Files are compared by their times, folders by whether anything came or went. Vectors, and what takes
+        longer than ``seconds``, are left to ``add_files()``. None where all that can be read is up to date.
+        Sources that ``add_files()`` would not read unasked are not looked at. No error of the index or its
+        files is raised: the index can be searched as it is.
+        """
+        from .freshness import stale_sources
+
+        until = time.monotonic() + seconds
+        try:
+            if not (sources := stale_sources(self.store, seconds=seconds / 2)):
+                return None
+            if sum(self.store.count_of(source.key) for source in sources) > _MOST_LISTED * seconds:
+                return "too many files to look through before a search"
+            from .sync import Sync
+
+            with self.store.writer() as writer:
+                sync = Sync(self.store, writer, adder=self._adder(writer), until=until)
+                for source in sources:
+                    sync.bring_up_to_date(source)
+            return "more has changed than can be read before a search" if sync.is_cut_off else None
+        except FlatcoatError as error:
+            return str(error)
+
+    def _adder(self, writer: "Writer", on_progress: Progress = lambda added: None) -> Adder:
+        def cut(document: Document) -> list[Passage]:
+            from flatcoat.indexing.chunking.chunk import chunk
+
+            counts = self._model.token_counts
+            return chunk(document, counts, max_tokens=self.passage_tokens, overlap=self.overlap)
+
+        return Adder(writer, cut=cut, on_progress=on_progress)
+
+    @contextmanager
+    def _adding(self, vectors: bool, on_progress: Progress) -> "Iterator[tuple[Writer, Adder]]":
         with self.store.writer() as writer:
-            cut = partial(chunk, max_tokens=self.passage_tokens, overlap=self.overlap)
-            yield writer, Adder(writer, lambda: self.encoder, cut=cut, on_progress=on_progress)
-            writer.compact(full=False)
+            adder = self._adder(writer, on_progress)
+            yield writer, adder
+            encoded = self.store.encoded()
+            adder.added.waiting = encoded.of - encoded.passages if self.has_model else 0
+            if vectors and self.has_model:
+                encoding = PassageEncoding(self.store, writer, added=adder.added, on_progress=on_progress)
+                encoding.carry_out(lambda: self.encoder)
+            if vectors or not self.has_model:
+                writer.compact(full=False)
 
     def remove(self, document_ids: str | Iterable[str]) -> int:
         """Remove documents by id, one or several; returns the number of documents removed."""
@@ -255,10 +300,13 @@ class Retriever:
 
     def search(
         self,
-        query: str,
+        query: str | None = None,
         k: int = 10,
         *,
-        where: Conditions = (),
+        where: Filters = None,
+        regex: str | None = None,
+        fixed: str | None = None,
+        case: "Case" = "smart",
         recall: float | None = None,
         mode: Mode | Fusion | None = None,
         rerank: "Reranker | str | Path | None" = None,
@@ -269,9 +317,14 @@ class Retriever:
         best_lines: bool = False,
         budget: int | None = None,
     ) -> list[Result]:
-        """The ``k`` best passages, best first, of the documents that meet all conditions of ``where``.
+        """The ``k`` best passages, best first, of the documents that meet all filters of ``where``.
 
-        Conditions are written ``lang=python``, ``year>=2020``, ``path^=src/``, ``lang in python,rust``.
+        Filters are written ``lang=python``, ``year>=2020 and not (lang in go,rust or path^=src/)``, as in
+        ``indexing.filters.grammar``, or as dicts: ``{"year": {"$gte": 2020}}``. ``regex`` and ``fixed`` are
+        a regular expression and a text that the text of a passage must match, ``case`` says whether capitals
+        count ("smart": where the pattern has one). Without a query all that is let through is found, by the
+        ids of documents.
+
         ``recall`` is the target recall@10 against exact search, for PLAID. ``mode`` ranks by "vectors", by
         "bm25" (which needs no model) or by both fused ("hybrid", the default; a ``Fusion`` says how).
         ``rerank`` is a cross-encoder or encoder, or its name, that scores the best max(5 ``k``, 50) passages
@@ -283,14 +336,17 @@ class Retriever:
         names the signals of ``retrieval.ranking`` that rank files of code (all by default, ``()`` for none),
         ``content`` restricts results to files of "code", "docs" or "config".
 
-        Raises UsageError for an empty query, ``k`` below 1, an unknown mode, a malformed condition, a
-        recall out of reach, or an argument of another type.
+        Raises UsageError for an empty query, ``k`` below 1, an unknown mode, a malformed filter, a malformed
+        or slow pattern, a recall out of reach, or an argument of another type.
         """
         mode = "hybrid" if mode is None else mode
         question = Question(
             query,
             k,
             where=where,
+            regex=regex,
+            fixed=fixed,
+            case=case,
             recall=recall,
             mode=mode,
             rerank=rerank,
@@ -324,18 +380,3 @@ def _nothing_in(places: "Sequence[Path | str]", added: Added) -> str:
     reasons = ", ".join(sorted({skip.reason for skip in added.skipped}))
     why = f": {len(added.skipped)} skipped ({reasons})" if reasons else ": it holds no text"
     return f"nothing to index in {', '.join(map(str, places))}{why}"
-
-
-def _load(model: "str | Path | Encoder | None", precision: Precision | None, length: int | None) -> "Encoder":
-    """The encoder; a model given by name reads at least ``length`` tokens per document."""
-    if model is not None and not isinstance(model, str | Path):
-        return model
-    from flatcoat.retrieval.encoders.load import load_encoder
-
-    return _reading(load_encoder(model, precision), length)
-
-
-def _reading(encoder: AnyEncoder, length: int | None) -> AnyEncoder:
-    if length is not None and length > encoder.contract.document_length:
-        encoder.truncate_documents(length)
-    return encoder

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from threading import Lock
@@ -13,18 +13,22 @@ import numpy as np
 
 from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.filters.condition import Condition, Filter
+from flatcoat.indexing.filters.forms import Filters, as_filters
+from flatcoat.indexing.filters.text_pattern import Case, TextPattern
 from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, HYBRID_SMALL, Fusion
 from flatcoat.indexing.reading.content import Content
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.store.engines import open_index
-from flatcoat.indexing.store.filters import AnyOf, Condition, Conditions, as_conditions
+from flatcoat.indexing.store.stats import Encoded
 from flatcoat.indexing.store.store import StaleRow, State, Store
-from flatcoat.indexing.store.terms import Span
+from flatcoat.indexing.terms import Span
 from flatcoat.retrieval.encoders.load import SHIPPED_NAME
 
 from .deduplicate import fold_duplicates, group_by
 from .evidence import Telling, place, telling_pieces, within_budget
 from .explain import Interaction, LateInteraction, explain_bm25, interactions
+from .listing import listed
 from .ranking import apply_signals, checked_signals
 from .results import Match, Mode, Result, checked_budget, checked_k, checked_query, checked_recall
 from .snippets import Evidence, best_span, words_of_query
@@ -47,15 +51,20 @@ _DEEP = 10_000
 
 @dataclass(frozen=True)
 class Question:
-    """The arguments of ``Retriever.search``, checked: the query in NFC, the conditions parsed.
+    """The arguments of ``Retriever.search``, checked: the query in NFC, the filters parsed.
+
+    Without a query, there are filters or a pattern, and the passages that they let through are wanted.
 
     Raises UsageError if one is of the wrong type or out of range.
     """
 
-    query: str
+    query: str | None
     k: int = 10
     _: KW_ONLY
-    where: Conditions = ()
+    where: Filters = ()
+    regex: str | None = None
+    fixed: str | None = None
+    case: Case = "smart"
     recall: float | None = None
     mode: Mode | Fusion = "hybrid"
     rerank: "Reranker | str | Path | None" = None
@@ -68,14 +77,15 @@ class Question:
 
     def __post_init__(self) -> None:
         for name, checked in (
-            ("query", checked_query(self.query)),
+            ("query", None if self.query is None else checked_query(self.query)),
             ("k", checked_k(self.k)),
-            ("where", tuple(as_conditions(self.where))),
+            ("where", tuple(as_filters(self.where))),
             ("recall", checked_recall(self.recall)),
             ("budget", checked_budget(self.budget)),
             ("signals", checked_signals(self.signals)),
         ):
             object.__setattr__(self, name, checked)
+        self._require_something()
         if not isinstance(self.mode, Fusion) and not (
             isinstance(self.mode, str) and self.mode in get_args(Mode)
         ):
@@ -86,11 +96,33 @@ class Question:
         if not named and self.rerank is not None and not hasattr(self.rerank, "scorer"):
             raise UsageError(f"rerank is {self.rerank!r:.60}: a model's name or a Reranker is wanted")
 
+    def _require_something(self) -> None:
+        if self.pattern is None and self.query is None and not self.filters:
+            raise UsageError("no query, no filter and no pattern: say what to look for")
+        if self.query is None and self.rerank is not None:
+            raise UsageError("there is nothing to rerank by: give a query")
+        if self.query is None and self.budget is not None:
+            raise UsageError("there is nothing to choose evidence by: give a query")
+
+    @cached_property
+    def pattern(self) -> TextPattern | None:
+        """What the texts must match, by ``regex`` and ``fixed``."""
+        pattern = TextPattern(self.regex, self.fixed, self.case)
+        return None if self.regex is None and self.fixed is None else pattern
+
     @property
-    def conditions(self) -> Sequence[Condition | AnyOf]:
-        """The conditions of ``where``, parsed, and that of ``content``."""
-        conditions = cast(Sequence[Condition | AnyOf], self.where)
-        return conditions if self.content == "all" else [*conditions, Condition("content", "=", self.content)]
+    def filters(self) -> Sequence[Filter]:
+        """The filters of ``where``, parsed, and that of ``content``."""
+        filters = cast(Sequence[Filter], self.where)
+        if self.content == "all":
+            return filters
+        there, equal = Condition("content", "exists", True), Condition("content", "=", self.content)
+        return [*filters, there, equal]
+
+    @property
+    def asked(self) -> str:
+        """The query, empty where there is none."""
+        return self.query or ""
 
     @property
     def ranks_twice(self) -> bool:
@@ -124,10 +156,11 @@ class _Candidate:
 
 
 class _Opened(NamedTuple):
-    """The index of one state of the store, and the snapshot that it searches."""
+    """The index of one state of the store, its snapshot, and how many passages that holds."""
 
     state: State
     snapshot: Snapshot
+    encoded: Encoded
     engine: "VectorIndex[int]"
 
 
@@ -143,23 +176,37 @@ class Searcher:
     """Answers questions to one store.
 
     Encoders are loaded at the first question that needs them: ``queries`` for vectors, the whole ``encoder``
-    to explain them.
+    to explain them. ``count_tokens`` counts the tokens of texts, which a budget is of.
     """
 
     def __init__(
-        self, store: Store, queries: "Callable[[], QueryEncoder]", encoder: "Callable[[], Encoder]"
+        self,
+        store: Store,
+        queries: "Callable[[], QueryEncoder]",
+        encoder: "Callable[[], Encoder]",
+        *,
+        count_tokens: Callable[[Sequence[str]], list[int]],
     ) -> None:
         self._store = store
         self._queries = queries
         self._encoder = encoder
+        self._count_tokens = count_tokens
         self._opened: _Opened | None = None
         self._rerankers: dict[str, Reranker] = {}
         self._opening = Lock()  # Indexes and models may be large: one thread opens or loads, the others wait.
 
     def search(self, question: Question) -> list[Result]:
-        """The best passages, or the best passage per document, best first."""
+        """The best passages, or the best passage per document, best first; without a query in their order."""
+        if question.query is None:
+            find = partial(listed, self._store, question.filters, question.pattern)
+            results = self._store.of_one_state(partial(find, k=question.k, group=question.group))
+            return results if question.best_lines else [replace(one, best_span=None) for one in results]
+        return self._ranked(question)
+
+    def _ranked(self, question: Question) -> list[Result]:
+        question = self._possible(question)
         reranker = self._reranker(question.rerank)
-        vectors = None if question.mode == "bm25" else self._queries().encode_queries([question.query])
+        vectors = None if question.mode == "bm25" else self._queries().encode_queries([question.asked])
         count = self._bounded(max(5 * question.k, 50))
         while True:
             try:
@@ -172,11 +219,18 @@ class Searcher:
             exhausted = len(candidates) < count
             candidates = _folded(candidates)
             if reranker and candidates:
-                candidates = _reranked(question.query, candidates, reranker)
+                candidates = _reranked(question.asked, candidates, reranker)
             groups = _grouped(candidates) if question.group else [[one] for one in candidates]
             if exhausted or len(groups) >= question.k:
                 return self._results(question, groups[: question.k], reranker)
             count = self._bounded(4 * count)
+
+    def _possible(self, question: Question) -> Question:
+        """The question as this index can answer it: by BM25 alone where no passage has vectors (yet)."""
+        if not question.ranks_twice:
+            return question
+        has_vectors = self._store.contract["encoder"] is not None and self._open().encoded.passages > 0
+        return question if has_vectors else replace(question, mode="bm25")
 
     def _bounded(self, count: int) -> int:
         """A number of candidates, no larger than the index beyond _DEEP."""
@@ -189,10 +243,13 @@ class Searcher:
         passages = dict(zip(rows, self._store.passages(rows), strict=True))
         if question.ranks_twice:
             first = next(iter(stages["bm25"]), None)
-            coverage = 0.0 if first is None else self._store.coverage(question.query, first)
+            coverage = 0.0 if first is None else self._store.coverage(question.asked, first)
             model = self._store.contract["encoder"]["model"]
             fusion = question.fusion_of(passages.values(), model=model)
-            stages["fused"] = fusion.fuse(stages["vectors"], stages["bm25"], coverage=coverage)
+            lacking = set() if self._open().encoded.is_complete else self._store.without_vectors(rows)
+            stages["fused"] = fusion.fuse(
+                stages["vectors"], stages["bm25"], coverage=coverage, lacking=lacking
+            )
         last = next(reversed(stages.values()))
         candidates = [
             _Candidate(
@@ -206,21 +263,23 @@ class Searcher:
         self, question: Question, vectors: "Vectors | None", depth: int
     ) -> dict[str, dict[int, float]]:
         """Scores by row of the best ``depth`` passages, best first, by "vectors", by "bm25", or by both."""
-        rows = self._store.rows_where(question.conditions) if question.conditions else None
+        is_narrowed = question.filters or question.pattern
+        rows = self._store.rows_where(question.filters, text=question.pattern) if is_narrowed else None
         stages: dict[str, dict[int, float]] = {}
         if vectors is not None:
             (hits,) = self._open().engine.search(vectors, depth, allowed=rows, recall=question.recall)
             stages["vectors"] = _scores(hits)
         if question.mode != "vectors":
-            stages["bm25"] = _scores(self._store.bm25(question.query, depth, rows=rows))
+            stages["bm25"] = _scores(self._store.bm25(question.asked, depth, rows=rows))
         return stages
 
     def _open(self) -> "_Opened":
         with self._opening:
             state = self._store.state
             if self._opened is None or self._opened.state != state:
-                snapshot = self._store.snapshot()
-                self._opened = _Opened(state, snapshot, open_index(snapshot, self._store.engine))
+                snapshot, encoded = self._store.snapshot(), self._store.encoded()
+                engine = open_index(snapshot, self._store.engine)
+                self._opened = _Opened(state, snapshot, encoded, engine)
             return self._opened
 
     def _reranker(self, model: "Reranker | str | Path | None") -> "Reranker | None":
@@ -248,7 +307,7 @@ class Searcher:
             [place(result.document_id, result.lines) for result in results],
             [finding.telling for finding in findings if finding.telling],
             budget=question.budget,
-            count_tokens=self._queries().token_counts,
+            count_tokens=self._count_tokens,
         )
         return [replace(result, evidence=one) for result, one in zip(results, excerpts, strict=True)]
 
@@ -261,42 +320,57 @@ class Searcher:
         """
         if not (question.explain or question.best_lines or question.budget):
             return [_Finding()] * len(firsts)
-        passages = [candidate.passage for candidate in firsts]
         found = self._interactions(question, firsts, reranker)
-        if found is not None:
-            return [
-                _found(question, passage, one.evidence(), one.matches() if question.explain else None)
-                for passage, one in zip(passages, found, strict=True)
-            ]
-        explanations: Sequence[list[Match] | None] = [None] * len(firsts)
-        if question.explain and question.mode != "vectors":
-            rows = [candidate.row for candidate in firsts]
-            explanations = explain_bm25(self._store, question.query, rows=rows, passages=passages)
+        others = [one for one, interaction in zip(firsts, found, strict=True) if interaction is None]
+        by_words = iter(self._by_words(question, others))
         return [
-            _found(question, passage, words_of_query(passage.text, question.query), explanation)
+            next(by_words)
+            if one is None
+            else _found(
+                question, candidate.passage, one.evidence(), one.matches() if question.explain else None
+            )
+            for candidate, one in zip(firsts, found, strict=True)
+        ]
+
+    def _by_words(self, question: Question, candidates: Sequence[_Candidate]) -> list[_Finding]:
+        """What of each passage answers the query by its words, explained by BM25 where that ranked."""
+        passages = [candidate.passage for candidate in candidates]
+        explanations: Sequence[list[Match] | None] = [None] * len(candidates)
+        if question.explain and question.mode != "vectors":
+            rows = [candidate.row for candidate in candidates]
+            explanations = explain_bm25(self._store, question.asked, rows=rows, passages=passages)
+        return [
+            _found(question, passage, words_of_query(passage.text, question.asked), explanation)
             for passage, explanation in zip(passages, explanations, strict=True)
         ]
 
     def _interactions(
         self, question: Question, firsts: Sequence[_Candidate], reranker: "Reranker | None"
-    ) -> list[Interaction] | None:
-        """Late interaction by the reranker or by the index; None where neither has token vectors."""
-        passages = [candidate.passage for candidate in firsts]
+    ) -> Sequence[Interaction | None]:
+        """Late interaction by the reranker or by the index; None where neither has vectors of the passage."""
+        none: Sequence[Interaction | None] = [None] * len(firsts)
         encoder: Encoder | None = getattr(reranker, "encoder", None)
+        stored: Sequence[np.ndarray | None] | None = None
         if isinstance(encoder, LateInteraction):
             explain = partial(interactions, encoder, encode=encoder.encode_documents)
         elif question.mode != "bm25" and isinstance(queries := self._queries(), LateInteraction):
             stored = self._open().snapshot.token_vectors([candidate.row for candidate in firsts])
-            explain = partial(interactions, queries, encode=self._encode_documents, stored=stored)
+            explain = partial(interactions, queries, encode=self._encode_documents)
         else:
-            return None
+            return none
+        held = [place for place in range(len(firsts)) if stored is None or stored[place] is not None]
+        passages = [firsts[place].passage for place in held]
         try:
-            return explain(question.query, passages=passages)
+            found = explain(
+                question.asked, passages=passages, stored=stored and [stored[place] for place in held]
+            )
         except UsageError as error:
             if question.explain:
                 raise
             _log.debug("the words of the query decide which lines are the best: %s", error)
-            return None
+            return none
+        by_place = dict(zip(held, found, strict=True))
+        return [by_place.get(place) for place in range(len(firsts))]
 
     def _encode_documents(self, texts: Sequence[str]) -> "Vectors":
         return self._encoder().encode_documents(texts)  # Which loads torch: no other way needs it.
@@ -317,7 +391,7 @@ def _with_signals(question: Question, candidates: Sequence[_Candidate]) -> list[
     """The candidates, best first, with what each ranking signal adds to their scores."""
     scores = [candidate.score for candidate in candidates]
     added = apply_signals(
-        question.query,
+        question.asked,
         [candidate.passage for candidate in candidates],
         scores=scores,
         floor=min(scores, default=0.0) if question.mode == "vectors" else 0.0,

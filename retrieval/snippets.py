@@ -8,13 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flatcoat.indexing.store.terms import Span, find_terms, query_terms
+from flatcoat.indexing.terms import Span, find_terms, query_words
 
 PIECES = 6
 """Pieces per snippet at most."""
 
 LINE, PIECE = 120, 80
 """A line of more characters than the first is cut at blanks into pieces of at most the second."""
+
+_BLANKS = " 、，；：。！？"
+"""What a line is cut behind: blanks, and the marks of Chinese and Japanese that are as wide as one."""
 
 _COST = 0.05
 """What a further piece must add to a run of pieces, as a share of what the whole text scores."""
@@ -32,7 +35,7 @@ class Evidence(NamedTuple):
 
 def words_of_query(text: str, query: str) -> Evidence:
     """The words that match a term of the query, as full-text search matches them."""
-    found = find_terms(text, query_terms(query))
+    found = find_terms(text, query_words(query))
     places = sorted({span for spans in found.values() for span in spans})
     column = {span: number for number, span in enumerate(places)}
     scores_QT = np.zeros((len(found), len(places)), np.float32)
@@ -109,7 +112,7 @@ def text_pieces(text: str) -> Iterator[Span]:
     for line in text.split("\n"):
         end = start + len(line)
         while end - start > LINE:
-            blank = text.rfind(" ", start + PIECE // 2, start + PIECE)
+            blank = max(text.rfind(mark, start + PIECE // 2, start + PIECE) for mark in _BLANKS)
             cut = start + PIECE if blank < 0 else blank + 1
             yield start, cut
             start = cut

@@ -4,7 +4,9 @@
 out. ``changes`` waits for the next change below folders (watchfiles).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -22,9 +24,10 @@ from flatcoat.indexing.reading.scan import (
     Unchanged,
     scan,
 )
-from flatcoat.indexing.store.source_paths import Root, as_root
+from flatcoat.indexing.store.source_paths import Root, as_root, is_folder
 from flatcoat.indexing.store.sources import Reading, Source, place
 
+from .freshness import watched_state
 from .ingest import Adder, Change, Comparison, Ids, Skip
 
 if TYPE_CHECKING:
@@ -32,13 +35,24 @@ if TYPE_CHECKING:
     from flatcoat.indexing.store.writer import Writer
 
 
-class Sync:
-    """Brings the documents of sources up to date. A source that cannot be read is skipped, and stays."""
+_CHARACTERS_PER_SECOND = 200_000
+"""Text that is read, cut and stored in a second, with some to spare."""
 
-    def __init__(self, store: "Store", writer: "Writer", *, adder: Adder) -> None:
+
+class Sync:
+    """Brings the documents of sources up to date. A source that cannot be read is skipped, and stays.
+
+    What is not done by ``until``, a time of ``time.monotonic``, is left to another time: ``is_cut_off`` says
+    that there is something.
+    """
+
+    def __init__(self, store: "Store", writer: "Writer", *, adder: Adder, until: float = math.inf) -> None:
         self._store = store
         self._writer = writer
         self._adder = adder
+        self._until = until
+        self._folders_left_out: set[str] = set()
+        self.is_cut_off = False
 
     def all_sources(self, reading: Reading) -> Iterator[Source]:
         """The sources that can be read again; ``reading`` replaces the options that they remember.
@@ -65,7 +79,8 @@ class Sync:
 
     def bring_up_to_date(self, source: Source) -> None:
         """Read what changed in a source, encode what is new, remove what is gone."""
-        root, reading = place(self._store.path, source), source.reading
+        root, reading, began_ns = place(self._store.path, source), source.reading, time.time_ns()
+        self._folders_left_out.clear()
         if isinstance(root, Path) and not root.exists():
             self._leave_out(str(root), "does not exist any more; its documents stay until flatcoat forget")
             return
@@ -74,6 +89,7 @@ class Sync:
             _Known(self._store, source),
             include=reading.include or (),
             exclude=reading.exclude or (),
+            hidden=bool(reading.hidden),
             columns=reading.columns or USUAL,
             encoding=reading.encoding,
         )
@@ -82,16 +98,24 @@ class Sync:
         for item in chain(last, scanned):
             if isinstance(item, Gone):
                 self._adder.added.removed += self._writer.remove_named(source.key, item.names)
-            elif isinstance(item, Finished):
+            elif isinstance(item, Finished) and not self.is_cut_off:
                 self._writer.finish_source(source, item.state)
+        if is_folder(root) and not self.is_cut_off:
+            watched = watched_state(Path(root), self._folders_left_out, began_ns=began_ns)
+            self._writer.finish_source(source, watched)
 
     def _changes(
-        self, source: Source, scanned: Iterator[Scanned], last: list[Gone | Finished]
+        self, source: Source, scanned: Generator[Scanned], last: list[Gone | Finished]
     ) -> Iterator[Change]:
         """The changes that a scan asks for, up to its first item that is none, which goes to ``last``."""
         added, ids = self._adder.added, Ids(self._store, source)
         rows = Comparison(self._store, added, source=source)
         for item in scanned:
+            if time.monotonic() > self._until:
+                self.is_cut_off = True
+                last.clear()
+                scanned.close()
+                return
             match item:
                 case Gone() | Finished():
                     last.append(item)
@@ -103,13 +127,22 @@ class Sync:
                         yield Change(ids.of(item.name), name=item.name, state=item.state)
                 case Skipped():
                     self._leave_out(item.name, item.reason)
+                    if item.name.endswith("/"):
+                        self._folders_left_out.add(item.name)
                     if item.state:
                         yield Change(ids.of(item.name), name=item.name, state=item.state)
+                case Read() if self._is_too_long(item):
+                    self.is_cut_off = True
                 case Read():
                     added.found += 1
                     change = _file_change(item, item.state, ids) if item.state else rows.change(item.document)
                     if change:
                         yield change
+
+    def _is_too_long(self, read: Read) -> bool:
+        """Whether a text would take longer than there is time."""
+        seconds = len(read.document.text) / _CHARACTERS_PER_SECOND
+        return read.moved_from is None and time.monotonic() + seconds > self._until
 
     def _leave_out(self, path: str, reason: str) -> None:
         self._adder.added.found += 1

@@ -93,8 +93,8 @@ def test_version() -> None:
 def test_index_says_what_it_did_as_json(tree: Path, model: Path, tmp_path: Path) -> None:
     arguments = ("index", tree, "--index", tmp_path / "i", "--model", model, "--json")
     report = json.loads(invoke(*arguments).stdout)
-    sizes = ("documents", "passages", "vectors", "segments", "bytes", "engine")
-    counts = ("found", "added", "unchanged", "renamed", "removed", "skipped")
+    sizes = ("documents", "passages", "passages_with_vectors", "vectors", "segments", "bytes", "engine")
+    counts = ("found", "added", "unchanged", "renamed", "removed", "skipped", "encoded")
     assert list(report) == [*counts, *sizes, "seconds"]
     assert (report["added"], report["unchanged"], report["documents"], report["passages"]) == (2, 0, 2, 2)
     assert report["skipped"] == [{"path": "image.png", "reason": "binary"}]
@@ -112,7 +112,8 @@ def test_index_says_what_it_did_to_people(tree: Path, model: Path, tmp_path: Pat
 
 def test_search_as_json(index: Path) -> None:
     found = json.loads(invoke("search", "cats purr", "--index", index, "--json").stdout)
-    assert list(found) == ["query", "results"]
+    assert list(found) == ["query", "results", "index"]
+    assert found["index"] == {"passages": 2, "passages_with_vectors": 2}
     assert found["query"] == "cats purr"
     assert [result["rank"] for result in found["results"]] == [1, 2]
     first = found["results"][0]
@@ -133,7 +134,26 @@ def test_search_for_people_and_with_conditions(index: Path) -> None:
     none = invoke("search", "x", "--index", index, "--where", "lang=python", "--where", "path=y")
     assert "nothing found that meets the conditions" in none.stdout
     values = json.loads(invoke("search", "x", "--index", index, "--where", "lang=go", "--json").stdout)
-    assert values == {"query": "x", "results": []}
+    assert (values["query"], values["results"]) == ("x", [])
+
+
+def test_patterns_and_filters_find_without_a_query(index: Path) -> None:
+    for arguments in (
+        ("--regex", r"def \w+\("),
+        ("-F", "parse_http"),
+        ("--where", "lang=python and symbol exists"),
+        ("--where", '{"lang": {"$in": ["python", "go"]}}'),
+        ("cats", "--regex", "DEF", "--case", "ignore", "--mode", "bm25", "--where", "not lang=go"),
+    ):
+        values = json.loads(invoke("search", *arguments, "--index", index, "--json").stdout)
+        found = [result["document_id"] for result in values["results"]]
+        assert found == ([] if arguments[0] == "cats" else ["src/http.py"])
+        assert values["query"] == ("cats" if arguments[0] == "cats" else None)
+    text = invoke("search", "--regex", "PURR", "--case", "ignore", "--index", index).stdout
+    assert "cats.md:" in text
+    assert "nothing found that meets" in invoke("search", "--fixed", "zebra", "--index", index).stdout
+    unknown = run("search", "x", "--index", index, "--where", "lamg=python")
+    assert (unknown.returncode, "did you mean 'lang'" in unknown.stderr) == (1, True)
 
 
 def test_files_that_match_are_paths_for_the_shell(
@@ -194,7 +214,10 @@ def test_one_is_no_plural(tmp_path: Path, model: Path) -> None:
     )
 
 
-def test_info_without_an_index_says_what_computes_here() -> None:
+def test_info_without_an_index_says_what_computes_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     values = json.loads(invoke("info", "--json").stdout)
     assert values["attention"]["bf16"] in ("flash", "varlen", "grouped")
     assert f"attention in fp32: {values['attention']['fp32']}" in invoke("info").stdout
@@ -257,7 +280,6 @@ def write_recipe(folder: Path, text: str) -> Path:
     ("arguments", "message"),
     [
         (["index", "nowhere", "--index", "i"], "does not exist"),
-        (["index", "{tree}"], "Missing option '--index'"),
         (["search", "x", "--index", "nowhere"], "does not exist"),
         (["search", " ", "--index", "{index}"], "the query is empty"),
         (["search", "x", "--index", "{index}", "-k", "0"], "Invalid value for '-k'"),
@@ -266,6 +288,8 @@ def write_recipe(folder: Path, text: str) -> Path:
         (["search", "x", "--index", "{index}", "--color", "red"], "Invalid value for '--color'"),
         (["search", "x", "--index", "{index}", "--where", "lang"], "has no operator"),
         (["search", "x", "--index", "{index}", "--where", "=python"], "names no field"),
+        (["search", "--index", "{index}"], "say what to look for"),
+        (["search", "x", "--index", "{index}", "--regex", "("], "malformed"),
         (["index", "{tree}", "--index", "{index}", "--passage-tokens", "20"], "its passage length stays"),
         (["index", "{tree}", "--index", "{index}", "--overlap", "20"], "its overlap stays 0"),
         (["index", "{tree}", "--index", "{index}", "--engine", "plaid"], "its engine stays auto"),

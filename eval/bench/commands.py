@@ -45,6 +45,24 @@ Engines = Annotated[
         help="Search engine: exact, flatcoat, fast-plaid, xtr-warp-rs; may be repeated. Default: all.",
     ),
 ]
+Texts = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="TEXT...",
+        exists=True,
+        dir_okay=False,
+        help="Text files, or .jsonl files of objects; where they end, mixtures of their passages follow.",
+    ),
+]
+QueriesFile = Annotated[
+    Path, typer.Option(exists=True, dir_okay=False, help="A queries.jsonl as BEIR has it.")
+]
+Bm25Engines = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine", help="Engine: flatcoat, bm25s, fts5, tantivy; may be repeated. Default: all installed."
+    ),
+]
 Depth = Annotated[int, typer.Option("-k", "--k", min=10, help="Passages retrieved per query.")]
 Share = Annotated[
     float | None,
@@ -175,6 +193,38 @@ def serve(
             on_progress=lambda what: progress.update(task, description=what),
         )
     report_serving(loads, as_json=as_json)
+
+
+@app.command()
+def bm25(
+    texts: Texts,
+    queries_from: QueriesFile,
+    sizes: Sizes = "100000",
+    engine: Bm25Engines = None,
+    queries: Queries = 100,
+    k: Depth = 100,
+    words: Annotated[int, typer.Option(min=2, help="Words per passage.")] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Time BM25 beside other engines: processor time of a query and of building, bytes, memory."""
+    from flatcoat.console import progress_bar
+
+    from .bm25 import bench_bm25, engines_of, queries_of
+    from .report import report_bm25
+
+    drawn, engines = queries_of(queries_from, queries), engines_of(engine or ())
+    with progress_bar() as progress:
+        task = progress.add_task("reading the texts", total=None)
+        rows = bench_bm25(
+            texts,
+            drawn,
+            sizes=_counts(sizes),
+            engines=engines,
+            k=k,
+            words=words,
+            on_progress=lambda what: progress.update(task, description=what),
+        )
+    report_bm25(rows, settings={"k": k, "queries": len(drawn), "words": words}, as_json=as_json)
 
 
 def _source(

@@ -11,6 +11,7 @@ import typer
 from flatcoat.console import print_table
 
 if TYPE_CHECKING:
+    from .bm25 import Bm25Row
     from .encode import SpeedRow
     from .search import SearchRow
     from .serve import Load
@@ -60,6 +61,35 @@ def _print_set(rows: "Sequence[SpeedRow]") -> None:
         words=["Implementation"],
         title=f"{rows[0].set}, {count}",
     )
+
+
+def report_bm25(rows: "Sequence[Bm25Row]", *, settings: Mapping[str, Any], as_json: bool) -> None:
+    """Print ``rows``; ``settings`` are common to all."""
+    from .encode import describe_machine
+
+    if as_json:
+        values = {"machine": describe_machine(), **settings, "rows": [row.to_json() for row in rows]}
+        typer.echo(json.dumps(values, indent=2))
+        return
+    for size in dict.fromkeys(row.passages for row in rows):
+        print_table(
+            ["Engine", "CPU ms (p95)", "Build CPU s", "MB", "RSS MB: search", "build"],
+            [
+                [
+                    row.engine,
+                    f"{row.ms:.2f} ({row.ms_p95:.2f})",
+                    f"{row.build_s:.1f}",
+                    f"{row.bytes / 1e6:,.1f}",
+                    f"{row.search_mb:,.0f}",
+                    f"{row.build_mb:,.0f}",
+                ]
+                for row in rows
+                if row.passages == size
+            ],
+            words=["Engine"],
+            title=f"{size:,} passages",
+        )
+    typer.echo(f"{', '.join(f'{name} {value}' for name, value in settings.items())}; {describe_machine()}")
 
 
 def report_search(

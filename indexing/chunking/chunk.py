@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from flatcoat.errors import UsageError
-from flatcoat.indexing.documents import Document, Metadata, Passage
+from flatcoat.indexing.documents import Document, Metadata, Passage, Scalar
 
 from .code import code_structure
 from .packing import CountTokens, Packer, Span, even_parts
@@ -51,7 +51,7 @@ def chunk(
         raise UsageError(f"an overlap of {overlap} tokens: at most half of the {max_tokens} of a passage")
     if not document.text.strip():
         return _title_alone(document, count_tokens, max_tokens)
-    code = None if document.outline else code_structure(document.text, document.metadata.get("lang"))
+    code = None if document.outline else code_structure(document.text, _language(document))
     whole = _whole(document, code)
     likely = len(document.text) <= _CHARACTERS * max_tokens
     if likely and count_tokens([whole.searchable])[0] <= max_tokens:
@@ -167,5 +167,9 @@ def _metadata(
 
 
 def _text_structure(document: Document) -> Structure:
-    lines, lang = document.text.split("\n"), document.metadata.get("lang")
-    return text_structure(lines, lang, outline=document.outline)
+    return text_structure(document.text.split("\n"), _language(document), outline=document.outline)
+
+
+def _language(document: Document) -> Scalar | None:
+    lang = document.metadata.get("lang")
+    return None if isinstance(lang, list) else lang

@@ -21,14 +21,24 @@ _DEFINITION = re.compile(
 _ATTACHED = re.compile(r"\s*(?:@|#|//|/\*|\*|--)")
 _LONGEST_HEADING = 300  # characters
 _CLOSING = re.compile(r"\s*[)\]}]")
-_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’»)\]]*\s+|[。！？]+[」』”’）]*\s*")
-_LINE_END_OF_SENTENCE = re.compile(r"[.!?…。！？]+[\"'”’»)\]」』）*_`]*\s*$")
+_STOPS = ".!?…‽؟۔॥։።፧។៕།"
+"""Marks that end a sentence where a space follows: Latin, Arabic, Indic, Ethiopic, Khmer, Tibetan."""
+_WIDE_STOPS = "。！？｡।။"
+"""Marks that end a sentence always: Chinese and Japanese, the danda of India, the section of Burmese."""
+_CLOSING_MARKS = "\"'”’»)\\]」』｣）】》〉"
+_SENTENCE_END = re.compile(
+    rf"(?<![{_STOPS}])[{_STOPS}]+[{_CLOSING_MARKS}]*\s+"
+    rf"|[{_WIDE_STOPS}]+(?![」』｣]+[とっ])[{_CLOSING_MARKS}]*\s*"  # quoted, then "said" in Japanese
+)
+_LINE_END_OF_SENTENCE = re.compile(rf"[{_STOPS}{_WIDE_STOPS}]+[{_CLOSING_MARKS}*_`]*\s*$")
 _ABBREVIATION = re.compile(
     r"al|approx|ca|capt|cf|chs?|col?|corp|dept|dr|eds?|eqs?|esp|est|etc|figs?|gen|gov|inc|jr|ltd?|max|min"
-    r"|m(?:r|rs|s)|nos?|op|pp?|prof|refs?|rev|secs?|sen|sr|st|ver|viz|vols?|vs|[^\W\d_](?:\.[^\W\d_])*",
+    r"|m(?:r|rs|s)|nos?|op|pp?|prof|refs?|rev|secs?|sen|sr|st|ver|viz|vols?|vs"
+    r"|abb|bd|bzw|evtl|ggf|hrsg|nr|usw|vgl|гг|др|им|рис|руб|см|стр|тыс|ул|डॉ|श्री"
+    r"|[^\W\d_](?:\.[^\W\d_])*",
     re.IGNORECASE,
 )
-"""Words whose full stop ends no sentence, initials and "e.g." included."""
+"""Words whose full stop ends no sentence (English, German, Russian, Hindi), initials and "e.g." included."""
 
 
 def text_structure(lines: list[str], lang: Scalar | None, *, outline: Sequence[Heading] = ()) -> Structure:
@@ -194,8 +204,9 @@ def _start_of_definition(lines: list[str], number: int) -> int:
 def sentences(text: str) -> list[str]:
     """The sentences of ``text``, each with the spaces behind it.
 
-    A sentence ends at . ! ? or … with closing quotes, before a space and no lower-case letter, and at 。！？
-    always. Common abbreviations, initials and "e.g." do not end one.
+    A sentence ends at . ! ? or … and their like in other scripts with closing quotes, before a space and no
+    lower-case letter, and at 。！？ and their like always. Common abbreviations, initials and "e.g." do not
+    end one.
 
     >>> sentences("Dr. Who? Yes. 終わり。次")
     ['Dr. Who? ', 'Yes. ', '終わり。', '次']

@@ -1,16 +1,12 @@
-"""Bytes to text: by the byte order mark, else as UTF-8, else by the charset that fits the letters best."""
+"""Bytes to text: by the byte order mark, else as UTF-8, else by the charset that chardet finds likeliest."""
 
 import codecs
 import logging
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from flatcoat.errors import UsageError
 
 from .extracted import Unreadable
-
-if TYPE_CHECKING:
-    from charset_normalizer import CharsetMatch
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +17,25 @@ _MARKS = {  # UTF-32's before UTF-16's, which begins alike
     codecs.BOM_UTF16_BE: "utf-16",
     codecs.BOM_UTF8: "utf-8-sig",
 }
-# Charsets that browsers know and that are still in use; DOS code pages only draw wrong guesses.
-_ONE_BYTE = (*(f"cp{page}" for page in range(1250, 1259)), "iso8859_2", "iso8859_5", "koi8_r", "cp874")
-_MANY_BYTES = ("cp932", "euc_jp", "gb18030", "big5", "cp949")
+# Charsets of the web, of ISO and of old computers that texts are still found in; more draw wrong guesses.
+_CHARSETS = (
+    *(f"cp{page}" for page in (*range(1250, 1259), 850, 852, 866, 874, 932, 949)),
+    *(f"iso8859-{part}" for part in (1, 2, 5, 6, 7, 8, 9, 15)),
+    *("koi8-r", "koi8-u", "mac-roman"),
+    *("shift_jis_2004", "euc_jis_2004", "iso2022_jp_2004", "gb18030", "big5hkscs"),
+)
+# What chardet calls by the name of another charset, which differs in some letters, is first read as these.
+_COMMON = {
+    "iso8859-1": "cp1252",
+    "iso8859-8": "cp1255",
+    "iso8859-9": "cp1254",
+    "shift_jis_2004": "cp932",
+    "euc_jis_2004": "euc_jp",
+    "iso2022_jp_2004": "iso2022_jp",
+    "big5hkscs": "big5",
+}
 _SAMPLE_LINES = 500
-_SURE = 0.2
+_SURE = 0.02  # chardet is rarely sure; of the guesses below this, every second one is wrong
 
 
 def decode(data: bytes, encoding: str | None = None) -> str:
@@ -46,6 +56,8 @@ def decode(data: bytes, encoding: str | None = None) -> str:
         return _decoded_as(data, encoding)
     if b"\0" in data:
         raise Unreadable("binary")
+    if b"\x1b$" in data and (text := _decoded(data, "iso2022_jp")) is not None:  # which is ASCII
+        return text
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -83,23 +95,21 @@ def _mended(data: bytes) -> str:
 
 
 def _guessed(data: bytes) -> str:
-    from charset_normalizer import from_bytes
+    import chardet
 
     lines = (line for line in data.splitlines() if not line.isascii())
-    matches = from_bytes(b"\n".join(islice(lines, _SAMPLE_LINES)), cp_isolation=[*_ONE_BYTE, *_MANY_BYTES])
-    best = max(matches, key=_likelihood, default=None)
-    if best is None or _likelihood(best) < _SURE:
-        raise Unreadable("unknown encoding")
+    sample = b"\n".join(islice(lines, _SAMPLE_LINES))
+    found = chardet.detect(sample, compat_names=False, include_encodings=_CHARSETS)
+    name = found["encoding"]
+    if name is not None and found["confidence"] >= _SURE:
+        for encoding in (_COMMON.get(name, name), name):
+            if (text := _decoded(data, encoding)) is not None:
+                return text
+    raise Unreadable("unknown encoding")
+
+
+def _decoded(data: bytes, encoding: str) -> str | None:
     try:
-        return data.decode("cp1252" if "cp1252" in best.could_be_from_charset else best.encoding)
-    except UnicodeDecodeError as error:
-        raise Unreadable("unknown encoding") from error
-
-
-def _likelihood(match: "CharsetMatch") -> float:
-    """How much the text looks like a language, less how much like noise; about 0.5 for the right guess."""
-    if match.encoding in _MANY_BYTES:  # Long stretches rarely decode by chance, whatever the language.
-        is_long = sum(not character.isascii() for character in str(match)) >= 10
-        return 0.35 * is_long - match.chaos
-    # Among charsets that fit about equally well the commonest is likeliest.
-    return match.coherence - match.chaos + 0.1 * ("cp1252" in match.could_be_from_charset)
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return None

@@ -10,6 +10,7 @@ from flatcoat.indexing.documents import Document, checked, normalized
 IDS = ("_id", "id")
 """The columns that an id is read from unless another is named."""
 
+_MOST_TAGS = 100
 NESTED = "metadata"
 """The column whose object's entries are metadata."""
 
@@ -22,8 +23,8 @@ class Columns:
 
     Without ``id`` it is "_id" or "id", or the number of the row, from 1, where the first rows have neither.
     Several ``text`` columns are joined by newlines, nulls left out. Without ``title`` it is "title" where
-    there is one. Without ``metadata`` it is every other column of texts, numbers, booleans or dates, and the
-    entries of an object called "metadata".
+    there is one. Without ``metadata`` it is every other column of texts, numbers, booleans, dates or short
+    lists of texts, and the entries of an object called "metadata".
 
     >>> columns = Columns(id="key", text=("question", "answer"))
     >>> row = {"key": 7, "question": "why?", "answer": "because", "year": 2020}
@@ -67,7 +68,7 @@ USUAL = Columns()
 def document_of(values: dict[str, Any], columns: Columns = USUAL, *, id: str | None = None) -> Document:
     """The document of one row, called ``id`` if given, else by ``id_of``; a null text or title is empty.
 
-    Null metadata, lists and objects are left out. Raises ValueError, and FlatcoatError as ``checked`` does,
+    Null metadata and objects are left out. Raises ValueError, and FlatcoatError as ``checked`` does,
     for a row that is no document.
     """
     values = {normalized(name): value for name, value in values.items()}
@@ -103,18 +104,25 @@ def _text(values: dict[str, Any], names: tuple[str, ...]) -> str:
 
 def _metadata(values: dict[str, Any], columns: Columns) -> dict[str, Any]:
     if columns.metadata is not None:
-        return _scalars({name: values.get(name) for name in columns.metadata})
+        named = {name: values.get(name) for name in columns.metadata}
+        return {name: value for name, value in named.items() if _is_scalar(value) or _is_list(value)}
     nested = values.get(NESTED)
     others = {
         name: value for name, value in values.items() if name not in columns.not_metadata and name != NESTED
     }
-    return _scalars((nested if isinstance(nested, dict) else {}) | others)
+    found = (nested if isinstance(nested, dict) else {}) | others
+    return {name: value for name, value in found.items() if _is_scalar(value) or _are_tags(value)}
 
 
-def _scalars(items: dict[str, Any]) -> dict[str, Any]:
-    """Texts, numbers, booleans and dates; ``checked`` refuses those that an index cannot keep."""
-    return {
-        name: value
-        for name, value in items.items()
-        if isinstance(value, str | int | float | date) and value == value  # A table's NaN is its null.
-    }
+def _is_scalar(value: object) -> bool:
+    """Whether metadata can have a value; ``checked`` refuses those that an index cannot keep."""
+    return isinstance(value, str | int | float | date) and value == value  # A table's NaN is its null.
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_scalar, value))
+
+
+def _are_tags(value: object) -> bool:
+    """Whether a list is short and of texts: a vector or a list of tokens is metadata only where named."""
+    return isinstance(value, list) and len(value) <= _MOST_TAGS and all(isinstance(one, str) for one in value)

@@ -32,6 +32,7 @@ def read_documents(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    hidden: bool = False,
     columns: Columns = USUAL,
     on_skip: OnSkip = log_skip,
     max_bytes: int = MAX_BYTES,
@@ -42,12 +43,13 @@ def read_documents(
 
     A file of rows (``read_rows``), a BEIR folder or a data set ("datasets:NAME[:CONFIG[:SPLIT]]",
     ``read_dataset``) gives one document per row, whose parts ``columns`` names. Any other folder gives one
-    document per file of ``list_files``, with its path in the folder as id; a single file gives one document
-    with its name as id; "-" reads standard input, with the id "stdin". Files and rows that are left out are
-    reported to ``on_skip`` with the reason, and logged by default. ``max_bytes`` limits texts, not files of
-    rows. ``encoding`` is the charset of text files and rows; by default it is detected. Ids of rows and of
-    standard input are added to ``seen``. Raises NotFoundError where ``path`` is missing, UsageError for a
-    malformed pattern or an unknown encoding, and for rows as ``read_rows`` does.
+    document per file of ``list_files`` (which ``include``, ``exclude`` and ``hidden`` choose), with its path
+    in the folder as id; a single file gives one document with its name as id; "-" reads standard input, with
+    the id "stdin". Files and rows that are left out are reported to ``on_skip`` with the reason, and logged
+    by default. ``max_bytes`` limits texts, not files of rows. ``encoding`` is the charset of text files and
+    rows; by default it is detected. Ids of rows and of standard input are added to ``seen``. Raises
+    NotFoundError where ``path`` is missing, UsageError for a malformed pattern or an unknown encoding, and
+    for rows as ``read_rows`` does.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -68,7 +70,7 @@ def read_documents(
         return read_dataset(name.removeprefix(DATASETS), columns, on_skip=on_skip, seen=seen)
     if is_rows(path):
         return read_rows(path, columns, on_skip=on_skip, encoding=encoding, seen=seen)
-    files = list_files(path, include, exclude=exclude, on_skip=on_skip, max_bytes=max_bytes)
+    files = list_files(path, include, exclude=exclude, hidden=hidden, on_skip=on_skip, max_bytes=max_bytes)
     return _read_all(files, on_skip, max_bytes, encoding)
 
 

@@ -6,7 +6,7 @@ their file is the same; which rows changed is the index's to compare, since ther
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
@@ -15,7 +15,7 @@ from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.documents import Document, content_hash
 
 from .columns import USUAL, Columns
-from .gitignore import UNREADABLE, File, file_state, list_files
+from .gitignore import UNREADABLE, File, OnSkip, file_state, list_files
 from .readers import STDIN, read_documents, read_file
 from .rows import is_rows, rows_file
 from .seen_ids import SeenIds
@@ -99,9 +99,10 @@ def scan(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    hidden: bool = False,
     columns: Columns = USUAL,
     encoding: str | None = None,
-) -> Iterator[Scanned]:
+) -> Generator[Scanned]:
     """Compare the files or rows of ``root`` with the ``known`` ones; options as for ``read_documents``.
 
     Each file or row is given once, and all names that are gone at the end. If reading rows breaks off, the
@@ -109,10 +110,14 @@ def scan(
     """
     if isinstance(root, str) or is_rows(root):
         return _scan_rows(root, known, columns, encoding)
-    return _scan_files(root, known.files(), include, exclude, encoding)
+
+    def listed(on_skip: OnSkip) -> Iterator[File]:
+        return list_files(root, include, exclude=exclude, hidden=hidden, on_skip=on_skip)
+
+    return _scan_files(listed, known.files(), encoding)
 
 
-def _scan_rows(root: Path | str, known: Known, columns: Columns, encoding: str | None) -> Iterator[Scanned]:
+def _scan_rows(root: Path | str, known: Known, columns: Columns, encoding: str | None) -> Generator[Scanned]:
     state = _rows_state(root)
     if state and known.state == state:
         yield Unchanged(str(root), documents=known.count())
@@ -151,19 +156,14 @@ def _rows_state(root: Path | str) -> str:
 
 
 def _scan_files(
-    root: Path,
-    known: Mapping[str, FileState],
-    include: Sequence[str],
-    exclude: Sequence[str],
-    encoding: str | None,
-) -> Iterator[Scanned]:
+    listed: Callable[[OnSkip], Iterator[File]], known: Mapping[str, FileState], encoding: str | None
+) -> Generator[Scanned]:
     left_out: list[Skipped] = []
 
     def leave_out(path: str, reason: str) -> None:
         left_out.append(Skipped(path, reason))
 
-    listed = list_files(root, include=include, exclude=exclude, on_skip=leave_out)
-    files = {file.name: file for file in listed}
+    files = {file.name: file for file in listed(leave_out)}
     yield from left_out
     # What cannot be read at the moment is not gone.
     closed = tuple(

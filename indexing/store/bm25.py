@@ -1,59 +1,107 @@
-"""BM25 over the passages of an index, by the full-text search of SQLite (FTS5)."""
+"""BM25 over the passages of an index: the terms of texts and queries, and the postings of its segments."""
 
+import logging
 import sqlite3
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from flatcoat.indexing.vectors import Hits
+from flatcoat.indexing.array_checks import damaged
+from flatcoat.indexing.bm25 import Bm25Index, LivePostings
+from flatcoat.indexing.postings import Part, Postings, write_postings
+from flatcoat.indexing.terms import index_terms
 
-from .schema import json_of
-from .terms import query_terms
+from . import document_table, segment_table
+from .schema import read_generation
+from .segment_table import SegmentRecord
 
-_MOST_HITS = 2**63 - 1
-_WIDEST_TABLE = 1 << 26  # from the first to the last row
-
-
-def search(
-    connection: sqlite3.Connection, query: str, k: int, *, rows: np.ndarray | None = None
-) -> Hits[int]:
-    """The best ``k`` passages (ids are rows) that share a term with ``query``, among ``rows`` if given.
-
-    Scores are FTS5's Okapi BM25 (k1 1.2, b 0.75) over title, section, text and the parts of camelCase words,
-    English words stemmed, positive, larger is better. Stop words count only in a query of nothing else.
-    """
-    terms = query_terms(query)
-    allowed, values = ("1", []) if rows is None else among(rows)
-    match = " OR ".join(f'"{term}"' for term in terms)
-    sql = f"""
-        SELECT rowid, -bm25(texts) AS score FROM texts WHERE texts MATCH ? AND {allowed}
-        ORDER BY score DESC, rowid LIMIT ?
-    """
-    most = min(max(k, 0), _MOST_HITS)
-    found = connection.execute(sql, [match, *values, most]).fetchall() if terms else []
-    return Hits([row for row, _ in found], np.array([score for _, score in found], dtype=np.float32))
+_log = logging.getLogger(__name__)
 
 
-def coverage(connection: sqlite3.Connection, query: str, row: int) -> float:
-    """The share (0 to 1) of the terms of ``query`` that the passage ``row`` has; 0 where it has no terms."""
-    terms = query_terms(query)
-    sql = "SELECT EXISTS (SELECT 1 FROM texts WHERE texts MATCH ? AND rowid = ?)"
-    found = sum(connection.execute(sql, [f'"{term}"', row]).fetchone()[0] for term in terms)
-    return found / len(terms) if terms else 0.0
+def postings_of(texts: Iterable[str]) -> Postings:
+    """The postings of passages, given their searchable texts."""
+    return Postings.build(map(index_terms, texts))
 
 
-def among(rows: np.ndarray) -> tuple[str, list[Any]]:
-    """SQL that holds where FTS5's ``rowid`` is one of ``rows``, and the values it binds.
+class Bm25Snapshots:
+    """Takes BM25 snapshots of the index whose files are in ``folder``; each file is opened once."""
 
-    A table of bytes tells at once. With ``rowid IN``, less the +, SQLite would hand each row to FTS5, which
-    would answer the query anew for each.
-    """
-    if not len(rows):
-        return "0", []
-    first, last = int(rows.min()), int(rows.max())
-    if last - first > _WIDEST_TABLE:
-        return "+rowid IN (SELECT value FROM json_each(?))", [json_of(rows)]
-    table = np.zeros(last - first + 1, np.uint8)
-    table[rows - first] = 1
-    condition = "rowid BETWEEN ? AND ? AND substr(?, rowid - ?, 1) = x'01'"
-    return condition, [first, last, table.data, first - 1]
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._opened: dict[str, Postings] = {}
+        self._latest: tuple[int, Bm25Index] | None = None
+
+    def take(self, connection: sqlite3.Connection) -> Bm25Index:
+        """The index as ``connection`` sees it, in a transaction.
+
+        StorageError where a file is damaged, or was swept after a later commit.
+        """
+        generation = read_generation(connection)
+        if self._latest is None or self._latest[0] != generation:
+            records = segment_table.segments(connection)
+            names = {record.postings.name for record in records if record.postings}
+            self._opened = {name: one for name, one in self._opened.items() if name in names}
+            self._latest = generation, Bm25Index([self._live(connection, record) for record in records])
+        return self._latest[1]
+
+    def _live(self, connection: sqlite3.Connection, record: SegmentRecord) -> LivePostings:
+        rows_N = segment_table.written_rows(connection, record.number)
+        postings = self._postings(connection, record, rows_N)
+        if record.is_clean:
+            return LivePostings(postings, rows_N)
+        live_N = np.zeros(len(rows_N), np.bool_)
+        live_N[segment_table.places(connection, record).positions] = True
+        return LivePostings(postings, rows_N, live_N)
+
+    def _postings(
+        self, connection: sqlite3.Connection, record: SegmentRecord, rows_N: np.ndarray
+    ) -> Postings:
+        if record.postings is None:
+            _log.info("segment %d has no postings yet: its words are read anew", record.number)
+            return segment_postings(connection, record.number, rows_N)
+        if record.postings.name not in self._opened:
+            self._opened[record.postings.name] = record.open_postings(self._folder)
+        return self._opened[record.postings.name]
+
+
+def segment_postings(connection: sqlite3.Connection, segment: int, rows_N: np.ndarray) -> Postings:
+    """The postings of a segment's live passages, read from their texts; ``rows_N`` are all its rows."""
+    rows: list[int] = []
+
+    def texts() -> Iterator[str]:
+        for row, text in document_table.searchable(connection, segment):
+            rows.append(row)
+            yield text
+
+    live = postings_of(texts())
+    part = Part(live, np.arange(len(live)), positions_of(rows, rows_N))
+    return Postings.merge([part], len(rows_N))
+
+
+def rewrite_postings(connection: sqlite3.Connection, folder: Path, *, documents: Iterable[int]) -> None:
+    """Write postings anew where passages of these documents (keys) are, whose texts have changed."""
+    changed = document_table.segments_of(connection, documents)
+    for record in segment_table.segments(connection):
+        if record.number in changed:
+            rows_N = segment_table.written_rows(connection, record.number)
+            texts = dict(document_table.searchable(connection, record.number))
+            rows = changed[record.number]
+            into = positions_of(rows, rows_N)
+            others = np.delete(np.arange(len(rows_N)), into)
+            parts = (
+                Part(record.open_postings(folder), others, others),
+                Part(postings_of(texts[row] for row in rows), np.arange(len(rows)), into),
+            )
+            number = segment_table.new_file_number(connection)
+            file = write_postings(folder, number, Postings.merge(parts, len(rows_N)))
+            segment_table.replace_postings(connection, record.number, file)
+
+
+def positions_of(rows: Sequence[int], rows_N: np.ndarray) -> np.ndarray:
+    """Where in ``rows_N`` each of these rows is (int64); StorageError where one is not there."""
+    wanted, order = np.array(rows, np.int64), np.argsort(rows_N)
+    found = order[np.searchsorted(rows_N[order], wanted).clip(max=len(order) - 1)]
+    if not np.array_equal(rows_N[found], wanted):
+        raise damaged("the list of passages of a segment")
+    return found

@@ -8,6 +8,8 @@ A segment merge never decodes. When a collection outgrows its codec a new codec 
 vectors that are about to be added, and encodes the decoded vectors of the old one. Errors add up: in its
 test, at 4 bits, unit vectors encoded once, twice and three times are off by 0.13, 0.26 and 0.40 % of their
 squares. Three quarters of a collection that has grown fourfold have been encoded once.
+
+Segments without vectors are merged with each other alone, and count for nothing else.
 """
 
 import sqlite3
@@ -27,7 +29,7 @@ from flatcoat.indexing.vectors import TokenVectors
 from . import segment_table
 from .engines import EngineSettings
 from .merge import SegmentMerge
-from .schema import read_meta, write_meta
+from .schema import json_of, read_meta, write_meta
 from .segment_table import SegmentRecord
 from .snapshots import Snapshots
 
@@ -50,10 +52,13 @@ def compact(connection: sqlite3.Connection, snapshots: Snapshots, *, full: bool,
     """Compact as far as possible, or (not ``full``) as far as is due, within a memory budget in bytes."""
     folder = snapshots.folder
     shape = segment_table.shape(connection)
+    bare = without_vectors(connection)
+    chosen = all_but_full(bare) if full else due(bare)
+    SegmentMerge(connection, folder, shape=None, budget=budget).merge(chosen, None)
     if shape is None:
         return
     settings = EngineSettings.from_json(read_meta(connection, "engine"))
-    segments = _live_segments(connection)
+    segments = _with_vectors(connection)
     vectors = sum(segment.live_vectors for segment in segments)
     engine = settings.engine_for(shape.kind, vectors)
     codec, before = snapshots.codec(connection), None
@@ -95,10 +100,23 @@ def due(segments: Sequence[SegmentRecord]) -> list[SegmentRecord]:
     return sorted(dead + merged, key=lambda segment: segment.number)
 
 
+def without_vectors(connection: sqlite3.Connection) -> list[SegmentRecord]:
+    """The live segments without vectors."""
+    return [one for one in segment_table.segments(connection) if one.live and not one.has_vectors]
+
+
+def even_out(connection: sqlite3.Connection, folder: Path, most: int) -> None:
+    """Make the segments without vectors ones of ``most`` passages and a last one, without tombstones."""
+    bare = without_vectors(connection)
+    uneven = [segment for segment in bare if not (segment.is_clean and segment.live == most)]
+    if len(uneven) > 1 or any(not segment.is_clean or segment.live > most for segment in uneven):
+        SegmentMerge(connection, folder, shape=None, budget=0).merge(uneven, None, most=most)
+
+
 def prepare(connection: sqlite3.Connection, snapshots: Snapshots, added: TokenVectors) -> None:
     """Train a new codec where the collection outgrows its own by ``added``, before that is encoded."""
     codec = snapshots.codec(connection)
-    vectors = sum(segment.live_vectors for segment in _live_segments(connection))
+    vectors = sum(segment.live_vectors for segment in _with_vectors(connection))
     if codec and _has_outgrown(codec, vectors + len(added.values_TD)):
         _retrain(connection, snapshots.folder, codec, BUDGET, added)
 
@@ -107,8 +125,8 @@ def _has_outgrown(codec: "Codec", vectors: int) -> bool:
     return vectors > RETRAIN_AT * codec.tokens
 
 
-def _live_segments(connection: sqlite3.Connection) -> list[SegmentRecord]:
-    return [segment for segment in segment_table.segments(connection) if segment.live]
+def _with_vectors(connection: sqlite3.Connection) -> list[SegmentRecord]:
+    return [one for one in segment_table.segments(connection) if one.live and one.has_vectors]
 
 
 def _retrain(
@@ -124,7 +142,7 @@ def _retrain(
     shape = segment_table.shape(connection)
     assert shape
     settings = EngineSettings.from_json(read_meta(connection, "engine"))
-    segments = _live_segments(connection)
+    segments = _with_vectors(connection)
     merge = SegmentMerge(connection, folder, shape=shape, budget=budget)
     vectors = sum(segment.live_vectors for segment in segments) + (len(added.values_TD) if added else 0)
     most = max(1, budget // (_SAMPLE_BYTES_EACH * shape.width))
@@ -175,8 +193,11 @@ def _is_stale(
             pass
         case _:
             return True
-    (added,) = connection.execute("SELECT count(*) FROM passages WHERE row > ?", [last_row]).fetchone()
-    removed = covered - (sum(segment.live for segment in segments) - added)
+    query = "SELECT count(*) FROM passages WHERE row > ? AND segment IN (SELECT value FROM json_each(?))"
+    numbers = json_of(segment.number for segment in segments)
+    (added,) = connection.execute(query, (last_row, numbers)).fetchone()
+    # Below 0 where vectors came late to passages that had been added early.
+    removed = abs(covered - (sum(segment.live for segment in segments) - added))
     return added + removed > (0 if full else _MOST_STALE * covered)
 
 

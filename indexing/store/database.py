@@ -21,6 +21,7 @@ from typing import NamedTuple
 from flatcoat.errors import ConflictError, NotFoundError, StorageError
 
 from . import schema
+from .upgrade import FORMER, FORMER_TABLES
 
 _WAIT_S = 30.0
 _BESIDE = ("-wal", "-shm", "-journal")
@@ -31,11 +32,12 @@ _NO_SHARED_MEMORY = (
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
 )
-# The SQL of FTS5's own tables depends on the version of SQLite.
+# The SQL of the tables of FTS5, which the former format has, depends on the version of SQLite.
 _SCHEMA = """
     SELECT type, name, tbl_name, iif(type = 'table' AND name LIKE 'texts@_%' ESCAPE '@', '', ifnull(sql, ''))
     FROM sqlite_master LIMIT ?
 """
+_MOST_MORE = 8  # entries of a schema that is not ours, or of FTS5
 _log = logging.getLogger(__name__)
 
 
@@ -98,8 +100,6 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
     connection = _connect(folder, "mode=rw")
     try:
         _require_ours(connection, folder)
-        # Our own trigger, which the schema was checked to hold, touches a virtual table.
-        connection.execute("PRAGMA trusted_schema = ON")
         connection.execute("PRAGMA foreign_keys = ON")
     except BaseException:
         connection.close()
@@ -131,36 +131,39 @@ def explained(error: Exception) -> str:
 
 def check(connection: sqlite3.Connection, folder: Path) -> None:
     """ConflictError where the database has another format, StorageError where its schema is not ours."""
-    found = [_Entry(*row) for row in connection.execute(_SCHEMA, [len(_expected()) + 1])]
+    most = len(_expected(schema.TABLES))
+    found = [_Entry(*row) for row in connection.execute(_SCHEMA, [most + _MOST_MORE])]
     tables = {entry.name for entry in found if entry.kind == "table"}
-    if "meta" in tables:
-        _require_format(connection, folder)
+    is_former = "meta" in tables and _format(connection, folder) == FORMER
+    expected = _expected(FORMER_TABLES if is_former else schema.TABLES)
     for entry in found:
-        if entry not in _expected():
-            made = any(entry.name == ours.name for ours in _expected())
+        if entry not in expected:
+            made = any(entry.name == ours.name for ours in expected)
             what = "is not as flatcoat makes it" if made else "was not made by flatcoat"
             raise StorageError(f"index {folder}: its {entry.kind} {entry.name!r:.60} {what}: do not use it")
-    if missing := [entry for entry in _expected() if entry not in found]:
+    if missing := [entry for entry in expected if entry not in found]:
         raise StorageError(f"index {folder} has no {missing[0].kind} {missing[0].name!r}: it is no index")
 
 
 @cache
-def _expected() -> tuple[_Entry, ...]:
+def _expected(tables: str) -> tuple[_Entry, ...]:
     with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(schema.TABLES)
+        connection.executescript(tables)
         return tuple(_Entry(*row) for row in connection.execute(_SCHEMA, [-1]))
 
 
-def _require_format(connection: sqlite3.Connection, folder: Path) -> None:
+def _format(connection: sqlite3.Connection, folder: Path) -> int:
+    """The format of the index; ConflictError where it is of another flatcoat."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
     version = str(row and row[0])
     if not re.fullmatch(r"\d{1,9}", version, re.ASCII):
         raise StorageError(f"{folder} cannot be read as an index: its format is {version!r:.40}")
-    if int(version) != schema.FORMAT:
+    if int(version) not in (FORMER, schema.FORMAT):
         advice = "upgrade flatcoat" if int(version) > schema.FORMAT else "index again, in another folder"
         raise ConflictError(
             f"index {folder} has format {version}, this flatcoat reads {schema.FORMAT}: {advice}"
         )
+    return int(version)
 
 
 def _open(folder: Path) -> tuple[sqlite3.Connection, File]:

@@ -7,7 +7,7 @@ of ``schema`` keeps count of what lives.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -15,10 +15,9 @@ import numpy as np
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.array_checks import damaged
-from flatcoat.indexing.documents import OWN_FIELDS, Document, Metadata, Passage, Scalar
+from flatcoat.indexing.documents import OWN_FIELDS, Document, Metadata, Passage, Scalar, is_value
 
 from .schema import document_checksum, integers, json_of
-from .terms import camel_parts
 
 
 class StoredDocument(NamedTuple):
@@ -87,7 +86,7 @@ def contains(connection: sqlite3.Connection, id: str) -> bool:
 def passages(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, Passage]:
     """The passages of ``rows``, by row, less those that were removed."""
     query = """
-        SELECT passages.row, documents.id, text, texts.title, section, first_line, last_line,
+        SELECT passages.row, documents.id, text, documents.title, section, first_line, last_line,
             documents.metadata, passages.metadata
         FROM json_each(?) AS wanted
         JOIN passages ON passages.row = wanted.value
@@ -97,8 +96,66 @@ def passages(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, P
     return {row: _passage(row, *parts) for row, *parts in connection.execute(query, [json_of(rows)])}
 
 
+def searchable(connection: sqlite3.Connection, segment: int) -> Iterator[tuple[int, str]]:
+    """Row and searchable text (``Passage.searchable``) of each live passage of a segment."""
+    query = """
+        SELECT passages.row, text, documents.title, section FROM passages
+        JOIN documents ON documents.key = document JOIN texts ON texts.rowid = passages.row
+        WHERE segment = ? ORDER BY passages.row
+    """
+    for row, text, title, section in connection.execute(query, [segment]):
+        if not all(isinstance(part, str) for part in (text, title, section)):
+            raise damaged(f"passage {row} of the index")
+        yield row, Passage("", text, title, section=section).searchable
+
+
+def segments_of(connection: sqlite3.Connection, keys: Iterable[int]) -> dict[int, list[int]]:
+    """The rows of the passages of these documents, by segment."""
+    query = "SELECT segment, row FROM json_each(?) JOIN passages ON document = value"
+    found: dict[int, list[int]] = {}
+    for segment, row in connection.execute(query, [json_of(keys)]):
+        found.setdefault(segment, []).append(row)
+    return found
+
+
+def keys_of_segment(connection: sqlite3.Connection, segment: int) -> list[int]:
+    """The keys of the documents that have passages in a segment."""
+    query = "SELECT DISTINCT document FROM passages WHERE segment = ?"
+    return [key for (key,) in connection.execute(query, [segment])]
+
+
+def without_vectors(connection: sqlite3.Connection, rows: Iterable[int]) -> set[int]:
+    """Those of the passages ``rows`` whose segment has no vectors."""
+    query = (
+        "SELECT row FROM json_each(?) JOIN passages ON row = value"
+        " WHERE segment NOT IN (SELECT segment FROM files WHERE kind IN ('values', 'codes'))"
+    )
+    return {row for (row,) in connection.execute(query, [json_of(rows)])}
+
+
+def texts(connection: sqlite3.Connection, rows: Iterable[int]) -> list[tuple[int, str]]:
+    """Each of ``rows`` that is there, with its text."""
+    query = "SELECT texts.rowid, text FROM json_each(?) AS wanted JOIN texts ON texts.rowid = wanted.value"
+    return connection.execute(query, [json_of(rows)]).fetchall()
+
+
+def in_order(
+    connection: sqlite3.Connection, rows: Iterable[int], limit: int, *, by_document: bool
+) -> list[tuple[int, int]]:
+    """The first ``limit`` of ``rows`` by the ids of their documents, and for how many rows each stands.
+
+    That is one, or all of its document.
+    """
+    query = """
+        SELECT min(row), count(*) FROM json_each(?) AS wanted
+        JOIN passages ON passages.row = wanted.value JOIN documents ON documents.key = passages.document
+        GROUP BY documents.id, CASE WHEN ? THEN 0 ELSE row END ORDER BY documents.id, row LIMIT ?
+    """
+    return connection.execute(query, [json_of(rows), by_document, min(limit, 2**63 - 1)]).fetchall()
+
+
 def rows_where(connection: sqlite3.Connection, clause: str, values: Sequence[Any]) -> np.ndarray:
-    """Rows (int64, rising) of the passages that meet a condition as ``filters.where`` gives it."""
+    """Rows (int64, rising) of the passages that meet a condition as ``filters.sql.where`` gives it."""
     # Each document is looked at once, whatever SQLite would choose.
     query = f"SELECT row FROM documents CROSS JOIN passages ON document = key WHERE {clause}"
     return np.sort(integers(connection.execute(query, values)))
@@ -133,8 +190,8 @@ def insert_passage(connection: sqlite3.Connection, passage: Passage, place: Pass
     """Insert a passage and its text."""
     row = *place, *passage.lines, _own_json(passage)
     connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    text = place.row, passage.title, passage.section, passage.text, camel_parts(passage.searchable)
-    connection.execute("INSERT INTO texts(rowid, title, section, text, parts) VALUES (?, ?, ?, ?, ?)", text)
+    text = place.row, passage.section, passage.text
+    connection.execute("INSERT INTO texts VALUES (?, ?, ?)", text)
 
 
 def delete(connection: sqlite3.Connection, ids: Iterable[str]) -> int:
@@ -150,18 +207,12 @@ def delete_named(connection: sqlite3.Connection, source: int, name: str) -> int:
 
 
 def rename(connection: sqlite3.Connection, key: int, document: Document, *, hash: str, name: str) -> None:
-    """Give a document another id, title, metadata, hash and name, its passages the title."""
+    """Give a document another id, title, metadata, hash and name."""
     metadata = _metadata_json(document.id, document.metadata)
     connection.execute(
         "UPDATE documents SET id = ?, title = ?, hash = ?, metadata = ?, name = ? WHERE key = ?",
         (document.id, document.title, hash, metadata, name, key),
     )
-    query = "SELECT row, section, text FROM passages JOIN texts ON texts.rowid = row WHERE document = ?"
-    for row, section, text in connection.execute(query, [key]).fetchall():
-        parts = camel_parts(Passage("", text, document.title, section=section).searchable)
-        connection.execute(
-            "UPDATE texts SET title = ?, parts = ? WHERE rowid = ?", (document.title, parts, row)
-        )
 
 
 def other_claim(connection: sqlite3.Connection, id: str, source: int | None) -> str | None:
@@ -188,7 +239,7 @@ def _passage(row: int, *parts: Any) -> Passage:
         id, text, title, section = texts
         with suppress(TypeError, ValueError, RecursionError):
             values, own_values = json.loads(metadata), _own(json.loads(own))
-            if isinstance(values, dict) and all(isinstance(value, Scalar) for value in values.values()):
+            if isinstance(values, dict) and all(map(is_value, values.values())):
                 names = tuple(name for name in own_values if name not in values)
                 return Passage(id, text, title, (first, last), own_values | values, section, names)
     raise damaged(f"passage {row} of the index")
@@ -222,8 +273,10 @@ def _own(stored: Any) -> Metadata:
 
 def _metadata_json(id: str, metadata: Metadata) -> str:
     for name, value in metadata.items():
-        if not isinstance(name, str) or not isinstance(value, str | int | float):
-            raise UsageError(f"metadata {name!r} of {id!r} is {value!r}: a text, number or boolean is needed")
+        if not isinstance(name, str) or not is_value(value):
+            raise UsageError(
+                f"metadata {name!r} of {id!r} is {value!r}: a text, number, boolean or list is needed"
+            )
     try:
         return json.dumps(metadata, ensure_ascii=False, allow_nan=False)
     except ValueError as error:

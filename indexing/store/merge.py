@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flatcoat.indexing.plaid.sampling import Sample, content_keys
+from flatcoat.indexing.postings import Part, Postings, write_postings
 from flatcoat.indexing.segments import MOST_PASSAGES, CodedSegment, Stored, take, write_blocks
 from flatcoat.indexing.vectors import Shape, TokenVectors
 
@@ -48,9 +49,12 @@ class _Live:
 class SegmentMerge:
     """Reads and replaces segments of one index, inside a transaction of ``connection``."""
 
-    def __init__(self, connection: sqlite3.Connection, folder: Path, *, shape: Shape, budget: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, folder: Path, *, shape: Shape | None, budget: int
+    ) -> None:
+        """``shape`` is that of the vectors; None merges segments without any."""
         self._connection, self._folder, self._shape = connection, folder, shape
-        self._at_once = min(_MOST_VECTORS, max(1, budget // (_BYTES_EACH * shape.width)))
+        self._at_once = min(_MOST_VECTORS, max(1, budget // (_BYTES_EACH * shape.width))) if shape else 0
 
     def merge(
         self,
@@ -58,9 +62,14 @@ class SegmentMerge:
         codec: "Codec | None",
         *,
         change: Change = lambda block: block,
+        most: int | None = None,
     ) -> None:
-        """Merge segments into ones of 65,536 passages and a last one; ``codec`` encodes the new ones."""
-        filled, room = [], MOST_PASSAGES
+        """Merge segments into ones of ``most`` (65,536) passages and a last one, encoded by ``codec``.
+
+        All of them have vectors, or none has.
+        """
+        most = most or MOST_PASSAGES
+        filled, room = [], most
         for segment in segments:
             live = self._live(segment)
             while len(live.rows):
@@ -68,7 +77,7 @@ class SegmentMerge:
                 live, room = live.part(room, len(live.rows)), room - len(filled[-1].rows)
                 if not room:
                     self._write(filled, codec, change)
-                    filled, room = [], MOST_PASSAGES
+                    filled, room = [], most
         if filled:
             self._write(filled, codec, change)
         numbers = ((segment.number,) for segment in segments)
@@ -83,6 +92,7 @@ class SegmentMerge:
         added: TokenVectors | None = None,
     ) -> np.ndarray:
         """``count`` token vectors (float16 [T, D]) of segments, decoded by ``codec``, and of ``added``."""
+        assert self._shape
         sample = Sample(count, self._shape.width)
         for segment in segments:
             for block in self._blocks(self._live(segment)):
@@ -93,6 +103,8 @@ class SegmentMerge:
 
     def _live(self, segment: SegmentRecord) -> _Live:
         places = segment_table.places(self._connection, segment)
+        if not segment.has_vectors:
+            return _Live(segment, places.rows, places.positions, np.zeros(len(places.rows), np.int64))
         stored = self._open(segment)
         if isinstance(stored, np.ndarray):
             return _Live(segment, places.rows, places.positions, np.ones(len(places.rows), np.int64))
@@ -115,22 +127,37 @@ class SegmentMerge:
     def _write(self, lives: Sequence[_Live], codec: "Codec | None", change: Change) -> None:
         rows = np.concatenate([live.rows for live in lives])
         sizes = np.concatenate([live.sizes for live in lives])
+        number = segment_table.new_segment(self._connection, rows, int(sizes.sum()))
+        if lives[0].segment.has_vectors:
+            blocks = (change(block) for live in lives for block in self._blocks(live))
+            self._write_vectors(number, blocks, sizes, codec)
+        self._write_postings(number, lives)
+        moved = ((number, row) for row in rows.tolist())
+        self._connection.executemany("UPDATE passages SET segment = ? WHERE row = ?", moved)
+
+    def _write_vectors(
+        self, number: int, blocks: Iterator[Stored], sizes: np.ndarray, codec: "Codec | None"
+    ) -> None:
+        assert self._shape
         offsets = np.concatenate([[0], np.cumsum(sizes)])
-        vectors = int(offsets[-1])
-        number = segment_table.new_segment(self._connection, rows, vectors)
-        blocks = (change(block) for live in lives for block in self._blocks(live))
-        token_offsets = None if self._shape.kind == "dense" else offsets
         files = write_blocks(
             self._folder,
             number,
             blocks=blocks,
-            vectors=vectors,
-            offsets=token_offsets,
+            vectors=int(offsets[-1]),
+            offsets=None if self._shape.kind == "dense" else offsets,
             lists_of=codec and codec.inverted_lists,
         )
         segment_table.enter_files(self._connection, number, files)
-        moved = ((number, row) for row in rows.tolist())
-        self._connection.executemany("UPDATE passages SET segment = ? WHERE row = ?", moved)
+
+    def _write_postings(self, number: int, lives: Sequence[_Live]) -> None:
+        bounds = np.cumsum([0, *(len(live.rows) for live in lives)]).tolist()
+        parts = [
+            Part(live.segment.open_postings(self._folder), live.positions, np.arange(first, last))
+            for live, first, last in zip(lives, bounds[:-1], bounds[1:], strict=True)
+        ]
+        written = write_postings(self._folder, number, Postings.merge(parts, bounds[-1]))
+        segment_table.enter_files(self._connection, number, [written])
 
 
 def _add(sample: Sample, block: Stored, codec: "Codec | None") -> None:

@@ -29,9 +29,7 @@ from flatcoat.atomic_files import UNFINISHED, atomic_write, sync_folder
 from flatcoat.errors import UsageError
 from flatcoat.indexing.array_checks import damaged
 
-from .terms import TOKENIZER
-
-FORMAT = 5
+FORMAT = 6
 DATABASE = "index.sqlite"
 SEGMENTS = "segments"
 LOCK = "writer.lock"
@@ -42,8 +40,8 @@ Value: TypeAlias = str | int | float | bytes | None
 """A value of a column."""
 
 # AUTOINCREMENT: a passage row or segment number is never used twice, so that a row of an old snapshot is
-# either still the same passage or gone. Title, section and text live in the FTS5 table alone, beside the
-# parts of their camelCase words.
+# either still the same passage or gone. A passage's section and text stand in a table of their own, beside
+# which a scan of passages is short; its title is its document's.
 #
 # A source is a folder or file that documents were read from, its path relative to the index; ``reading``
 # holds its settings. A document of a source comes from one of its files or rows, called ``name`` there:
@@ -54,14 +52,26 @@ Value: TypeAlias = str | int | float | bytes | None
 # Opening must not list every passage: ``segment_rows`` holds the passage row of each position (int64),
 # ``passages`` and ``vectors`` count what was written, ``live`` and ``live_vectors`` what is no tombstone.
 # Deleting a document deletes its passages, and the trigger ``passages_delete`` makes tombstones of them: it
-# lowers these counts and takes the text out of full-text search; the vectors stay in their segment until a
-# merge. Files without a segment are derived from all segments: the codec and the FAISS file.
+# lowers these counts and drops the text; vectors and postings stay in their segment until a merge. Files
+# without a segment are derived from all segments: the codec and the FAISS file.
 #
 # ``documents.metadata`` is a JSON object, ``passages.metadata`` one of the fields that are the passage's own:
 # the names of definitions in an array, so that a condition may be met by any one of them.
 #
 # ``checksum`` is ``row_checksum`` of the other columns of its row; a document's covers its passages too. Rows
 # without a checksum can be derived from the others, which ``verify`` does.
+TEXTS = """CREATE TABLE "texts"(
+    row INTEGER PRIMARY KEY,
+    section TEXT NOT NULL,
+    text TEXT NOT NULL
+)"""
+"""The name is quoted as by ALTER TABLE, with which ``upgrade`` makes the same table."""
+
+TOMBSTONES = """CREATE TRIGGER passages_delete AFTER DELETE ON passages BEGIN
+    DELETE FROM texts WHERE row = old.row;
+    UPDATE segments SET live = live - 1, live_vectors = live_vectors - old.vectors WHERE number = old.segment;
+END"""
+
 TABLES = f"""
 BEGIN;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
@@ -128,23 +138,18 @@ CREATE TABLE passages(
 );
 CREATE INDEX passages_by_document ON passages(document);
 CREATE INDEX passages_by_segment ON passages(segment);
-CREATE VIRTUAL TABLE texts USING fts5(
-    title, section, text, parts,
-    tokenize = "{TOKENIZER}"
-);
-CREATE TRIGGER passages_delete AFTER DELETE ON passages BEGIN
-    DELETE FROM texts WHERE rowid = old.row;
-    UPDATE segments SET live = live - 1, live_vectors = live_vectors - old.vectors WHERE number = old.segment;
-END;
+{TEXTS};
+{TOMBSTONES};
 """
 
 
 _DOCUMENT = "SELECT id, title, hash, metadata, source, name, state, digest FROM documents WHERE key = ?"
 # Not the segment, whose number a merge changes: ``segment_rows`` says which passages are in it.
-_PASSAGES = """
-    SELECT row, vectors, first_line, last_line, metadata, title, section, text, parts
-    FROM passages JOIN texts ON texts.rowid = row WHERE document = ? ORDER BY row
+PASSAGES = """
+    SELECT passages.row, vectors, first_line, last_line, metadata, section, text
+    FROM passages JOIN texts ON texts.row = passages.row WHERE document = ? ORDER BY passages.row
 """
+"""The passages of a document, as its checksum covers them."""
 
 
 def create(path: Path, contract: dict[str, Any], engine: dict[str, Any]) -> None:
@@ -174,7 +179,7 @@ def may_become_index(path: Path) -> bool:
     """Whether ``path`` is free: nothing, an empty folder, or the remains of a killed ``create``."""
     if not path.exists():
         return True
-    ours = {SEGMENTS, LOCK, _UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)}
+    ours = {SEGMENTS, LOCK, ".gitignore", _UNFINISHED, *(_UNFINISHED + suffix for suffix in _BESIDE)}
     return path.is_dir() and {entry.name for entry in path.iterdir()} <= ours
 
 
@@ -233,10 +238,13 @@ def row_checksum(*values: Value) -> int:
     return crc
 
 
-def document_checksum(connection: sqlite3.Connection, key: int) -> int:
-    """CRC-32 of a document and its passages as the database holds them; KeyError where there is none."""
+def document_checksum(connection: sqlite3.Connection, key: int, *, passages: str = PASSAGES) -> int:
+    """CRC-32 of a document and its passages as the database holds them; KeyError where there is none.
+
+    ``passages`` is the query for its passages.
+    """
     document = connection.execute(_DOCUMENT, [key]).fetchone()
     if document is None:
         raise KeyError(key)
-    passages = connection.execute(_PASSAGES, [key]).fetchall()
-    return row_checksum(*document, *(value for passage in passages for value in passage))
+    found = connection.execute(passages, [key]).fetchall()
+    return row_checksum(*document, *(value for passage in found for value in passage))

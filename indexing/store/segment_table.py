@@ -13,15 +13,22 @@ import numpy as np
 
 from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.array_files import WrittenFile
+from flatcoat.indexing.postings import Postings, open_postings
 from flatcoat.indexing.segments import FILE_NAME, CodedSegment, Segment, open_segment
 from flatcoat.indexing.vectors import Shape, TokenVectors
 
 from .schema import integers, read_meta, row_checksum
 
+POSTINGS = "postings"
+"""The kind of the file that is no part of a segment's vectors."""
+
 
 @dataclass(frozen=True)
 class SegmentRecord:
-    """A segment: its passages and vectors as written, and how many live (the others are tombstones)."""
+    """A segment: its passages and vectors as written, and how many live (the others are tombstones).
+
+    A segment may be written without vectors, and be given those of all its passages later.
+    """
 
     number: int
     passages: int
@@ -29,7 +36,14 @@ class SegmentRecord:
     live: int
     live_vectors: int
     sizes: dict[str, int]
-    """The size of its files in bytes, by name."""
+    """The size of its files of vectors in bytes, by name."""
+    postings: "IndexFile | None" = None
+    """The file of its postings; None in an index of the former format."""
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether its vectors have been written."""
+        return self.vectors > 0 or bool(self.sizes)
 
     @property
     def is_clean(self) -> bool:
@@ -58,6 +72,15 @@ class SegmentRecord:
             )
         return segment
 
+    def open_postings(self, folder: Path) -> Postings:
+        """Map its postings; StorageError where they are missing or damaged, or of other passages."""
+        if self.postings is None:
+            raise damaged(f"segment {self.number}, which has no postings,")
+        postings = open_postings(folder / self.postings.name, self.postings.bytes)
+        if len(postings) != self.passages:
+            raise damaged(f"segment {self.number}, with postings of {len(postings)} passages,")
+        return postings
+
 
 class Places(NamedTuple):
     """Live passages of a segment: their rows, and their positions in it, rising (int64 [N])."""
@@ -66,8 +89,8 @@ class Places(NamedTuple):
     positions: np.ndarray
 
 
-class DerivedFile(NamedTuple):
-    """A file made from all segments: the codec or the FAISS file."""
+class IndexFile(NamedTuple):
+    """A file of the index: of one segment, or made from all of them (the codec or the FAISS file)."""
 
     name: str
     bytes: int
@@ -87,12 +110,20 @@ def shape(connection: sqlite3.Connection) -> Shape | None:
 def segments(connection: sqlite3.Connection) -> list[SegmentRecord]:
     """All segments, by number."""
     sizes: dict[int, dict[str, int]] = {}
+    postings: dict[int, IndexFile] = {}
     for number, name, kind, size in connection.execute(
         "SELECT segment, name, kind, bytes FROM files WHERE segment IS NOT NULL"
     ):
-        sizes.setdefault(number, {})[_checked_name(name, kind, size)] = size
+        file = IndexFile(_checked_name(name, kind, size), size)
+        if kind == POSTINGS:
+            postings[number] = file
+        else:
+            sizes.setdefault(number, {})[file.name] = file.bytes
     query = "SELECT number, passages, vectors, live, live_vectors FROM segments ORDER BY number"
-    found = [SegmentRecord(*counts, sizes=sizes.get(counts[0], {})) for counts in connection.execute(query)]
+    found = [
+        SegmentRecord(*counts, sizes=sizes.get(counts[0], {}), postings=postings.get(counts[0]))
+        for counts in connection.execute(query)
+    ]
     for one in found:
         counts = one.live, one.passages, one.live_vectors, one.vectors
         if not all(type(count) is int for count in counts) or not (
@@ -140,6 +171,14 @@ def new_segment(connection: sqlite3.Connection, rows: np.ndarray, vectors: int) 
     return number
 
 
+def set_vectors(connection: sqlite3.Connection, number: int, rows: np.ndarray, sizes: np.ndarray) -> None:
+    """Enter how many vectors (int64 [N]) each passage of a segment without tombstones was given."""
+    counts = zip(sizes.tolist(), rows.tolist(), strict=True)
+    connection.executemany("UPDATE passages SET vectors = ? WHERE row = ?", counts)
+    update = "UPDATE segments SET vectors = ?1, live_vectors = ?1 WHERE number = ?2"
+    connection.execute(update, (int(sizes.sum()), number))
+
+
 def new_file_number(connection: sqlite3.Connection) -> int:
     """A number that no segment has or will have."""
     number = new_segment(connection, np.zeros(0, np.int64), 0)
@@ -153,11 +192,17 @@ def enter_files(connection: sqlite3.Connection, number: int, files: Iterable[Wri
         _enter_file(connection, number, file.name.split(".")[1], file)
 
 
-def derived_file(connection: sqlite3.Connection, kind: str) -> DerivedFile | None:
+def replace_postings(connection: sqlite3.Connection, number: int, file: WrittenFile) -> None:
+    """Make ``file`` the postings of a segment; the old file becomes an orphan."""
+    connection.execute("DELETE FROM files WHERE segment = ? AND kind = ?", (number, POSTINGS))
+    _enter_file(connection, number, POSTINGS, file)
+
+
+def derived_file(connection: sqlite3.Connection, kind: str) -> IndexFile | None:
     """Name and size in bytes of the collection's "codec" or "faiss" file; None where there is none."""
     query = "SELECT name, bytes FROM files WHERE segment IS NULL AND kind = ?"
     found = connection.execute(query, [kind]).fetchone()
-    return found and DerivedFile(_checked_name(found[0], kind, found[1]), found[1])
+    return found and IndexFile(_checked_name(found[0], kind, found[1]), found[1])
 
 
 def replace_derived_file(connection: sqlite3.Connection, kind: str, file: WrittenFile | None) -> None:

@@ -27,12 +27,12 @@ class Snapshots:
         self._codec: tuple[str, Codec] | None = None
 
     def take(self, connection: sqlite3.Connection) -> Snapshot:
-        """The index as ``connection`` sees it, in a transaction.
+        """The passages that have vectors, as ``connection`` sees them, in a transaction.
 
         StorageError where a file is damaged, or was swept after a later commit; files opened before that stay
         open for the next snapshot.
         """
-        records = segment_table.segments(connection)
+        records = [record for record in segment_table.segments(connection) if record.has_vectors]
         places = [segment_table.places(connection, record) for record in records]
         shape = segment_table.shape(connection)
         for record in records:

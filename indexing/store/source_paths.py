@@ -68,6 +68,12 @@ def relative(root: Root, index: Path) -> str:
     return path if path == _printable(path) else _BYTES + os.fsencode(path).hex()
 
 
+def located(index: Path) -> Path:
+    """Where an index is: the links on the way to it resolved, but not one in its own place."""
+    path = _without_dots(index)
+    return path.parent.resolve() / path.name
+
+
 def canonical(root: Root, index: Path) -> Root:
     """The root as ``absolute`` gives it: absolute, and a link still a link, so that it is followed each time.
 

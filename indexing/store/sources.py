@@ -18,20 +18,24 @@ from flatcoat.errors import ConflictError, StorageError
 from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.reading.columns import Columns
 
-from .schema import read_meta, row_checksum
-from .source_paths import Root, absolute, canonical, is_file, is_folder, label, overlap, relative
+from .schema import read_meta, row_checksum, write_meta
+from .source_paths import Root, absolute, canonical, is_file, is_folder, label, located, overlap, relative
 from .user_secret import user_secret
 
 if TYPE_CHECKING:
     from flatcoat.indexing.reading.scan import FileState
 
 
+_LOCATION = "location"  # in the table meta
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a source is read; None stands for the default, or for the setting that the source remembers.
 
-    ``include`` and ``exclude`` are patterns as in .gitignore (folders only), ``columns`` names the columns
-    (rows only), ``encoding`` is the charset of texts (by default it is detected).
+    ``include`` and ``exclude`` are patterns as in .gitignore, ``hidden`` says whether hidden files are read
+    too (folders only), ``columns`` names the columns (rows only), ``encoding`` is the charset of texts (by
+    default it is detected).
 
     >>> Reading(exclude=("*.log",)).over(Reading(encoding="latin-1")).describe()
     ' (exclude *.log; encoding latin-1)'
@@ -41,14 +45,15 @@ class Reading:
     exclude: tuple[str, ...] | None = None
     columns: Columns | None = None
     encoding: str | None = None
+    hidden: bool | None = None
 
     def validate(self) -> None:
         """UsageError where a pattern is malformed or a charset unknown."""
         from flatcoat.indexing.reading.charset import require_encoding
-        from flatcoat.indexing.reading.gitignore import patterns_spec
+        from flatcoat.indexing.reading.gitignore import patterns_of
 
         for patterns in (self.include, self.exclude):
-            patterns_spec(patterns or ())
+            patterns_of(patterns or ())
         require_encoding(self.encoding)
 
     def over(self, remembered: "Reading") -> "Reading":
@@ -60,7 +65,9 @@ class Reading:
         """The settings that concern a source of this kind."""
         if is_folder(root):
             return replace(self, columns=None)
-        return replace(self, include=None, exclude=None, columns=None if is_file(root) else self.columns)
+        return replace(
+            self, include=None, exclude=None, hidden=None, columns=None if is_file(root) else self.columns
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The settings that are given, as JSON values."""
@@ -72,6 +79,8 @@ class Reading:
         for name, value in self.to_json().items():
             if isinstance(value, dict):
                 value = [f"{part}={_joined(columns, '+')}" for part, columns in value.items() if columns]
+            if isinstance(value, bool):
+                value = "yes" if value else "no"
             words.append(f"{name} {_joined(value, ', ')}")
         return f" ({'; '.join(words)})" if words else ""
 
@@ -85,6 +94,7 @@ class Reading:
                 _texts(values.get("exclude")),
                 columns and _columns(columns),
                 values.get("encoding"),
+                values.get("hidden"),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise StorageError(f"a source of the index is read in an unknown way: {values!r:.80}") from error
@@ -94,8 +104,8 @@ class Source(NamedTuple):
     """A row of the table of sources.
 
     ``path`` is relative to the index's folder, so that both can move together; a source that is no file has a
-    name there ("-", "datasets:..."). ``state`` is the state of a file of rows when it was read. ``is_own``
-    tells whether this user named the source on this machine.
+    name there ("-", "datasets:..."). ``state`` is the state of a file of rows when it was read, or of the
+    folders and rules of a folder. ``is_own`` tells whether this user named the source on this machine.
     """
 
     key: int
@@ -177,8 +187,8 @@ def enter(
 ) -> list[Source]:
     """The sources at these roots: known ones, known ones that moved under the same name, or new ones.
 
-    They remember what ``reading`` gives, and that this user named them. ConflictError where a root is inside
-    another or holds one.
+    They remember what ``reading`` gives, and that this user named them; the index remembers where it is.
+    ConflictError where a root is inside another or holds one.
     """
     if reading:
         reading.validate()
@@ -201,7 +211,17 @@ def enter(
             source = source._replace(reading=remembered, state="")
         entered.append(source._replace(is_own=True))
         _write(connection, entered[-1], secret)
+    if (here := str(located(index))) != read_meta(connection, _LOCATION):
+        write_meta(connection, _LOCATION, here)
     return entered
+
+
+def read_location(connection: sqlite3.Connection) -> Path | None:
+    """Where the index was when its sources were last named; None before, or in an earlier index."""
+    location = read_meta(connection, _LOCATION)
+    if location is not None and not isinstance(location, str):
+        raise damaged(f"the location of the index, {location!r:.60},")
+    return None if location is None else Path(location)
 
 
 def source_at(known: Mapping[Root, Source], root: Root) -> Source | None:
@@ -226,6 +246,15 @@ def file_states(connection: sqlite3.Connection, source: int) -> "dict[str, FileS
     states = {name: FileState(state, digest) for name, state, digest in read}
     skipped = connection.execute("SELECT name, state, reason FROM skipped_files WHERE source = ?", [source])
     return states | {name: FileState(state, skipped=reason) for name, state, reason in skipped}
+
+
+def read_states(connection: sqlite3.Connection, source: int) -> dict[str, str]:
+    """The ``file_state`` that each file of a source had when it was read or skipped, by name."""
+    query = (
+        "SELECT name, state FROM documents WHERE source = ?1"
+        " UNION ALL SELECT name, state FROM skipped_files WHERE source = ?1"
+    )
+    return dict(connection.execute(query, [source]))
 
 
 def _write(connection: sqlite3.Connection, source: Source, secret: bytes) -> None:

@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -15,15 +15,22 @@ import numpy as np
 
 from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError, StorageError, UsageError
 from flatcoat.indexing.array_checks import damaged
+from flatcoat.indexing.bm25 import Bm25Index, Statistics
 from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.filters.cache import FilterCache
+from flatcoat.indexing.filters.forms import Filters, as_filters
+from flatcoat.indexing.filters.sql import fields_in_doubt, where
+from flatcoat.indexing.filters.text_pattern import TextPattern
 from flatcoat.indexing.snapshot import Snapshot
+from flatcoat.indexing.terms import query_terms
 from flatcoat.indexing.vectors import Hits, VectorIndex
 
-from . import bm25, document_table, schema
+from . import document_table, schema, segment_table
+from .bm25 import Bm25Snapshots
 from .database import Database, explained
 from .document_table import StoredDocument
 from .engines import AUTO, EngineSettings, open_index
-from .filters import Conditions, FilterCache, where
+from .fields import require_fields
 from .snapshots import Snapshots
 from .source_paths import as_path, as_root, canonical
 from .sources import (
@@ -33,10 +40,12 @@ from .sources import (
     file_states,
     name_of,
     place,
+    read_location,
+    read_states,
     source_at,
     sources,
 )
-from .stats import Stats, read_stats
+from .stats import Encoded, Stats, read_encoded, read_stats
 from .verify import copy_database, problems
 
 if TYPE_CHECKING:
@@ -49,6 +58,7 @@ Read = TypeVar("Read")
 _writing: ContextVar[frozenset[int]] = ContextVar("writing", default=frozenset())
 """The stores whose writer is open further up the call stack: to wait for it here would never end."""
 
+_TEXTS_AT_ONCE = 5_000
 _MOST_TRIES = 100  # of reads that commits come between
 _log = logging.getLogger(__name__)
 
@@ -242,6 +252,12 @@ class Store:
         with self._reading() as connection:
             return sources(connection)
 
+    @property
+    def location(self) -> Path | None:
+        """Where the index was when its sources were last named; None before, or in an earlier index."""
+        with self._reading() as connection:
+            return read_location(connection)
+
     def source_at(self, root: str | Path) -> Source:
         """The source that was read from ``root``; NotFoundError where there is none."""
         known = {place(self.path, source): source for source in self.sources()}
@@ -256,8 +272,13 @@ class Store:
         with self._reading() as connection:
             return file_states(connection, source)
 
+    def read_states(self, source: int) -> dict[str, str]:
+        """The states that a source's files had when they were read, skipped ones too, by name."""
+        with self._reading() as connection:
+            return read_states(connection, source)
+
     def snapshot(self) -> Snapshot:
-        """All live passages and their vectors as of now, untouched by later commits."""
+        """All live passages that have vectors as of now, untouched by later commits."""
 
         def take() -> Snapshot:
             with self._reading() as connection:
@@ -268,6 +289,12 @@ class Store:
     def index(self) -> VectorIndex[int]:
         """The engine that searches the index as of now; its hits are passage rows."""
         return self.of_one_state(lambda: open_index(self.snapshot(), self.engine))
+
+    def change_contract(self, contract: dict[str, Any]) -> None:
+        """Replace the contract of an index without vectors; ConflictError where it has some."""
+        with self.writer() as writer:
+            writer.change_contract(contract)
+        self.contract = contract
 
     def compact(self, full: bool = True) -> None:
         """Merge segments, encode or index what is large enough: ``Writer.compact``."""
@@ -283,28 +310,79 @@ class Store:
             raise StaleRow(f"passage {missing[0]} is no longer in index {self.path}: search again")
         return [found[int(row)] for row in rows]
 
-    def rows_where(self, conditions: Conditions) -> np.ndarray:
-        """Rows (int64, rising) of the passages that meet all ``conditions``.
+    def passages_of(self, segment: int) -> list[Passage]:
+        """The live passages of a segment, in its order; none where there is no such segment any more."""
+        with self._reading() as connection:
+            known = {record.number: record for record in segment_table.segments(connection)}
+            if segment not in known:
+                return []
+            rows = segment_table.places(connection, known[segment]).rows.tolist()
+            found = document_table.passages(connection, rows)
+        return [found[row] for row in rows]
 
-        The rows of the latest conditions are cached until the next commit.
+    def without_vectors(self, rows: Iterable[int]) -> set[int]:
+        """Those of the passages ``rows`` that have no vectors yet."""
+        with self._reading() as connection:
+            return document_table.without_vectors(connection, rows)
+
+    def encoded(self) -> Encoded:
+        """How many passages have vectors."""
+        with self._reading() as connection:
+            return read_encoded(connection)
+
+    def rows_where(self, filters: Filters, *, text: TextPattern | None = None) -> np.ndarray:
+        """Rows (int64, rising) of the passages for which all ``filters`` hold and whose text matches.
+
+        The rows of the latest filters are cached until the next commit. UsageError where a filter is
+        malformed, or names a field that no document has, unless it also asks whether the field exists, and
+        where the texts take too long to match.
         """
-        clause, values = where(conditions)
+        wanted = as_filters(filters)
+        clause, values = where(wanted)
         with self._reading() as connection:
             key = self._replacements, schema.read_generation(connection), clause, *values
             if (rows := self._filtered.get(key)) is None:
                 rows = document_table.rows_where(connection, clause, values)
+                require_fields(connection, fields_in_doubt(wanted))
                 self._filtered.put(key, rows)
-        return rows
+        return rows if text is None else self._rows_that_match(text, rows, (*key, text))
 
-    def bm25(self, query: str, k: int, *, rows: np.ndarray | None = None) -> Hits[int]:
-        """The best ``k`` passages by BM25 (ids are rows), among ``rows`` if given: ``bm25.search``."""
+    def _rows_that_match(self, text: TextPattern, rows: np.ndarray, key: Hashable) -> np.ndarray:
+        with self._reading():
+            found = self._filtered.get(key)
+        if found is not None:
+            return found
+        span, matching = text.spans(), list[int]()
+        for start in range(0, len(rows), _TEXTS_AT_ONCE):  # Other threads read in between.
+            with self._reading() as connection:
+                texts = document_table.texts(connection, rows[start : start + _TEXTS_AT_ONCE])
+            matching += [row for row, content in texts if span(content) is not None]
+        found = np.sort(np.array(matching, np.int64))
+        with self._reading():
+            self._filtered.put(key, found)
+        return found
+
+    def in_order(self, rows: np.ndarray, limit: int, *, by_document: bool = False) -> list[tuple[int, int]]:
+        """The first ``limit`` of ``rows`` by document, and for how many each stands: ``in_order``."""
         with self._reading() as connection:
-            return bm25.search(connection, query, k, rows=rows)
+            return document_table.in_order(connection, rows, limit, by_document=by_document)
+
+    def bm25(
+        self, query: str, k: int, *, rows: np.ndarray | None = None, statistics: Statistics | None = None
+    ) -> Hits[int]:
+        """The best ``k`` passages by BM25 (ids are rows), among ``rows`` if given.
+
+        ``statistics`` are those of all indexes that are searched together: ``Bm25Index.search``.
+        """
+        return self._bm25_index().search(query_terms(query), k, rows=rows, statistics=statistics)
+
+    def bm25_statistics(self, query: str) -> Statistics:
+        """What this index adds to the statistics of all that are searched together."""
+        return self._bm25_index().statistics(query_terms(query))
 
     def coverage(self, query: str, row: int) -> float:
-        """The share of the terms of ``query`` that the passage ``row`` has: ``bm25.coverage``."""
-        with self._reading() as connection:
-            return bm25.coverage(connection, query, row)
+        """The share (0 to 1) of the terms of ``query`` that the passage ``row`` has."""
+        return self._bm25_index().coverage(query_terms(query), row)
 
     def stats(self) -> Stats:
         """Sizes of the index, for people and dashboards."""
@@ -332,6 +410,15 @@ class Store:
         with self._reading() as connection:
             return schema.file_names(connection)
 
+    def _bm25_index(self) -> Bm25Index:
+        """BM25 as of now."""
+
+        def take() -> Bm25Index:
+            with self._reading() as connection:
+                return self._bm25_snapshots.take(connection)
+
+        return self.of_one_state(take)
+
     @property
     def _connection(self) -> sqlite3.Connection:
         return self._database.connection
@@ -340,6 +427,7 @@ class Store:
         self._database = database
         self._closing = weakref.finalize(self, database.close)
         self._snapshots = Snapshots(self.path / schema.SEGMENTS)
+        self._bm25_snapshots = Bm25Snapshots(self.path / schema.SEGMENTS)
 
     def _follow(self) -> None:
         """Go over to the index that replaced ours, if one did."""

@@ -1,7 +1,7 @@
 """Verification of an index: every row, file, checksum, count and cross-reference.
 
-The database is checked in a private copy: FTS5's own check writes, and no reader or writer should wait for
-it. Files are read where they are; files that were swept after a later commit are passed over.
+The database is checked in a private copy, so that no reader or writer waits for it. Files are read where they
+are; files that were swept after a later commit are passed over.
 """
 
 import sqlite3
@@ -14,13 +14,16 @@ import numpy as np
 
 from flatcoat.errors import FlatcoatError, StorageError
 from flatcoat.indexing.array_files import checksum
+from flatcoat.indexing.postings import Part, Postings
 from flatcoat.indexing.segments import CodedSegment, Segment, require_file
 from flatcoat.indexing.vectors import Shape, TokenVectors
 
 from . import database, segment_table
-from .schema import SEGMENTS, document_checksum, row_checksum
+from .bm25 import segment_postings
+from .schema import PASSAGES, SEGMENTS, document_checksum, row_checksum
 from .segment_table import SegmentRecord
 from .snapshots import Snapshots
+from .upgrade import FORMER_PASSAGES, is_former
 
 if TYPE_CHECKING:
     from flatcoat.indexing.plaid.codec import Codec
@@ -32,10 +35,10 @@ _COUNTS = "SELECT segment, count(*) AS live, sum(vectors) AS vectors FROM passag
 _BLOCK = 1 << 14  # vectors
 _CROSS_REFERENCES = {
     "passages without a text": (
-        "SELECT count(*) FROM passages WHERE NOT EXISTS (SELECT 1 FROM texts_content WHERE id = row)"
+        "SELECT count(*) FROM passages WHERE NOT EXISTS (SELECT 1 FROM texts WHERE texts.rowid = row)"
     ),
     "texts without a passage": (
-        "SELECT count(*) FROM texts_content WHERE NOT EXISTS (SELECT 1 FROM passages WHERE row = id)"
+        "SELECT count(*) FROM texts WHERE NOT EXISTS (SELECT 1 FROM passages WHERE row = texts.rowid)"
     ),
     "segments with another number of live passages than counted": (
         f"SELECT count(*) FROM segments LEFT JOIN ({_COUNTS}) AS found ON segment = number"
@@ -61,9 +64,6 @@ _CROSS_REFERENCES = {
         " > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'segments')"
         " OR EXISTS (SELECT 1 FROM sqlite_sequence WHERE typeof(seq) != 'integer'"
         " OR name NOT IN ('passages', 'segments'))"
-    ),
-    "settings of full-text search other than ours": (
-        "SELECT count(*) FROM texts_config WHERE (k, v) != ('version', 4)"
     ),
 }
 _CHECKSUMS = {
@@ -105,7 +105,6 @@ def _database_problems(connection: sqlite3.Connection, index: Path) -> Iterator[
             yield f"database: {finding}"
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         yield f"database: row {row} of {table} points at nothing in {parent}"
-    yield from _full_text_problems(connection)
     for what, query in _CROSS_REFERENCES.items():
         (count,) = connection.execute(query).fetchone()
         if count:
@@ -114,18 +113,10 @@ def _database_problems(connection: sqlite3.Connection, index: Path) -> Iterator[
         wrong = sum(row_checksum(*row) != checksum for *row, checksum in connection.execute(query))
         if wrong:
             yield f"database: {wrong} rows of {table} are not what was written: their checksums differ"
-    documents = connection.execute("SELECT key, id, checksum FROM documents")
-    for key, id, written in documents:
-        if document_checksum(connection, key) != written:
+    passages = FORMER_PASSAGES if is_former(connection) else PASSAGES
+    for key, id, written in connection.execute("SELECT key, id, checksum FROM documents"):
+        if document_checksum(connection, key, passages=passages) != written:
             yield f"database: document {id!r:.60} is not what was written: its checksum differs"
-
-
-def _full_text_problems(connection: sqlite3.Connection) -> Iterator[str]:
-    """Problems of FTS5, which ``PRAGMA integrity_check`` finds only from SQLite 3.44 on."""
-    try:
-        connection.execute("INSERT INTO texts(texts) VALUES ('integrity-check')")
-    except sqlite3.Error as error:
-        yield f"database: full-text search does not fit the texts: {error}"
 
 
 def _files_problems(connection: sqlite3.Connection, folder: Path, names: Names) -> Iterator[str]:
@@ -136,7 +127,9 @@ def _files_problems(connection: sqlite3.Connection, folder: Path, names: Names) 
     for segment in segment_table.segments(connection):
         found = list(_file_problems(connection, folder, segment.number, names))
         found = found or list(_segment_problems(connection, folder, segment, shape, codec))
-        if found and segment.sizes.keys() <= names():
+        found += [] if found or is_former(connection) else _postings_problems(connection, folder, segment)
+        files = {*segment.sizes, *([segment.postings.name] if segment.postings else [])}
+        if found and files <= names():
             yield from (f"segment {segment.number}: {problem}" for problem in found)
 
 
@@ -172,26 +165,53 @@ def _segment_problems(
     codec: "Codec | None",
 ) -> Iterator[str]:
     try:
-        opened = segment.open(folder, shape)
         rows = segment_table.written_rows(connection, segment.number)
+        opened = segment.open(folder, shape) if segment.has_vectors else None
     except FlatcoatError as error:
         yield f"cannot be opened: {error}"
+        return
+    if len(np.unique(rows)) != len(rows):
+        yield "two of its passages have one row"
+    if opened is None:
+        yield from _place_problems(connection, segment, rows, np.zeros(segment.passages, np.int64))
         return
     if isinstance(opened, CodedSegment):
         yield from _code_problems(opened, codec) if codec else ()
     elif not all(np.isfinite(block).all() for block in _blocks(opened)):
         yield "holds NaN or infinity"
-    if len(rows) != len(opened):
-        yield f"holds {len(opened)} passages, {len(rows)} have rows"
+    yield from _place_problems(connection, segment, rows, np.diff(_offsets(opened)))
+
+
+def _place_problems(
+    connection: sqlite3.Connection, segment: SegmentRecord, rows: np.ndarray, sizes: np.ndarray
+) -> Iterator[str]:
+    """What does not fit together of passages, their rows, and their numbers of vectors (int64 [N])."""
+    if len(rows) != len(sizes):
+        yield f"holds {len(sizes)} passages, {len(rows)} have rows"
         return
-    if len(np.unique(rows)) != len(rows):
-        yield "two of its passages have one row"
-    sizes = np.diff(_offsets(opened))
     query = "SELECT row, vectors FROM passages WHERE segment = ?"
     written = dict(zip(rows.tolist(), sizes.tolist(), strict=True))
     wrong = sum(written.get(row) != size for row, size in connection.execute(query, [segment.number]))
     if wrong:
         yield f"{wrong} passages are not in it, or with another number of vectors than was written"
+
+
+def _postings_problems(connection: sqlite3.Connection, folder: Path, segment: SegmentRecord) -> Iterator[str]:
+    try:
+        postings = segment.open_postings(folder)
+    except FlatcoatError as error:
+        yield f"its postings cannot be opened: {error}"
+        return
+    places = segment_table.places(connection, segment)
+    live = Part(postings, places.positions, places.positions)
+    try:
+        found = Postings.merge([live], segment.passages)
+    except (ArithmeticError, LookupError, ValueError) as error:
+        yield f"its postings cannot be read: {error}"
+        return
+    rows_N = segment_table.written_rows(connection, segment.number)
+    if not found.equals(segment_postings(connection, segment.number, rows_N)):
+        yield "its postings are not those of its texts"
 
 
 def _blocks(vectors: np.ndarray | TokenVectors) -> Iterator[np.ndarray]:

@@ -9,24 +9,28 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from flatcoat.errors import ConflictError, NotFoundError, StorageError, UsageError
 from flatcoat.indexing.documents import Document, Passage, checked_id
+from flatcoat.indexing.postings import write_postings
 from flatcoat.indexing.reading.scan import FileState
 from flatcoat.indexing.segments import MOST_PASSAGES, Stored, as_stored, sweep, take, write_segment
 from flatcoat.indexing.vectors import Shape, TokenVectors, Vectors
 from flatcoat.threads import pieces
 
 from . import compaction, document_table, schema, segment_table, sources
+from .bm25 import postings_of, rewrite_postings
 from .database import connect_to_write, explained
 from .document_table import PassagePlace
 from .engines import EngineSettings
 from .schema import row_checksum
 from .snapshots import Snapshots
 from .source_paths import Root
+from .upgrade import upgrade
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -42,10 +46,12 @@ class Writer:
         self._segments = path / schema.SEGMENTS
         self._snapshots = Snapshots(self._segments)
         self._changed: set[int] = set()  # keys of changed documents, of deleted ones too
+        self._retitled: set[int] = set()  # of those, the ones whose postings hold another title
         self._committed: set[str] = set()  # the files of the last commit
         try:
             self._connection = connect_to_write(path)
             self._connection.execute("PRAGMA synchronous = EXTRA")
+            upgrade(self._connection, self._segments)
             self._begin()
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"index {path} cannot be written: {explained(error)}") from error
@@ -53,7 +59,7 @@ class Writer:
     def add(
         self,
         passages: Sequence[Passage],
-        vectors: Vectors,
+        vectors: Vectors | None,
         *,
         hashes: Mapping[str, str] = _NOTHING,
         source: int | None = None,
@@ -62,14 +68,14 @@ class Writer:
         """Add documents, each with all its passages; a document that is there already is replaced.
 
         ``vectors`` holds one text per passage, in the same order, and becomes one segment, or several beyond
-        65,536 passages. ``hashes`` gives the content hash of these documents by id; hashes of others are
-        ignored. ``source`` is the key of the source that they were read from, ``names`` their names there,
-        by id (by default the id less the source's prefix). Adds nothing and raises UsageError where passages
-        and vectors do not fit, ConflictError where the vectors do not fit the index, or an id is that of a
-        document of another source.
+        65,536 passages; with None, ``add_vectors`` may bring them later. ``hashes`` gives the content hash of
+        these documents by id; hashes of others are ignored. ``source`` is the key of the source that they
+        were read from, ``names`` their names there, by id (by default the id less the source's prefix). Adds
+        nothing and raises UsageError where passages and vectors do not fit, ConflictError where the vectors
+        do not fit the index, or an id is that of a document of another source.
         """
         documents = document_table.by_document(passages)
-        if len(vectors) != len(passages):
+        if vectors is not None and len(vectors) != len(passages):
             raise UsageError(f"{len(vectors)} vectors came for {len(passages)} passages: one each is needed")
         if not passages:
             return
@@ -88,14 +94,41 @@ class Writer:
                 for id, passage in documents.items()
             }
             self._changed.update(keys.values())
-            self._require_shape(vectors)
-            stored = as_stored(vectors)
-            if isinstance(stored, TokenVectors):
-                compaction.prepare(self._connection, self._snapshots, stored)
+            stored = None if vectors is None else self._prepared(vectors)
             for here in pieces(len(passages), MOST_PASSAGES):
-                whole = len(passages) <= MOST_PASSAGES
-                part = stored if whole else take(stored, np.arange(here.start, here.stop))
+                part = stored
+                if stored is not None and len(passages) > MOST_PASSAGES:
+                    part = take(stored, np.arange(here.start, here.stop))
                 self._add_segment(passages[here], part, keys)
+
+    def without_vectors(self, most: int) -> list[int]:
+        """The segments without vectors, made into ones of ``most`` live passages and a last one; commits."""
+        with self._all_or_nothing():
+            compaction.even_out(self._connection, self._segments, most)
+            numbers = [segment.number for segment in compaction.without_vectors(self._connection)]
+        self.commit()
+        return numbers
+
+    def add_vectors(self, segment: int, vectors: Vectors) -> None:
+        """Give the passages of a segment of ``without_vectors`` theirs, one text each, in their order.
+
+        UsageError where their number is another, ConflictError where the segment is not as it was given there
+        or the vectors do not fit the index.
+        """
+        with self._all_or_nothing():
+            known = {one.number: one for one in compaction.without_vectors(self._connection)}
+            record = known.get(segment)
+            if record is None or not record.is_clean:
+                raise ConflictError(f"segment {segment} of index {self._path} takes no vectors: ask again")
+            if len(vectors) != record.live:
+                raise UsageError(
+                    f"{len(vectors)} vectors came for {record.live} passages: one each is needed"
+                )
+            stored = self._prepared(vectors)
+            rows = segment_table.written_rows(self._connection, segment)
+            segment_table.set_vectors(self._connection, segment, rows, _sizes(stored))
+            self._write_vectors(segment, stored)
+            self._changed.update(document_table.keys_of_segment(self._connection, segment))
 
     def remove(self, document_ids: str | Iterable[str]) -> int:
         """Remove one document or several; returns how many of them were there.
@@ -112,12 +145,12 @@ class Writer:
         """Give a document another id, title and metadata; its passages keep their vectors.
 
         ``name`` is its name in its source from now on (by default the id less the source's prefix). The
-        vectors still encode the old title, full-text search finds the new one. NotFoundError where there is
+        vectors still encode the old title, BM25 finds the new one. NotFoundError where there is
         no such document, ConflictError where the new id is that of a document of another source.
         """
         with self._all_or_nothing():
-            query = "SELECT key, source FROM documents WHERE id = ?"
-            key, source = self._connection.execute(query, [old_id]).fetchone() or (None, None)
+            query = "SELECT key, source, title FROM documents WHERE id = ?"
+            key, source, title = self._connection.execute(query, [old_id]).fetchone() or (None, None, None)
             if key is None:
                 raise NotFoundError(f"document {old_id!r} is not in the index: add it instead")
             if document.id != old_id:
@@ -127,6 +160,8 @@ class Writer:
                 name = document.id.removeprefix(self._prefix(source))
             document_table.rename(self._connection, key, document, hash=hash, name=name)
             self._changed.add(key)
+            if document.title != title:
+                self._retitled.add(key)
 
     def enter_sources(
         self, roots: Sequence[Root], reading: sources.Reading | None = None
@@ -179,6 +214,13 @@ class Writer:
                 removed += document_table.delete_named(self._connection, source, name)
         return removed
 
+    def change_contract(self, contract: dict[str, Any]) -> None:
+        """Replace the contract of an index without vectors; ConflictError where it has some."""
+        with self._all_or_nothing():
+            if segment_table.shape(self._connection) is not None:
+                raise ConflictError(f"index {self._path} has vectors, which another contract would not fit")
+            schema.write_meta(self._connection, "contract", contract)
+
     def compact(self, full: bool = True, budget: int = compaction.BUDGET) -> None:
         """Commit, then merge segments and train the engine anew as ``compaction`` says, and commit that.
 
@@ -196,6 +238,7 @@ class Writer:
         self._require_transaction()
         try:
             self._connection.execute("DELETE FROM segments WHERE live = 0")
+            rewrite_postings(self._connection, self._segments, documents=self._retitled)
             document_table.write_checksums(self._connection, self._changed)
             if self._connection.total_changes > self._changes_at_begin:
                 generation = schema.read_generation(self._connection)
@@ -222,6 +265,7 @@ class Writer:
         self._sweep()
         self._changes_at_begin = self._connection.total_changes
         self._changed.clear()
+        self._retitled.clear()
 
     def _sweep(self) -> None:
         """Delete orphan files: files of segments that neither this transaction nor the last commit names."""
@@ -257,6 +301,14 @@ class Writer:
                 raise StorageError(f"index {self._path} cannot be written: {explained(error)}") from error
             raise
 
+    def _prepared(self, vectors: Vectors) -> TokenVectors | np.ndarray:
+        """Vectors as they are stored, of the shape of the index, whose codec is fit for them."""
+        self._require_shape(vectors)
+        stored = as_stored(vectors)
+        if isinstance(stored, TokenVectors):
+            compaction.prepare(self._connection, self._snapshots, stored)
+        return stored
+
     def _require_shape(self, vectors: Vectors) -> None:
         shape = Shape.of(vectors)
         known = segment_table.shape(self._connection)
@@ -266,17 +318,29 @@ class Writer:
         else:
             known.require(shape, "passage")
 
-    def _add_segment(self, passages: Sequence[Passage], stored: Stored, keys: Mapping[str, int]) -> None:
-        sizes = np.ones(len(stored), int) if isinstance(stored, np.ndarray) else np.diff(stored.offsets)
+    def _add_segment(
+        self, passages: Sequence[Passage], stored: Stored | None, keys: Mapping[str, int]
+    ) -> None:
+        sizes = np.zeros(len(passages), int) if stored is None else _sizes(stored)
         rows = segment_table.next_row(self._connection) + np.arange(len(passages))
         segment = segment_table.new_segment(self._connection, rows, int(sizes.sum()))
+        if stored is not None:
+            self._write_vectors(segment, stored)
+        self._add_postings(segment, passages)
+        for row, passage, size in zip(rows.tolist(), passages, sizes.tolist(), strict=True):
+            place = PassagePlace(row, keys[passage.document_id], segment, size)
+            document_table.insert_passage(self._connection, passage, place)
+
+    def _write_vectors(self, segment: int, stored: Stored) -> None:
         codec = self._snapshots.codec(self._connection)
         coded = codec.encode(stored) if codec and isinstance(stored, TokenVectors) else stored
         files = write_segment(self._segments, segment, stored=coded, lists_of=codec and codec.inverted_lists)
         segment_table.enter_files(self._connection, segment, files)
-        for row, passage, size in zip(rows.tolist(), passages, sizes.tolist(), strict=True):
-            place = PassagePlace(row, keys[passage.document_id], segment, size)
-            document_table.insert_passage(self._connection, passage, place)
+
+    def _add_postings(self, segment: int, passages: Sequence[Passage]) -> None:
+        postings = postings_of(passage.searchable for passage in passages)
+        file = write_postings(self._segments, segment, postings)
+        segment_table.enter_files(self._connection, segment, [file])
 
     def _forget(self, source: int, name: str) -> None:
         self._connection.execute("DELETE FROM skipped_files WHERE source = ? AND name = ?", (source, name))
@@ -292,6 +356,11 @@ class Writer:
                     f"document {id!r} is in index {self._path} already, from {claim}: "
                     "give the new one another id, or remove that one first"
                 )
+
+
+def _sizes(stored: Stored) -> np.ndarray:
+    """The number of vectors of each passage (int64)."""
+    return np.ones(len(stored), int) if isinstance(stored, np.ndarray) else np.diff(stored.offsets)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class QueryEncoder(Protocol):
-    """Queries to vectors and texts to counts of tokens, which is all that a search needs of an encoder."""
+    """Queries to vectors, and the lengths of texts: what a search needs, and the cutting of documents."""
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,12 @@ from flatcoat.errors import FlatcoatError, UsageError
 from flatcoat.hub import hub_is_reachable
 
 from .checkpoint_files import Find, in_cache, in_folder, in_folder_or_hub, read_json
+from .encoder import checked_texts
 
 if TYPE_CHECKING:
     from .contract import Precision
     from .encoder import Encoder, QueryEncoder
+    from .fast_tokenizer import FastTokenizer
 
 SHIPPED_MODEL = Path(__file__).parents[1] / "small"
 """The retriever inside the package: no hub and no network needed."""
@@ -54,9 +57,14 @@ def load_encoder(
         encoder = encoder_class.load(path, precision, **options)
     else:
         encoder = encoder_class(checkpoint, name, precision=precision)
-    # An absolute path, so that an index finds its model from any working directory.
-    encoder.name = str(Path(name).resolve()) if path == name and Path(name).is_dir() else name
+    encoder.name = own_name(name)
     return encoder
+
+
+def own_name(name_or_path: str | Path) -> str:
+    """The name of a model in a contract: for a folder its absolute path, which is found from anywhere."""
+    name = str(name_or_path)
+    return str(Path(name).resolve()) if name != SHIPPED_NAME and Path(name).is_dir() else name
 
 
 def _path_of(name: str) -> str | Path:
@@ -87,6 +95,23 @@ def load_query_encoder(name: str, *, is_trusted: bool) -> "QueryEncoder | None":
     if isinstance(checkpoint, LateCheckpoint):
         return ColbertQueries(checkpoint, name)
     return DenseQueries(checkpoint, name)
+
+
+def shipped_token_counts(texts: Sequence[str]) -> list[int]:
+    """Tokens per text as a document of the model inside the package, of which the tokenizer alone is loaded.
+
+    >>> shipped_token_counts(["cats purr"])
+    [7]
+    """
+    return [count + 1 for count in _shipped_tokenizer().counts(checked_texts(texts))]  # With its prefix.
+
+
+@cache
+def _shipped_tokenizer() -> "FastTokenizer":
+    from .fast_tokenizer import FastTokenizer
+
+    settings = read_json(SHIPPED_MODEL / "tokenizer_config.json", dict)
+    return FastTokenizer(SHIPPED_MODEL / "tokenizer.json", settings)
 
 
 def load_untrusted(name: str, *, named_by: str, precision: "Precision | None" = None) -> "Encoder":

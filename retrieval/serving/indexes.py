@@ -106,12 +106,12 @@ class ServedLateModel(ServedModel):
 
 
 class ServedIndex:
-    """An index by the name that clients use."""
+    """An index by the name that clients use; one without vectors has no ``model``."""
 
-    def __init__(self, name: str, retriever: Retriever, model: ServedModel) -> None:
+    def __init__(self, name: str, retriever: Retriever, model: ServedModel | None) -> None:
         self.name = name
         self.model = model
-        self.retriever = Retriever(retriever.store, model)
+        self.retriever = retriever if model is None else Retriever(retriever.store, model)
 
 
 class Served:
@@ -143,7 +143,9 @@ class Served:
         self.hidden_paths |= {one.contract.model: one.name for one in self.models}
         """Paths that stand in messages, and what clients read in their place."""
 
-    def _model_of(self, retriever: Retriever, settings: Settings, metrics: "Metrics") -> ServedModel:
+    def _model_of(self, retriever: Retriever, settings: Settings, metrics: "Metrics") -> ServedModel | None:
+        if not retriever.has_model:
+            return None
         for model in self.models:
             if model.contract.settings == retriever.contract.settings:
                 return model
@@ -159,21 +161,21 @@ class Served:
 
     def model(self, name: str | None) -> ServedModel:
         """The model of this name, or of the index of this name; without one, the first."""
-        if name is None:
-            return self.models[0]
-        if name in self.indexes:
-            return self.indexes[name].model
+        if name in self.indexes and (model := self.indexes[name].model):
+            return model
         for model in self.models:
-            if name == model.name:
+            if name in (None, model.name):
                 return model
-        names = ", ".join(model.name for model in self.models)
-        raise NotFoundError(f"no model {name!r:.100} is served here: {names}")
+        names = ", ".join(model.name for model in self.models) or "there is none"
+        raise NotFoundError(f"no model {name or ''!r:.100} is served here: {names}")
 
-    def reranker(self, model: ServedModel) -> "Reranker":
+    def reranker(self, model: ServedModel | None) -> "Reranker":
         """What reranks: the model that the server was started with for that, or else the encoder."""
         from flatcoat.retrieval.rerank import EncoderReranker, load_reranker
 
         if self._reranker_name is None:
+            if model is None:
+                raise UsageError("an index without vectors reranks by nothing: start with --reranker")
             return EncoderReranker(model)
         with self._loading:
             if self._reranker is None:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from flatcoat.errors import FlatcoatError, NotFoundError
 from flatcoat.indexing.documents import Document
+from flatcoat.indexing.filters.text_pattern import Case
 from flatcoat.indexing.reading.content import Content
 from flatcoat.retrieval.evidence import as_prompt
 from flatcoat.retrieval.highlight import marks
@@ -30,11 +31,18 @@ router = APIRouter(tags=["flatcoat"])
 class SearchRequest(OwnRequest):
     """What to search for, and how: the arguments of ``Retriever.search``."""
 
-    query: Query
+    query: Query | None = None
     k: Annotated[int, Field(ge=1, le=1000)] = 10
     where: Annotated[
-        list[Text], Field(max_length=100, description="Conditions that all hold: lang=python, year>=2020")
+        list[Text | dict[str, Any]],
+        Field(
+            max_length=100,
+            description='Filters that all hold: "lang=python and year>=2020", or {"year": {"$gte": 2020}}',
+        ),
     ] = Field(default_factory=list)
+    regex: Annotated[Text | None, Field(description="A regular expression that texts must match")] = None
+    fixed: Annotated[Text | None, Field(description="A text that must be in texts")] = None
+    case: Case = "smart"
     mode: Mode = "hybrid"
     content: Content | Literal["all"] = "all"
     recall: Annotated[float | None, Field(gt=0, le=1)] = None
@@ -80,11 +88,14 @@ async def search(index: str, body: SearchRequest, request: Request) -> JsonRespo
 
 def _search(context: "Context", index: "ServedIndex", body: SearchRequest) -> dict[str, Any]:
     started = perf_counter()
-    query = checked_query(body.query)
+    query = None if body.query is None else checked_query(body.query)
     results = index.retriever.search(
         query,
         body.k,
         where=body.where,
+        regex=body.regex,
+        fixed=body.fixed,
+        case=body.case,
         recall=body.recall,
         mode=body.mode,
         rerank=context.served.reranker(index.model) if body.rerank else None,
@@ -96,7 +107,7 @@ def _search(context: "Context", index: "ServedIndex", body: SearchRequest) -> di
         budget=body.budget,
     )
     values = [result.to_json() for result in results]
-    if body.highlight:
+    if body.highlight and query is not None:
         for value, result in zip(values, results, strict=True):
             value["highlights"] = [list(mark) for mark in marks(result, query)]
     return {
@@ -163,13 +174,13 @@ async def info(index: str, request: Request) -> JsonResponse:
 
 
 def _info(index: "ServedIndex") -> dict[str, Any]:
-    retriever, contract = index.retriever, index.model.contract
+    retriever, model = index.retriever, index.model
     return {
         "name": index.name,
         **retriever.info().to_json(),
-        "model": index.model.name,
-        "kind": contract.kind,
-        "width": contract.width,
+        "model": model and model.name,
+        "kind": model and model.contract.kind,
+        "width": model and model.contract.width,
         "passage_tokens": retriever.passage_tokens,
     }
 

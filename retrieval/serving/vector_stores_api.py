@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from flatcoat.errors import UsageError
-from flatcoat.indexing.store.filters import AnyOf, Condition
+from flatcoat.indexing.filters.condition import And, Condition, Filter, Or
 
 from .json_response import JsonResponse
 from .requests import ForeignRequest, Name, Query, context_of
@@ -23,7 +23,16 @@ router = APIRouter(tags=["OpenAI"])
 
 Value = str | int | float | bool
 
-_OPERATORS = {"eq": "=", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_OPERATORS = {
+    "eq": "=",
+    "ne": "!=",
+    "gt": ">",
+    "gte": ">=",
+    "lt": "<",
+    "lte": "<=",
+    "in": "in",
+    "nin": "not in",
+}
 
 
 class Comparison(ForeignRequest):
@@ -66,7 +75,7 @@ async def search_store(index: str, body: StoreSearchRequest, request: Request) -
 
 def _search(index: "ServedIndex", body: StoreSearchRequest) -> dict[str, Any]:
     query = body.query if isinstance(body.query, str) else " ".join(body.query)
-    where = [] if body.filters is None else conditions(body.filters)
+    where = None if body.filters is None else filter_of(body.filters)
     results = index.retriever.search(query, body.max_num_results, where=where)
     threshold = body.ranking_options and body.ranking_options.score_threshold
     return {
@@ -88,20 +97,16 @@ def _found(result: "Result") -> dict[str, Any]:
     }
 
 
-def conditions(filter: Comparison | Compound) -> list[Condition | AnyOf]:
-    """The conditions of the store that all hold where the filter does.
+def filter_of(given: Comparison | Compound) -> Filter:
+    """The same filter as the store has it.
 
-    >>> conditions(Comparison(key="lang", type="nin", value=["c", "go"]))
-    [Condition(field='lang', operator='!=', value='c'), Condition(field='lang', operator='!=', value='go')]
+    >>> filter_of(Comparison(key="lang", type="nin", value=["c", "go"]))
+    Condition(field='lang', operator='not in', value=['c', 'go'])
     """
-    if isinstance(filter, Compound):
-        parts = [conditions(part) for part in filter.filters]
-        if filter.type == "or":
-            return [AnyOf(tuple(map(tuple, parts)))]
-        return [condition for part in parts for condition in part]
-    values = filter.value if isinstance(filter.value, list) else [filter.value]
-    if filter.type == "in":
-        return [Condition(filter.key, "in", tuple(values))]
-    if filter.type != "nin" and isinstance(filter.value, list):
-        raise UsageError(f"{filter.type} compares with one value: only in and nin take several")
-    return [Condition(filter.key, _OPERATORS.get(filter.type, "!="), value) for value in values]
+    if isinstance(given, Compound):
+        parts = tuple(map(filter_of, given.filters))
+        return And(parts) if given.type == "and" else Or(parts)
+    takes_several = given.type in ("in", "nin")
+    if isinstance(given.value, list) != takes_several:
+        raise UsageError(f"{given.type} takes {'a list of values' if takes_several else 'one value'}")
+    return Condition(given.key, _OPERATORS[given.type], given.value)

@@ -91,12 +91,19 @@ def test_metadata_are_scalars(value: Any, kept: object) -> None:
     assert type(found) is type(kept)
 
 
+def test_lists_of_values_are_kept() -> None:
+    metadata = {"tags": ("a", "e\u0301"), "days": [datetime.date(2024, 1, 2), np.int64(3)], "none": []}
+    stored = checked(Document("a", "text", metadata=metadata)).metadata  # type: ignore[arg-type]
+    assert stored == {"tags": ["a", "\u00e9"], "days": ["2024-01-02", 3], "none": []}
+
+
 @pytest.mark.parametrize(
     "value",
     [
         None,
         b"x",
-        [1],
+        [None],
+        [[1]],
         {"a": 1},
         float("nan"),
         float("inf"),

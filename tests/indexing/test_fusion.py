@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatcoat.indexing.fusion import Fusion, reciprocal_rank_fusion, weighted_fusion
+from flatcoat.indexing.fusion import HYBRID_CODE, Fusion, reciprocal_rank_fusion, weighted_fusion
 
 rankings = st.lists(st.lists(st.integers(0, 9), unique=True), max_size=4)
 
@@ -148,3 +148,50 @@ def test_vectors_count_more_where_their_first_stands_out() -> None:
     even = {id: 0.9 - id / 100 for id in range(50)}
     outstanding = {0: 0.9} | {id: 0.6 - id / 100 for id in range(1, 50)}
     assert Fusion().fuse(outstanding, bm25)[0] > Fusion().fuse(even, bm25)[0]
+
+
+FUSIONS = [Fusion("rrf"), Fusion("weighted"), Fusion("adaptive"), HYBRID_CODE]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_without_any_vectors_bm25_decides(fusion: Fusion) -> None:
+    bm25 = {"a": 5.0, "b": 3.0, "c": 1.0}
+    fused = fusion.fuse({}, bm25, lacking=set(bm25))
+    assert sorted(fused, key=lambda id: -fused[id]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_passage_that_lacks_vectors_gets_what_is_usual_for_its_rank(fusion: Fusion) -> None:
+    """All with vectors score there as by BM25: so it is taken to, and ranks as with its vectors."""
+    bm25 = {number: 100.0 - number for number in range(60)}
+    vectors = {number: (100.0 - number) / 100 for number in range(60)}
+    whole = fusion.fuse(vectors, bm25)
+    lacking = {7, 30}
+    fused = fusion.fuse({n: v for n, v in vectors.items() if n not in lacking}, bm25, lacking=lacking)
+    ranking, usual = (sorted(scores, key=lambda id: -scores[id]) for scores in (fused, whole))
+    for id in lacking:
+        assert abs(ranking.index(id) - usual.index(id)) <= 3
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_lacking_vectors_neither_wins_nor_loses(fusion: Fusion) -> None:
+    """Of passages that vectors and BM25 judge at random, half lack vectors: about half of the best do."""
+    random = np.random.default_rng(0)
+    share = []
+    for _ in range(50):
+        bm25 = dict(sorted(enumerate(random.exponential(size=100)), key=lambda pair: -pair[1]))
+        scores = {id: 0.5 * score + random.exponential() for id, score in bm25.items()}
+        lacking = set(range(0, 100, 2))
+        vectors = dict(
+            sorted(((id, s) for id, s in scores.items() if id not in lacking), key=lambda pair: -pair[1])
+        )
+        fused = fusion.fuse(vectors, bm25, lacking=lacking)
+        best = sorted(fused, key=lambda id: -fused[id])[:10]
+        share.append(len(lacking.intersection(best)) / 10)
+    assert 0.4 < np.mean(share) < 0.6
+
+
+def test_lacking_none_changes_nothing() -> None:
+    vectors, bm25 = {1: 0.9, 2: 0.4, 3: 0.1}, {2: 7.5, 4: 3.0}
+    for fusion in FUSIONS:
+        assert fusion.fuse(vectors, bm25, lacking=set()) == fusion.fuse(vectors, bm25)

@@ -314,6 +314,7 @@ class Sources:
             assert retriever.store.verify() == []
             assert retriever.info().documents == len(wanted)
             assert retriever.info().passages == sum(map(len, wanted.values()))
+            assert retriever.info().passages_with_vectors == retriever.info().passages
             for number in numbers:
                 results = retriever.search(f"content{number:03d}", mode="bm25")
                 assert results, f"text {number} is not found"
@@ -321,6 +322,22 @@ class Sources:
             again = retriever.add_files(*self.roots)
             counts = again.documents, again.renamed, again.removed, again.unchanged
             assert counts == (0, 0, 0, len(wanted))
+        finally:
+            retriever.close()
+
+    def sync_texts(self, index: Path) -> None:
+        """Bring texts up to date, and leave vectors to another sync."""
+        retriever = self.open(index)
+        try:
+            retriever.add_files(*self.roots, vectors=False)
+        finally:
+            retriever.close()
+
+    def encoded(self, index: Path) -> int:
+        """How many passages have vectors."""
+        retriever = self.open(index)
+        try:
+            return retriever.store.encoded().passages
         finally:
             retriever.close()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from flatcoat import Document, FlatcoatError, Retriever
-from flatcoat.indexing.store.filters import Condition
+from flatcoat.indexing.filters.condition import Condition, Not, Or
 from flatcoat.retrieval.encoders.load import load_encoder
 
 MakeFolder = Callable[..., Path]
@@ -26,11 +26,18 @@ anything = st.recursive(
     scalars, lambda some: st.lists(some, max_size=3) | st.dictionaries(texts, some, max_size=2), max_leaves=4
 )
 conditions = texts | st.builds(Condition, anything, st.sampled_from(["=", "<", "in", "^="]) | texts, anything)
+conditions |= st.builds(Not, conditions) | st.builds(
+    Or, st.lists(conditions, max_size=2).map(tuple) | anything
+)
+conditions |= st.dictionaries(st.sampled_from(["n", "$or", "$not"]) | texts, anything, max_size=2)
 searches = st.fixed_dictionaries(
-    {"query": st.just("cats") | texts},
+    {"query": st.just("cats") | texts | st.none()},
     optional={
         "k": st.integers() | anything,
         "where": anything | conditions | st.lists(conditions, max_size=3),
+        "regex": texts | anything,
+        "fixed": texts | anything,
+        "case": st.sampled_from(["smart", "ignore"]) | anything,
         "recall": st.floats() | anything,
         "mode": st.sampled_from(["vectors", "bm25", "hybrid"]) | anything,
         "rerank": scalars,

@@ -55,6 +55,12 @@ def test_nine_tenths_of_the_shingles_are_enough(words: int, folded: bool) -> Non
     assert fold_duplicates([LONG, shorter]) == ([[0, 1]] if folded else [[0], [1]])
 
 
+def test_texts_without_blanks_fold_by_their_characters() -> None:
+    text = "".join(chr(0x4E00 + number) for number in range(200))
+    assert fold_duplicates([text, f"{text[:50]}{text[52:]}。", text[:150], text]) == [[0, 1, 3], [2]]
+    assert fold_duplicates(["电话一", "电话二", "电话一"]) == [[0, 2], [1]]
+
+
 def test_exactly_nine_tenths_count() -> None:
     ten_shingles = " ".join(LONG.split()[: 10 + SHINGLE - 1])
     nine_shingles = " ".join(LONG.split()[: 9 + SHINGLE - 1])

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatcoat import Document, Retriever, UsageError
+from flatcoat.retrieval.encoders.load import SHIPPED_NAME
 from flatcoat.retrieval.evidence import SHARE, as_prompt, telling_pieces, within_budget
 from flatcoat.retrieval.snippets import Evidence, text_pieces, words_of_query
 
@@ -26,7 +27,7 @@ LINES = [
 def retriever(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, make_dense: Callable[..., Path]
 ) -> Any:
-    model = None if request.param == "late" else make_dense()
+    model = SHIPPED_NAME if request.param == "late" else make_dense()
     retriever = Retriever.create(tmp_path_factory.mktemp("evidence") / "index", model)
     retriever.add([Document(f"{n}.txt", "\n".join([f"Heading {n}", *LINES, *LINES[:n]])) for n in range(5)])
     yield retriever

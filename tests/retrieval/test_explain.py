@@ -13,7 +13,7 @@ import pytest
 from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.store.store import Store
-from flatcoat.indexing.store.terms import find_terms, query_terms
+from flatcoat.indexing.terms import find_terms, query_words
 from flatcoat.retrieval.display import show_result
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
 from flatcoat.retrieval.encoders.load import load_encoder
@@ -251,15 +251,16 @@ def test_what_bm25_matches_is_explained_and_highlighted(tmp_path: Path) -> None:
     for query in texts:
         rows = store.bm25(query, len(texts)).ids
         found = store.passages(rows)
-        places = find_terms(joined, query_terms(query)).values()
+        places = find_terms(joined, query_words(query)).values()
         holders = {int(starts.searchsorted(start, "right")) - 1 for spans in places for start, _ in spans}
-        assert {str(number) for number in holders} == {passage.document_id for passage in found}, query
+        # FTS5 knows no Hindi endings and no ligatures.
+        assert {str(number) for number in holders} >= {passage.document_id for passage in found}, query
         for matches, passage in zip(
             explain_bm25(store, query, rows=rows, passages=found), found, strict=True
         ):
             spans = {match.text_span for match in matches}
             assert spans == {
-                span for spans in find_terms(passage.text, query_terms(query)).values() for span in spans
+                span for spans in find_terms(passage.text, query_words(query)).values() for span in spans
             }
             assert spans
         matched += len(found)
@@ -273,6 +274,6 @@ def test_highlighting_marks_what_bm25_finds(query: str) -> None:
     shown = show_result(result, query)
     first = shown.plain.index(text)
     marked = {(span.start - first, span.end - first) for span in shown.spans if "yellow" in str(span.style)}
-    expected = {span for places in find_terms(text, query_terms(query)).values() for span in places}
+    expected = {span for places in find_terms(text, query_words(query)).values() for span in places}
     assert marked == expected
     assert marked

@@ -262,12 +262,12 @@ def test_an_interrupted_run_goes_on_where_it_was(
     progress: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         retriever.add(many(20, stop_at=10), on_progress=lambda added: progress.append(added.documents))
-    assert progress == [4]  # The second batch was being written when reading was interrupted.
-    assert retriever.info().documents == 8
+    assert progress == [4, 8]
+    assert (retriever.info().documents, retriever.info().passages_with_vectors) == (8, 0)
     assert retriever.store.verify() == []
     assert ids(retriever) == {f"d{number}" for number in range(8)}
     added = retriever.add(many(20))
-    assert (added.documents, added.unchanged) == (12, 8)
+    assert (added.documents, added.unchanged, added.encoded, added.waiting) == (12, 8, 20, 0)
     assert ids(retriever) == {f"d{number}" for number in range(20)}
     assert retriever.store.verify() == []
 
@@ -283,6 +283,21 @@ def tree(tmp_path: Path) -> Path:
     (folder / ".gitignore").write_text("*.log\n")
     (folder / "debug.log").write_text("noise")
     return folder
+
+
+def test_a_folder_remembers_that_its_hidden_files_are_read(
+    tmp_path: Path, tree: Path, encoder: Encoder
+) -> None:
+    (tree / ".github").mkdir()
+    (tree / ".github" / "ci.yml").write_text("on: push\n")
+    retriever = Retriever.create(tmp_path / "index", encoder)
+    retriever.add_files(tree, hidden=True)
+    assert ids(retriever) == {"src/http.py", "cats.md", ".gitignore", ".github/ci.yml"}
+    assert retriever.store.sources()[0].reading.describe() == " (hidden yes)"
+    retriever.add_files()
+    assert ".github/ci.yml" in ids(retriever)
+    retriever.add_files(tree, hidden=False, include=["*", ".github/"])
+    assert ids(retriever) == {"src/http.py", "cats.md", ".github/ci.yml"}
 
 
 def test_files_are_added_by_their_paths(tmp_path: Path, tree: Path, encoder: Encoder) -> None:

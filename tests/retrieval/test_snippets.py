@@ -41,6 +41,19 @@ def test_long_lines_are_cut_at_blanks() -> None:
     assert [len(piece) for piece in pieces[:-1]] == [PIECE] * (len(pieces) - 1)
 
 
+def test_long_lines_without_blanks_are_cut_behind_wide_marks() -> None:
+    text = "海象生活在北极地区，以贝类为食。" * 12
+    pieces = [text[slice(*span)] for span in text_pieces(text)]
+    assert "".join(pieces) == text
+    assert all(piece.endswith(("，", "。")) for piece in pieces)
+
+
+def test_the_best_piece_of_a_line_without_blanks() -> None:
+    text = "海象以贝类为食。" * 30 + "北极熊捕食海豹。" + "海象以贝类为食。" * 30
+    assert "北极熊捕食海豹" in span_of(text, "北极熊")
+    assert len(span_of(text, "北极熊")) <= PIECE
+
+
 @given(st.data())
 def test_the_best_run_is_that_of_a_twin_that_tries_all(data: st.DataObject) -> None:
     text = data.draw(texts)

@@ -19,7 +19,7 @@ from flatcoat import Document, FlatcoatError, Retriever
 from flatcoat.indexing.reading import scan
 from flatcoat.indexing.reading.columns import Columns
 from flatcoat.indexing.vectors import Vectors
-from flatcoat.retrieval import ingest
+from flatcoat.retrieval import freshness, ingest
 from flatcoat.retrieval.encoders.encoder import Encoder
 from flatcoat.retrieval.encoders.load import load_encoder
 
@@ -44,6 +44,12 @@ class Counting:
             raise RuntimeError("killed")
         self.encoded += texts
         return self._encoder.encode_documents(texts)
+
+
+@pytest.fixture(autouse=True)
+def folders_are_no_younger_than_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if they, too, had been written a while ago."""
+    monkeypatch.setattr(freshness, "_FRESH_NS", -60 * 10**9)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +99,7 @@ def test_nothing_changed_nothing_is_read(
     again = Retriever.open(retriever.store.path)
     added = again.add_files(root)
     assert (added.documents, added.unchanged, added.removed, added.renamed) == (0, 3, 0, 0)
-    assert again._encoder is None
+    assert again._model._encoder is None
     assert again.store.generation == generation
     assert Retriever.open(retriever.store.path).add_files().unchanged == 3
 
@@ -183,11 +189,12 @@ def test_a_killed_run_goes_on_where_it_was(
     encoder.fails_at = "text 6"
     with pytest.raises(RuntimeError, match="killed"):
         retriever.add_files(tmp_path / "many")
-    assert sorted(held(retriever)) == [f"{number}.txt" for number in range(6)]
+    assert sorted(held(retriever)) == [f"{number}.txt" for number in range(9)]
+    assert encoder.encoded == [f"{number}.txt text {number}" for number in range(6)]
     encoder.encoded.clear()
     encoder.fails_at = None
     added = retriever.add_files(tmp_path / "many")
-    assert (added.documents, added.unchanged) == (3, 6)
+    assert (added.documents, added.unchanged, added.encoded) == (0, 9, 3)
     assert encoder.encoded == [f"{number}.txt text {number}" for number in (6, 7, 8)]
     assert retriever.store.verify() == []
 

@@ -48,6 +48,47 @@ def every(request: pytest.FixtureRequest) -> int:
     return request.param
 
 
+class Encodings:
+    """A first run whose texts are all in is cut off at one change after the other of its second step."""
+
+    def __init__(self, place: Path, engine: Engine) -> None:
+        self.sources = Sources(place, Random(3), engine)
+        self.texts = place / "texts"
+        self.sources.create(self.texts)
+        self.sources.sync_texts(self.texts)
+
+    def cut_off(self, index: Path, kill_at: int) -> tuple[int, int]:
+        """The changes that were made, and how many passages have vectors then, which are all in order."""
+        shutil.rmtree(index, ignore_errors=True)
+        shutil.copytree(self.texts, index)
+        made = changes_before_death(lambda: (one_thread(), self.sources.sync(index)), kill_at)
+        assert self.sources.verify(index) == []
+        encoded = self.sources.encoded(index)
+        for mode in ("bm25", "vectors", "hybrid"):
+            self.sources.search(index, mode)
+        return made, encoded
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_second_step_that_is_killed_anywhere_goes_on(place: Path, engine: Engine, every: int) -> None:
+    encodings = Encodings(place, engine)
+    sources, index = encodings.sources, place / "index"
+    all_encoded: list[int] = []
+    for kill_at in range(0, 5_000, every):
+        made, encoded = encodings.cut_off(index, kill_at)
+        all_encoded.append(encoded)
+        with closing(sources.open(index)) as retriever:
+            added = retriever.add_files(*sources.roots)
+            assert (added.documents, added.encoded) == (0, retriever.info().passages - encoded)
+        sources.require_synced(index)
+        if made < kill_at:
+            break
+    else:
+        pytest.fail("the work did not come to its end")
+    assert all_encoded == sorted(all_encoded)
+    assert len(set(all_encoded)) > 3, "it is cut off between its batches"
+
+
 class Kills:
     """Works of a child that is killed somewhere, and how many of them were."""
 
@@ -60,6 +101,8 @@ class Kills:
         """One piece of work, cut off at a change that is as likely as any other."""
         works = [self._sync] * 7 + [
             self._sync_part,
+            self._sync_texts,
+            self._refresh,
             self._remove_and_sync,
             self._sync_and_compact,
             self._compact,
@@ -76,6 +119,16 @@ class Kills:
     def _sync(self, index: Path) -> None:
         one_thread()
         self._sources.sync(index)
+
+    def _sync_texts(self, index: Path) -> None:
+        one_thread()
+        self._sources.sync_texts(index)
+
+    def _refresh(self, index: Path) -> None:
+        one_thread()
+        retriever = self._sources.open(index)
+        retriever.refresh(seconds=60)
+        retriever.close()
 
     def _sync_and_compact(self, index: Path) -> None:
         self._sync(index)
@@ -266,7 +319,7 @@ def full_disks(place: Path, disk: Disk, seed: int, engine: Engine, rounds: int) 
     for _ in range(rounds):
         for _ in range(random.randrange(1, 4)):
             sources.change()
-            free, until_full = int(300_000 * random.random() ** 3), random.randrange(3)
+            free, until_full = int(300_000 * random.random() ** 3), random.randrange(12)
             batches = count(1)
 
             def fill_up(

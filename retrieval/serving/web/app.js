@@ -190,7 +190,7 @@ function showStatistics() {
     ["vectors", index.vectors.toLocaleString("en")],
     ["size", `${(index.bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB`],
     ["engine", index.engine],
-    ["model", index.model],
+    ["model", index.model ?? "none"],
   ];
   byId("statistics").replaceChildren(...figures.map(([name, value]) => element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: value }))));
 }

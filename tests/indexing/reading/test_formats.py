@@ -20,6 +20,12 @@ FRENCH = "Élève très doué, il a été reçu à l'école où l'on apprend le 
 RUSSIAN = "Быстрая коричневая лиса перепрыгивает через ленивую собаку. Как дела?\n"
 JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n"
 CHINESE = "今天天气很好，我们一起去公园散步吧。学习中文是一件有趣的事情。\n"
+POLISH = "Zażółć gęślą jaźń. W Szczebrzeszynie chrząszcz brzmi w trzcinie, a źdźbło trawy się chwieje.\n"
+TURKISH = "Pijamalı hasta yağız şoföre çabucak güvendi. Işık, ağaç ve gökyüzü çok güzeldir.\n"
+GREEK = "Ξεσκεπάζω την ψυχοφθόρα βδελυγμία. Καλημέρα, τι κάνετε σήμερα το πρωί;\n"
+HEBREW = "דג סקרן שט בים מאוכזב ולפתע מצא חברה. שלום, מה שלומך היום?\n"
+ARABIC = "صباح الخير، كيف حالك اليوم؟ القطة نائمة على الكرسي في البيت الكبير.\n"
+THAI = "สวัสดีครับ วันนี้อากาศดีมาก เราไปเดินเล่นในสวนสาธารณะกันเถอะ\n"
 KOREAN = "안녕하세요. 오늘 날씨가 정말 좋네요. 같이 산책하러 갈까요?\n"
 
 
@@ -39,6 +45,17 @@ KOREAN = "안녕하세요. 오늘 날씨가 정말 좋네요. 같이 산책하�
         (CHINESE, "gbk"),
         (CHINESE.replace("兴", ""), "gb18030"),
         (KOREAN, "euc_kr"),
+        *((POLISH, encoding) for encoding in ("cp1250", "iso8859_2", "cp852")),
+        *((GERMAN + FRENCH, encoding) for encoding in ("cp850", "mac_roman")),
+        *((RUSSIAN, encoding) for encoding in ("iso8859_5", "cp866")),
+        *((GREEK, encoding) for encoding in ("cp1253", "iso8859_7")),
+        (TURKISH, "cp1254"),
+        (HEBREW, "cp1255"),
+        (ARABIC, "cp1256"),
+        (THAI, "cp874"),
+        (JAPANESE, "iso2022_jp"),
+        ("今天天氣很好，我們一起去公園散步吧。學習中文是一件有趣的事情。\n", "big5"),
+        ("x = 1  # plain\n" * 300 + f"# {POLISH}", "cp1250"),
     ],
 )
 def test_encodings_are_told(text: str, encoding: str) -> None:

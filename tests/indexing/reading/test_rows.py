@@ -62,7 +62,7 @@ def test_jsonl_rows(tmp_path: Path) -> None:
     text = "\ufeff" + "\n\n".join(json.dumps(row) for row in rows)
     documents = {row.id: row for row in read_rows(write(tmp_path, "rows.jsonl", text))}
     assert documents == {
-        "a": Document("a", "x", "", {"year": 2020}),
+        "a": Document("a", "x", "", {"year": 2020, "tags": ["no"]}),
         "7": Document("7", "", "T", {"url": "u", "ok": True}),
     }
 

@@ -21,7 +21,7 @@ from ..corpus import passages, vectors
 
 WORDS = ["otter", "walrus", "heron", "zebra", "lynx", "raven", "moth", "adder", "parseTree", "openFile"]
 QUERIES = ["otter zebra", "parse tree", "walrus", "file heron moth"]
-FILTERS = ["n>3", "kind=odd", "path^=b", "symbol=otter"]
+FILTERS = ["n>3", "kind=odd", "path exists and path^=b", "symbol=otter"]
 
 
 def make(folder: Path, engine: str) -> Path:

@@ -9,10 +9,10 @@ import pytest
 from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError, StorageError, UsageError
 from flatcoat.indexing.chunking.chunk import chunk
 from flatcoat.indexing.documents import Document, Passage, checked
+from flatcoat.indexing.filters.grammar import parse_filter
 from flatcoat.indexing.reading.scan import FileState
 from flatcoat.indexing.segments import as_stored
 from flatcoat.indexing.store.engines import EngineSettings
-from flatcoat.indexing.store.filters import parse_condition
 from flatcoat.indexing.store.schema import DATABASE
 from flatcoat.indexing.store.store import StaleRow, Store
 
@@ -59,7 +59,7 @@ def write_twice(store: Store) -> None:
 FAILURES: list[tuple[type[FlatcoatError], Callable[[Store], object]]] = [
     (UsageError, lambda store: Store.create("a\0b", {})),
     (UsageError, lambda store: store.rows_where("lang python")),
-    (UsageError, lambda store: parse_condition("=x")),
+    (UsageError, lambda store: parse_filter("=x")),
     (UsageError, lambda store: write(store, lambda writer: writer.add(TEXTS, VECTORS[:0]))),
     (UsageError, lambda store: write(store, lambda writer: writer.add(TEXTS, VECTORS * np.nan))),
     (UsageError, lambda store: write(store, lambda writer: writer.remove([1.5]))),

@@ -69,12 +69,14 @@ def test_damage_to_any_file_is_named(tmp_path: Path, engine: str, monkeypatch: p
             with Store.open(tmp_path / "index") as store:
                 with pytest.raises(FlatcoatError, match=path.name):
                     store.snapshot()
+                    store.bm25("part", 1)
                 assert any(path.name in problem for problem in store.verify())
         path.write_bytes(whole)
     with Store.open(tmp_path / "index") as store:
         assert store.verify() == []
     coded = {"codes", "residuals", "scales", "offsets", "lists", "list_offsets", "codec"}
-    assert kinds == {"exact": {"values", "offsets"}, "plaid": coded, "faiss": {"values", "faiss"}}[engine]
+    of_engine = {"exact": {"values", "offsets"}, "plaid": coded, "faiss": {"values", "faiss"}}
+    assert kinds == {"postings", *of_engine[engine]}
 
 
 WRONG: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
@@ -227,6 +229,7 @@ def test_a_read_only_folder_is_searched(engine: str) -> None:
         path = Path(folder) / "index"
         with small_index(path, engine) as store:
             _search(store)  # numba caches its kernels, where one may write.
+            store.bm25("b", 3)
         for entry in [*path.rglob("*"), path]:
             entry.chmod(0o555 if entry.is_dir() else 0o444)
         in_child(lambda: _read_as_nobody(path))

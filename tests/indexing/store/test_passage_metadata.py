@@ -9,7 +9,9 @@ import pytest
 
 from flatcoat import FlatcoatError
 from flatcoat.indexing.documents import Document, Metadata, Passage
-from flatcoat.indexing.store.filters import Condition, where
+from flatcoat.indexing.filters.condition import Condition
+from flatcoat.indexing.filters.forms import as_filters
+from flatcoat.indexing.filters.sql import where
 from flatcoat.indexing.store.store import Store
 
 from ..corpus import contents, vectors
@@ -86,7 +88,7 @@ def test_conditions_on_documents_and_passages_are_all_to_be_met(store: Store) ->
 def test_conditions_on_documents_alone_look_at_no_passage(store: Store) -> None:
     with closing(sqlite3.connect(store.path / "index.sqlite")) as connection:
         for condition, reads in (("lang=python", False), ("kind=class", True)):
-            clause, values = where(condition)
+            clause, values = where(as_filters(condition))
             query = f"SELECT row FROM documents CROSS JOIN passages ON document = key WHERE {clause}"
             plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values))
             assert ("passages USING COVERING INDEX" not in plan) == reads

@@ -32,6 +32,7 @@ class Commits:
 
     def __init__(self, record: Record, sources: Sources, scratch: Path) -> None:
         self._contents: dict[int, Contents] = {}
+        self._encoded: dict[int, int] = {}
         self._returned: list[int] = []
         returned = -1
         for at, event in enumerate(record.events):
@@ -44,6 +45,7 @@ class Commits:
                     generation = sources.generation(scratch / "index")
                     if generation not in self._contents:
                         self._contents[generation] = sources.contents(scratch / "index")
+                        self._encoded[generation] = sources.encoded(scratch / "index")
                 shutil.rmtree(scratch)
         self._returned.append(returned)
 
@@ -59,6 +61,8 @@ class Commits:
             return [f"generation {generation} never was"]
         lost = generation < self._returned[at]
         wrong = [f"generation {self._returned[at]} had returned, {generation} is left"] if lost else []
+        if (encoded := sources.encoded(index)) != self._encoded[generation]:
+            wrong.append(f"{encoded} passages have vectors, not {self._encoded[generation]}")
         return (
             wrong + differences(sources.contents(index), self._contents[generation]) + sources.verify(index)
         )

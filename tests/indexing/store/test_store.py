@@ -13,7 +13,7 @@ from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.store import writer
 from flatcoat.indexing.store.store import StaleRow, Store
-from flatcoat.indexing.store.terms import query_terms
+from flatcoat.indexing.terms import query_words
 from flatcoat.indexing.vectors import TokenVectors
 
 from ..corpus import WIDTH, held, passages, vectors
@@ -75,7 +75,7 @@ def test_a_document_is_replaced_and_its_old_segment_goes(store: Store) -> None:
     old = store.snapshot()
     add(store, passages("a", 1, content=1))
     assert store.passages(store.rows_where([])) == passages("a", 1, content=1)
-    assert segment_files(store) == ["000002.offsets.npy", "000002.values.npy"]
+    assert segment_files(store) == ["000002.offsets.npy", "000002.postings.npy", "000002.values.npy"]
     with pytest.raises(StaleRow, match="no longer in index"):
         store.passages(old.rows)
 
@@ -121,7 +121,7 @@ def test_coverage_is_the_share_of_terms_that_bm25_finds(store: Store) -> None:
     first, second = (int(row) for row in store.rows_where([]))
     for query, found in (("zebras sitting", 0.5), ("the zebra condition cat", 2 / 3), ("cat", 0.0)):
         assert store.coverage(query, first) == pytest.approx(found)
-        telling = query_terms(query)
+        telling = query_words(query)
         alone = [store.bm25(term, 2, rows=np.array([first])).ids for term in telling]
         assert store.coverage(query, first) == pytest.approx(sum(map(bool, alone)) / len(telling))
     assert store.coverage("cat", second) == 1.0
@@ -203,7 +203,7 @@ def test_an_exception_rolls_back_to_the_last_commit(store: Store) -> None:
         writer.add(passages("b"), vectors(passages("b")))
         raise KeyboardInterrupt
     assert list(store.document_hashes()) == ["a"]
-    assert segment_files(store) == ["000001.offsets.npy", "000001.values.npy"]
+    assert segment_files(store) == ["000001.offsets.npy", "000001.postings.npy", "000001.values.npy"]
 
 
 def test_a_refused_add_leaves_the_rest_of_the_transaction(store: Store) -> None:
@@ -216,7 +216,7 @@ def test_a_refused_add_leaves_the_rest_of_the_transaction(store: Store) -> None:
                 writer.add(batch, TokenVectors(values.values_TD, np.array([0, len(values.values_TD)])))
         writer.add(passages("d"), vectors(passages("d")))
     assert list(store.document_hashes()) == ["a", "d"]
-    assert len(segment_files(store)) == 4
+    assert len(segment_files(store)) == 6
     assert store.verify() == []
 
 
@@ -306,7 +306,9 @@ def test_damage_is_found(store: Store, part: str, damage: str) -> None:
         "UPDATE segments SET vectors = vectors + 1",
         "UPDATE passages SET vectors = vectors + 1 WHERE row = 1",
         "DELETE FROM texts WHERE rowid = 1",
-        "INSERT INTO texts(rowid, text) VALUES (99, 'x')",
+        "INSERT INTO texts VALUES (99, '', 'x')",
+        "UPDATE files SET kind = 'values' WHERE kind = 'postings'",
+        "DELETE FROM files WHERE kind = 'postings'",
         "PRAGMA foreign_keys = OFF; DELETE FROM documents",
         "PRAGMA foreign_keys = OFF; DELETE FROM files WHERE name LIKE '%values%'",
         "UPDATE documents SET metadata = '{'",
@@ -397,7 +399,7 @@ def test_open_wants_an_index(store: Store, tmp_path: Path) -> None:
     with pytest.raises(FlatcoatError, match="cannot be read as an index"):
         Store.open(tmp_path)
     connection = sqlite3.connect(store.path / "index.sqlite")
-    for version, advice in ((99, "reads 5: upgrade"), (4, "reads 5: index again")):
+    for version, advice in ((99, "reads 6: upgrade"), (4, "reads 6: index again")):
         connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", [version])
         connection.commit()
         with pytest.raises(FlatcoatError, match=f"has format {version}, this flatcoat {advice}"):

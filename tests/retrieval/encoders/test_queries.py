@@ -217,7 +217,11 @@ HEAVY = {
 def test_a_search_imports_nothing_heavy(
     make_colbert: MakeFolder, make_dense: MakeFolder, tmp_path: Path, model: str
 ) -> None:
-    made = {"shipped": lambda: None, "colbert": make_colbert, "dense": lambda: make_dense(project=True)}
+    made = {
+        "shipped": lambda: SHIPPED_NAME,
+        "colbert": make_colbert,
+        "dense": lambda: make_dense(project=True),
+    }
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "sky.md").write_text("Why is the sky blue? Air scatters short waves of light.\n")
     (tmp_path / "docs" / "cats.md").write_text("Cats purr when they are content.\n")

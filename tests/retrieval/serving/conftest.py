@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from flatcoat import Document, Retriever
+from flatcoat.retrieval.encoders.load import SHIPPED_NAME
 
 KEY = "the-key-of-the-tests"
 
@@ -69,7 +70,7 @@ class Server:
 def folders(tmp_path_factory: pytest.TempPathFactory, make_dense: Callable[..., Path]) -> dict[str, Path]:
     """An index by the late-interaction model of the package, and one by a dense model."""
     made = {}
-    for name, model in (("late", None), ("dense", make_dense())):
+    for name, model in (("late", SHIPPED_NAME), ("dense", make_dense())):
         made[name] = tmp_path_factory.mktemp("served") / name
         retriever = Retriever.create(made[name], model)
         retriever.add(DOCUMENTS)

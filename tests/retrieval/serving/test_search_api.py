@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flatcoat import Retriever
+from flatcoat import Document, Retriever
 
 
 @pytest.mark.parametrize("name", ["late", "dense"])
@@ -110,3 +110,34 @@ def test_a_budget_makes_a_prompt(server: Any) -> None:
     assert answer["results"][0]["evidence"][0]["text"]
     assert answer["prompt"].startswith("sky.md:")
     assert server.post("/indexes/late/search", {"query": "sky"}).json()["prompt"] is None
+
+
+def test_patterns_and_filters_without_a_query(server: Any) -> None:
+    found = server.post("/indexes/late/search", {"regex": r"purr\?$"}).json()["results"]
+    assert [one["document_id"] for one in found] == ["cats.md"]
+    body = {"where": [{"$or": [{"lang": "python"}, {"year": {"$lt": 1900}}]}]}
+    found = server.post("/indexes/late/search", body).json()["results"]
+    assert {one["document_id"] for one in found} == {"store.py", "sky.md"}
+    for wrong in ({}, {"regex": "("}, {"fixed": "cat", "budget": 50}):
+        assert server.post("/indexes/late/search", wrong).status_code == 400
+
+
+def test_an_index_without_vectors_is_searched_by_its_words(start: Callable[..., Any], tmp_path: Path) -> None:
+    retriever = Retriever.create(tmp_path / "words", None)
+    retriever.add([Document("sky", "The sky is blue."), Document("dog", "Dogs bark.")])
+    retriever.close()
+    server = start("--index", str(tmp_path / "words"))
+    body = {"query": "blue sky", "explain": True, "budget": 50}
+    answer = server.post("/indexes/words/search", body).json()
+    assert answer["results"][0]["document_id"] == "sky"
+    assert answer["prompt"] == "sky:1\nThe sky is blue."
+    assert server.client.get("/indexes/words").json()["model"] is None
+    assert server.post("/indexes/words/search", body | {"mode": "vectors"}).status_code == 409
+    assert server.post("/indexes/words/search", body | {"rerank": True}).status_code == 400
+    assert server.post("/v1/embeddings", {"input": "a"}).status_code == 404
+    assert server.client.get("/info").status_code == 404
+    assert server.client.get("/v1/models").json()["data"] == []
+    added = server.post("/indexes/words/documents", {"documents": [{"id": "cat", "text": "Cats purr."}]})
+    assert added.json()["added"] == 1
+    assert "libtorch" not in server.mapped()
+    server.close()

@@ -1,0 +1,1 @@
+"""Which passages a search may find: conditions on metadata, and patterns in texts."""

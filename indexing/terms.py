@@ -1,0 +1,239 @@
+"""Terms of full-text search: the one rule of which words are the same, in any script.
+
+A word is indexed under its term: variants of letters (case, width, accents, the forms of Arabic and of
+numbers) folded, then the ending taken by the stemmer for the language that its script tells, English for
+Latin letters (Snowball's, https://snowballstem.org; for Arabic light10). A camelCase word has the terms of
+its parts too.
+
+In a run of a script that does not tell words apart every character is a term and so is every pair. A query
+takes the pairs, as Lucene's CJKAnalyzer does, and a character where it is alone.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
+from itertools import chain, islice, pairwise
+from operator import itemgetter
+from typing import NamedTuple, TypeAlias
+
+import Stemmer
+
+from .documents import normalized
+from .words import find_units, find_words, has_runs, is_run, split_words
+
+Span: TypeAlias = tuple[int, int]
+"""First character and the one after the last."""
+
+MOST_TERMS = 1024
+"""Of one query, as many as Lucene takes."""
+
+LONGEST_TERM = 256
+"""Characters of a word that count."""
+
+_SHORTEST_STEMMED = 3
+"""Characters of an English word."""
+
+_MOST_CACHED = 1 << 20
+"""Words whose terms are remembered."""
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_STOP_WORDS = frozenset(
+    "a an and are as at be but by can do does for from has have how i if in into is it its my no not of "  # noqa: SIM905
+    "on or such t that the their then there these they this to was we were what when where which who "
+    "why will with you your".split()
+)
+
+# Accents, the points of Hebrew, the vowel signs and tatweel of Arabic, the nukta of India, joiners, selectors
+# of variants. The breve and the diaeresis make letters of their own of и, у and і.
+_DROPPED = re.compile(
+    "(?<![иуі])[\u0306\u0308]|[\u0300-\u0305\u0307\u0309-\u036f\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f"
+    "\u0670\u06d6-\u06ed\u093c\u09bc\u0a3c\u0abc\u0b3c\u0cbc\u00ad\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
+_LETTERS = str.maketrans(
+    {"đ": "d", "ø": "o", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe"}
+    | {"ى": "ي", "ی": "ي", "ک": "ك", "ة": "ه", "ँ": "ं"}
+)
+_LANGUAGES = {"russian": re.compile("[Ѐ-ӿ]"), "hindi": re.compile("[\u0900-\u097f]")}
+"""Snowball's stemmers by the letters that words of the language begin with."""
+
+_ARABIC = re.compile("[\u0600-\u06ff]")
+_ARABIC_PREFIX = re.compile("(?:[وبكف]?ال|لل)(?=..)|و(?=...)")
+_ARABIC_SUFFIXES = ("ها", "ان", "ات", "ون", "ين", "يه", "ي", "ه")
+
+
+def index_terms(text: str) -> list[str]:
+    """All terms of a text: those of its words, as often as they are there, and those of camelCase parts once.
+
+    >>> index_terms("parseReply parsed 東京都")
+    ['parserepli', 'pars', '東', '京', '都', '東京', '京都', 'pars', 'repli']
+    """
+    words = [word for word, _ in _placed_words(text)] if has_runs(text) else split_words(text)
+    known = [_KNOWN[word] for word in words]
+    parts = dict(chain.from_iterable(word.parts for word in known if word.parts))
+    return [*filter(None, map(itemgetter(0), known)), *parts.values()]
+
+
+def query_terms(query: str) -> list[str]:
+    """The terms of a query as they are indexed, twice where two words have the same one.
+
+    Stop words count only in a query of nothing else, and of a long query the first MOST_TERMS.
+
+    >>> query_terms("How is getUserName called?")
+    ['getusernam', 'get', 'user', 'name', 'call']
+    """
+    return [_term(word) for word in query_spans(query)]
+
+
+def query_words(query: str) -> list[str]:
+    """The words behind ``query_terms``, in lower case and with their endings.
+
+    >>> query_words("How is getUserName called?")
+    ['getusername', 'get', 'user', 'name', 'called']
+    """
+    return list(query_spans(query))
+
+
+def query_spans(query: str) -> dict[str, Span]:
+    """The words of ``query_words``, each with the place where it first stands in the ``normalized`` query."""
+    spans: dict[str, Span] = {}
+    for word, span in _placed_query_words(normalized(query)):
+        spans.setdefault(word, span)
+    known = {word: span for word, span in spans.items() if _term(word)}
+    telling = {word: span for word, span in known.items() if word not in _STOP_WORDS}
+    return dict(islice((telling or known).items(), MOST_TERMS))
+
+
+def find_terms(text: str, words: Sequence[str]) -> dict[str, list[Span]]:
+    """For each word the places of the words of a text that full-text search finds by it, in their order.
+
+    >>> find_terms("Cats parse. def parseLoudly(cat)", ["cat", "parsing"])
+    {'cat': [(0, 4), (28, 31)], 'parsing': [(5, 10), (16, 27)]}
+    """
+    places: dict[str, dict[Span, None]] = {_term(word): {} for word in words}  # a part may be there twice
+    for word, span in _placed_words(text):
+        known = _KNOWN[word]
+        for term in (known.term, *(term for _, term in known.parts)):
+            if term in places:
+                places[term][span] = None
+    return {word: sorted(places[_term(word)]) for word in words}
+
+
+def camel_parts(text: str) -> str:
+    """The parts of the camelCase words of a text, each once.
+
+    >>> camel_parts("parseHTTPReply and plain words")
+    'parse HTTP Reply'
+    """
+    parts: dict[str, None] = {}
+    for word in dict.fromkeys(match[0] for match in find_words(text)):
+        found = _CAMEL.split(word)
+        if len(found) > 1:
+            parts.update(dict.fromkeys(found))
+    return " ".join(parts)
+
+
+class _Word(NamedTuple):
+    """The term of a word (empty for mere marks), and the parts of a camelCase word with their terms."""
+
+    term: str
+    parts: tuple[tuple[str, str], ...]
+
+
+class _Known(dict[str, _Word]):
+    """What is known of words, learned as they are looked up."""
+
+    def __missing__(self, word: str) -> _Word:
+        parts = _CAMEL.split(word)
+        known = _Word(_term(word), tuple((part, _term(part)) for part in parts) if len(parts) > 1 else ())
+        if len(self) >= _MOST_CACHED:
+            self.clear()
+        if len(word) <= LONGEST_TERM:
+            self[word] = known
+        return known
+
+
+_KNOWN = _Known()
+
+
+def _placed_words(text: str) -> Iterator[tuple[str, Span]]:
+    """The words of a text, in place of a run its units and pairs, with their places."""
+    for word in find_words(text):
+        if is_run(word[0]):
+            units = _units(word)
+            yield from chain(units, _pairs(units))
+        else:
+            yield word[0], word.span()
+
+
+def _placed_query_words(query: str) -> Iterator[tuple[str, Span]]:
+    """The words of a query in lower case and their parts, in place of a run its pairs, with their places."""
+    for word in find_words(query):
+        if is_run(word[0]):
+            units = _units(word)
+            yield from _pairs(units) or units
+            continue
+        yield word[0].lower(), word.span()
+        end = word.start()
+        for part in _CAMEL.split(word[0]):
+            start, end = end, end + len(part)
+            yield part.lower(), (start, end)
+
+
+def _units(run: re.Match[str]) -> list[tuple[str, Span]]:
+    start = run.start()
+    return [(unit[0], (start + unit.start(), start + unit.end())) for unit in find_units(run[0])]
+
+
+def _pairs(units: Sequence[tuple[str, Span]]) -> list[tuple[str, Span]]:
+    return [(one + other, (start, end)) for (one, (start, _)), (other, (_, end)) in pairwise(units)]
+
+
+def _term(word: str) -> str:
+    """The term of a word that is no camelCase, or of a unit or a pair; empty where nothing of it counts."""
+    word = word[:LONGEST_TERM]
+    if word.isascii():
+        return _english_stem(word.lower())
+    if is_run(word):
+        return "".join(_folded(unit[0]) for unit in find_units(word))
+    folded = _folded(word)
+    if _ARABIC.match(folded):
+        return _arabic_stem(folded)
+    for language, letters in _LANGUAGES.items():
+        if letters.match(folded):
+            return _stemmer(language).stemWord(folded) or folded
+    return _english_stem(folded)
+
+
+def _english_stem(word: str) -> str:
+    """Porter's stem, by the two rules too that his program has beyond his paper, for "bly" and "logy"."""
+    if len(word) < _SHORTEST_STEMMED:
+        return word
+    stem = _stemmer("porter").stemWord(word[:-1] + "e" if word.endswith("bly") else word)
+    return stem[:-1] if stem.endswith("logi") else stem
+
+
+def _arabic_stem(word: str) -> str:
+    """A word without article, conjunction and the commonest endings: light10 (Larkey and others 2007).
+
+    Snowball's stemmer takes other endings from a noun with the article than from one without.
+    """
+    if prefix := _ARABIC_PREFIX.match(word):
+        word = word[prefix.end() :]
+    for suffix in _ARABIC_SUFFIXES:
+        if len(word) >= len(suffix) + 2:
+            word = word.removesuffix(suffix)
+    return word
+
+
+@lru_cache(1 << 16)
+def _folded(word: str) -> str:
+    """A word without the differences that do not count."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", word).casefold())
+    plain = unicodedata.normalize("NFC", _DROPPED.sub("", plain)).translate(_LETTERS)
+    return re.sub(r"\d", lambda digit: str(int(digit[0])), plain)
+
+
+@cache
+def _stemmer(language: str) -> Stemmer.Stemmer:
+    return Stemmer.Stemmer(language, 0)

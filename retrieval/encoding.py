@@ -1,0 +1,55 @@
+"""Encode the passages that have no vectors yet: each batch is stored while the next is encoded.
+
+Text and BM25 were committed before, so that searches have answers meanwhile. Each batch is one commit: a run
+that was cut off goes on with the first batch that lacks vectors.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from . import ingest
+
+if TYPE_CHECKING:
+    from flatcoat.indexing.store.store import Store
+    from flatcoat.indexing.store.writer import Writer
+    from flatcoat.indexing.vectors import Vectors
+    from flatcoat.retrieval.encoders.encoder import Encoder
+
+
+class PassageEncoding:
+    """Gives vectors to the passages of one index, with counts in ``added``."""
+
+    def __init__(
+        self, store: "Store", writer: "Writer", *, added: ingest.Added, on_progress: ingest.Progress
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._added = added
+        self._on_progress = on_progress
+
+    def carry_out(self, encoder: "Callable[[], Encoder]") -> None:
+        """Encode all that have none; ``encoder`` is called if there are any."""
+        segments = self._writer.without_vectors(ingest.BATCH)
+        if segments:
+            self._on_progress(self._added)
+        written: Future[None] | None = None
+        with ThreadPoolExecutor(1, "flatcoat-writer") as pool:
+            for segment in segments:
+                texts = [passage.searchable for passage in self._store.passages_of(segment)]
+                vectors = encoder().encode_documents(texts)
+                if written is not None:
+                    self._finish(written)
+                written = pool.submit(self._write, segment, vectors)
+            if written is not None:
+                self._finish(written)
+
+    def _write(self, segment: int, vectors: "Vectors") -> None:
+        self._writer.add_vectors(segment, vectors)
+        self._writer.commit()
+        self._added.encoded += len(vectors)
+        self._added.waiting -= len(vectors)
+
+    def _finish(self, written: "Future[None]") -> None:
+        written.result()
+        self._on_progress(self._added)
