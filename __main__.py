@@ -17,6 +17,7 @@ from . import __version__
 from .errors import FlatcoatError
 from .eval import commands as evaluation
 from .recipes import commands as training
+from .recipes import shipped_commands as shipped
 from .retrieval import commands as retrieval
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ for panel, part in (
     ("Index and search", serving),
     ("Train", training_data),
     ("Train", training),
+    ("Train", shipped),
     ("Evaluate", evaluation),
     ("Evaluate", comparison),
     ("Evaluate", glue),

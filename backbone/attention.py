@@ -43,18 +43,28 @@ class AttentionPlan:
     """What all layers of one forward share: runs of equal lengths, and masks made once.
 
     ``slopes_H`` (float32), where given, lowers a score by slope x distance (ALiBi, arXiv 2108.12409).
+    ``bias_HR`` (float32) is added to scores by the distance of a key from a query, from -(max_seqlen - 1) on;
+    layers are then global. ``dropout`` is the share of attention weights that are dropped, in training only.
     """
 
     cu_seqlens: Tensor
     lengths: tuple[int, ...]
     key_mask_T: Tensor | None = None
     slopes_H: Tensor | None = None
+    dropout: float = 0.0
+    bias_HR: Tensor | None = None
     _masks: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
 
     @staticmethod
-    def of(batch: PackedBatch, slopes_H: Tensor | None = None) -> "AttentionPlan":
+    def of(
+        batch: PackedBatch,
+        slopes_H: Tensor | None = None,
+        *,
+        bias_HR: Tensor | None = None,
+        dropout: float = 0.0,
+    ) -> "AttentionPlan":
         """The plan of a batch; its tensors stay on the batch's device."""
-        return AttentionPlan(batch.cu_seqlens, batch.lengths, batch.key_mask_T, slopes_H)
+        return AttentionPlan(batch.cu_seqlens, batch.lengths, batch.key_mask_T, slopes_H, dropout, bias_HR)
 
     @property
     def max_seqlen(self) -> int:
@@ -72,6 +82,9 @@ class AttentionPlan:
 
     def band(self, length: int, window: int | None, *, dtype: torch.dtype) -> Tensor | None:
         """The bias of a sequence's scores: [1, 1 or H, L, L], low beyond the window; None: no bias."""
+        if self.bias_HR is not None:
+            assert window is None, "learned biases by distance are for global layers"
+            return self._learned(dtype)[:, :, :length, :length]
         reach = length if window is None else window
         if self.slopes_H is None and length <= reach + 1:
             return None
@@ -80,6 +93,16 @@ class AttentionPlan:
             positions_L = torch.arange(length, device=self.cu_seqlens.device)
             distance_LL = (positions_L[:, None] - positions_L).abs()
             self._masks[key] = self._bias(distance_LL[None, None], (distance_LL <= reach)[None, None], dtype)
+        return self._masks[key]
+
+    def _learned(self, dtype: torch.dtype) -> Tensor:
+        """The learned biases of the longest sequence, those of the others at its upper left: [1, H, L, L]."""
+        key = ("learned", dtype)
+        if key not in self._masks:
+            assert self.bias_HR is not None
+            places_L = torch.arange(self.max_seqlen, device=self.bias_HR.device)
+            distances_LL = places_L - places_L[:, None] + self.max_seqlen - 1
+            self._masks[key] = self.bias_HR[:, distances_LL][None].to(dtype)
         return self._masks[key]
 
     def run_bias(self, run: Run, window: int | None, *, dtype: torch.dtype) -> Tensor | None:
@@ -151,5 +174,10 @@ def reference_attention(
     )
     if plan.slopes_H is not None:
         scores_HTT = scores_HTT - plan.slopes_H[:, None, None] * distance_TT
+    if plan.bias_HR is not None:
+        farthest = plan.max_seqlen - 1
+        signed_TT = (tokens - tokens[:, None]).clamp(-farthest, farthest)
+        scores_HTT = scores_HTT + plan.bias_HR[:, signed_TT + farthest]
     weights_HTT = scores_HTT.masked_fill(~allowed_TT, float("-inf")).softmax(dim=-1).nan_to_num(0.0)
+    weights_HTT = torch.dropout(weights_HTT, plan.dropout, train=plan.dropout > 0)
     return torch.einsum("hqk,khw->qhw", weights_HTT, value_THW.float()).to(value_THW.dtype)

@@ -72,17 +72,20 @@ def _in_runs(
             part.unflatten(0, (run.sequences, run.length)).transpose(1, 2) for part in states
         )
         if plan.key_mask_T is not None or window is None or run.length <= BLOCK + 2 * window:
-            output = _attend(query, key, value, plan.run_bias(run, window, dtype=query.dtype))
+            bias = plan.run_bias(run, window, dtype=query.dtype)
+            output = _attend(query, key, value, bias, dropout=plan.dropout)
         else:
             blocks = plan.blocks(run.length, window, dtype=query.dtype)
             # One sequence at a time: their blocks are views, which a batch of them could not be.
             texts = zip(query, key, value, strict=True)
-            output = torch.stack([_banded(*text, blocks, window) for text in texts])
+            output = torch.stack([_banded(*text, blocks, window, dropout=plan.dropout) for text in texts])
         outputs.append(output.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs) if outputs else torch.empty_like(value_THW)
 
 
-def _banded(query_HLW: Tensor, key_HLW: Tensor, value_HLW: Tensor, bias: Tensor, window: int) -> Tensor:
+def _banded(
+    query_HLW: Tensor, key_HLW: Tensor, value_HLW: Tensor, bias: Tensor, window: int, *, dropout: float
+) -> Tensor:
     """Local attention of one sequence [H, L, W] over blocks of queries and overlapping views of keys."""
     length, blocks = query_HLW.shape[1], len(bias)
     tail = blocks * BLOCK - length
@@ -92,13 +95,21 @@ def _banded(query_HLW: Tensor, key_HLW: Tensor, value_HLW: Tensor, bias: Tensor,
         F.pad(states, (0, 0, window, tail + window)).unfold(1, BLOCK + 2 * window, BLOCK).permute(1, 0, 3, 2)
         for states in (key_HLW, value_HLW)
     )
-    return _attend(query, key, value, bias).transpose(0, 1).flatten(1, 2)[:, :length]
+    return _attend(query, key, value, bias, dropout=dropout).transpose(0, 1).flatten(1, 2)[:, :length]
 
 
-def _attend(query_NHLW: Tensor, key_NHLW: Tensor, value_NHLW: Tensor, bias: Tensor | None) -> Tensor:
+def _attend(
+    query_NHLW: Tensor,
+    key_NHLW: Tensor,
+    value_NHLW: Tensor,
+    bias: Tensor | None,
+    *,
+    dropout: float = 0.0,
+) -> Tensor:
     """Attention of every query of a sequence to every key, ``bias`` added to the scores."""
     if query_NHLW.dtype != torch.bfloat16 or query_NHLW.is_cuda or torch.is_grad_enabled():
-        return F.scaled_dot_product_attention(query_NHLW, key_NHLW, value_NHLW, attn_mask=bias)
+        states = query_NHLW, key_NHLW, value_NHLW
+        return F.scaled_dot_product_attention(*states, attn_mask=bias, dropout_p=dropout)
     # PyTorch's CPU kernel is no faster in bfloat16 than in float32; the plain products are.
     sequences, heads, length, width = query_NHLW.shape
     rows = max(1, _SCORES // (sequences * heads * key_NHLW.shape[2]))

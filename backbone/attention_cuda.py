@@ -43,6 +43,7 @@ def flash_attention(
     if (
         window is None
         and plan.slopes_H is None
+        and not plan.dropout
         and _on_hopper(query_THW.device)
         and _has("flash_attn_interface")
     ):
@@ -52,7 +53,13 @@ def flash_attention(
     from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
 
     return flash_attn_varlen_func(
-        query_THW, key_THW, value_THW, **sizes, window_size=_window(window), alibi_slopes=plan.slopes_H
+        query_THW,
+        key_THW,
+        value_THW,
+        **sizes,
+        window_size=_window(window),
+        alibi_slopes=plan.slopes_H,
+        dropout_p=plan.dropout,
     )
 
 

@@ -63,4 +63,8 @@ def obstacle(
         return "cannot hide single keys"
     if plan is not None and plan.slopes_H is not None and name == "varlen":
         return "has no ALiBi"
+    if plan is not None and plan.bias_HR is not None:
+        return "has no learned biases by distance"
+    if plan is not None and plan.dropout and name == "varlen":
+        return "has no dropout"
     return None

@@ -1,8 +1,9 @@
-"""The shape of a ModernBERT, read from and written to Hugging Face's ``config.json``.
+"""The shape of an encoder, ModernBERT's or another's, read from and written to ``config.json``.
 
 Source: arXiv 2412.13663 and the published checkpoints. Two spellings of the attention pattern and of the
 rotary bases are in circulation; both are read, and both are written so that every release loads them.
 The paper's ablations (FlexBERT), which no transformers class computes, are written in a spelling of our own.
+The settings of other encoders are read and written as ``families`` says.
 
 ``preset`` gives the configs of published encoders, to pretrain them here and to compare them with ModernBERT.
 Presets are shapes: dropout is off, and BERT's segment embeddings are left out, as one row of them folds into
@@ -15,6 +16,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from flatcoat.errors import DataError, UsageError
+
+from .families.family import Family
+from .families.known import FAMILIES, family_of
 
 LayerType = Literal["global", "local"]
 _HF_LAYER_TYPES: dict[str, LayerType] = {"full_attention": "global", "sliding_attention": "local"}
@@ -44,7 +48,26 @@ _HF_ACTIVATIONS: dict[str, ActivationName] = {
     "silu": "silu",
 }
 _HF_ACTIVATION_NAMES = {name: hf for hf, name in _HF_ACTIVATIONS.items()}
-_MODERNBERT = {"positions": "rope", "norm_position": "pre", "norm_kind": "layernorm", "mlp_kind": "glu"}
+_MODERNBERT: dict[str, Any] = {
+    "positions": "rope",
+    "norm_position": "pre",
+    "norm_kind": "layernorm",
+    "mlp_kind": "glu",
+    "type_vocab_size": 0,
+    "position_offset": 0,
+    "embedding_size": 0,
+    "relative_buckets": 0,
+    "layer_order": (),
+    "mlp_out_dropout": 0.0,
+    "attention_weights_dropout": 0.0,
+    "mlp_out_bias": None,
+    "rope_scale": 1.0,
+    "embedding_norm": True,
+    "key_value_heads": 0,
+    "family": "",
+}
+"""The fields that are the same in every ModernBERT, which its config.json therefore lacks."""
+
 _HF_ONLY = {"model_type", "hidden_activation", "rope_parameters", "global_attn_every_n_layers"}
 """Keys that are translated, and so not kept in ``extra``: they would contradict fields changed later."""
 
@@ -111,7 +134,16 @@ class ModernBertConfig:
     ``local_attention`` counts the tokens of a local window on both sides together (128: 64 each way).
     ``positions`` "absolute" learns ``max_position_embeddings`` vectors, "alibi" lowers scores by distance;
     ``norm_position`` "post" is BERT's; ``activation`` "gelu_tanh" is gelu's approximation by a tanh.
-    ``extra`` keeps the other keys of a ``config.json``; comparisons ignore it.
+    ``type_vocab_size`` vectors tell the parts of a text apart (BERT); ``position_offset`` learned vectors
+    stand before that of the first token, the last of them padding's (RoBERTa). Tokens have
+    ``embedding_size`` components before a projection to ``hidden_size`` (0: none). ``relative_buckets``
+    learned biases of scores go by distance (MPNet). ``layer_order`` numbers the layer that computes each
+    step (ALBERT; empty: its own). ``mlp_out_bias`` is that of the second layer of a feed-forward block
+    (None: ``mlp_bias``). ``rope_scale`` multiplies rotary angles (GTE). Without ``embedding_norm`` the first
+    layer has a norm before attention. ``key_value_heads``, where fewer (0: all), serve several heads of
+    queries each (EuroBERT).
+    ``family`` names the encoder whose files are read and written ("": ModernBERT).
+    ``extra`` keeps the other keys of a ``config.json``, of a family all keys; comparisons ignore it.
     Raises UsageError where values are unknown or do not fit together.
 
     >>> config = ModernBertConfig(num_hidden_layers=4)
@@ -147,6 +179,18 @@ class ModernBertConfig:
     attention_dropout: float = 0.0
     embedding_dropout: float = 0.0
     mlp_dropout: float = 0.0
+    mlp_out_dropout: float = 0.0
+    attention_weights_dropout: float = 0.0
+    type_vocab_size: int = 0
+    position_offset: int = 0
+    embedding_size: int = 0
+    relative_buckets: int = 0
+    layer_order: tuple[int, ...] = ()
+    mlp_out_bias: bool | None = None
+    rope_scale: float = 1.0
+    embedding_norm: bool = True
+    key_value_heads: int = 0
+    family: str = ""
     initializer_range: float = 0.02
     pad_token_id: int = 50283
     bos_token_id: int = 50281
@@ -163,6 +207,11 @@ class ModernBertConfig:
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                 f"{self.num_attention_heads}"
             )
+        if self.key_value_heads and self.num_attention_heads % self.key_value_heads:
+            raise UsageError(
+                f"num_attention_heads {self.num_attention_heads} is not a multiple of key_value_heads "
+                f"{self.key_value_heads}"
+            )
         if self.positions == "rope" and self.head_width % 2:
             raise UsageError(f"head width {self.head_width} is odd: rotary positions need an even one")
         if not self.layer_types:
@@ -170,11 +219,20 @@ class ModernBertConfig:
                 "local" if layer % 3 else "global" for layer in range(self.num_hidden_layers)
             )
             object.__setattr__(self, "layer_types", pattern)
+        self._check_layers()
+
+    def _check_layers(self) -> None:
         if len(self.layer_types) != self.num_hidden_layers:
             raise UsageError(
                 f"layer_types names {len(self.layer_types)} layers, num_hidden_layers is "
                 f"{self.num_hidden_layers}"
             )
+        if self.layer_order:
+            known = range(self.num_hidden_layers)
+            if len(self.layer_order) != len(known) or any(step not in known for step in self.layer_order):
+                raise UsageError(
+                    f"layer_order is {self.layer_order!r:.40}: {len(known)} numbers of layers are wanted"
+                )
 
     def _check_options(self) -> None:
         for name, known in (_OPTIONS | _CLASSIFIER_OPTIONS).items():
@@ -184,16 +242,49 @@ class ModernBertConfig:
             raise UsageError(f"layer_types holds {min(unknown)!r}: known are {sorted(_HF_NAMES)}")
         if self.norm_kind == "rmsnorm" and self.norm_bias:
             raise UsageError("norm_bias is True, but rmsnorm has no bias: set norm_bias to False")
-        if self.positions == "absolute" and self.max_position_embeddings < 1:
+        if self.positions == "absolute" and self.longest < 1:
             raise UsageError(
                 f"max_position_embeddings is {self.max_position_embeddings}: "
-                "absolute positions need at least 1"
+                f"absolute positions need at least {self.position_offset + 1}"
             )
+        if self.family and self.family not in FAMILIES:
+            raise UsageError(f"family is {self.family!r}: known are {', '.join(FAMILIES)}")
 
     @property
     def head_width(self) -> int:
         """Components of one attention head."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence that has positions."""
+        return self.max_position_embeddings - self.position_offset
+
+    @property
+    def head_counts(self) -> tuple[int, int, int]:
+        """Heads of queries, keys and values."""
+        shared = self.key_value_heads or self.num_attention_heads
+        return self.num_attention_heads, shared, shared
+
+    @property
+    def has_out_bias(self) -> bool:
+        """Whether the second layer of a feed-forward block has a bias."""
+        return self.mlp_bias if self.mlp_out_bias is None else self.mlp_out_bias
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The number of the layer that computes each step."""
+        return self.layer_order or tuple(range(self.num_hidden_layers))
+
+    @property
+    def layer_count(self) -> int:
+        """Layers with weights of their own."""
+        return max(self.steps, default=-1) + 1
+
+    @property
+    def published(self) -> Family | None:
+        """How the family's files spell weights and settings; None for ModernBERT's own."""
+        return FAMILIES.get(self.family)
 
     @property
     def is_modernbert(self) -> bool:
@@ -211,7 +302,7 @@ class ModernBertConfig:
 
     @staticmethod
     def from_hf(values: Mapping[str, Any]) -> "ModernBertConfig":
-        """Read the content of a ``config.json``: Hugging Face's in either spelling, or our own.
+        """Read the content of a ``config.json``: ModernBERT's in either spelling, a family's, or our own.
 
         Raises DataError for another model type, an unknown activation, scaled rotary positions, and values
         that do not fit together.
@@ -231,10 +322,12 @@ class ModernBertConfig:
         own = asdict(self)
         extra = own.pop("extra")
         types = own.pop("layer_types")
+        if self.published is not None:
+            return self.published.values(own, extra)
         if not self.is_modernbert:
             return extra | own | {"model_type": FLEXBERT, "layer_types": list(types)}
         thetas = self.rope_thetas
-        values = extra | {name: value for name, value in own.items() if name not in _OPTIONS}
+        values = extra | {name: value for name, value in own.items() if name not in _MODERNBERT | _OPTIONS}
         values |= {
             "model_type": "modernbert",
             "hidden_activation": _HF_ACTIVATION_NAMES[self.activation],
@@ -252,17 +345,42 @@ class ModernBertConfig:
 
 
 def _from_hf(values: Mapping[str, Any]) -> ModernBertConfig:
+    if (family := family_of(values)) is not None:
+        return _of_family(family, values)
     model_type = values.get("model_type")
     if model_type not in ("modernbert", FLEXBERT):
-        raise UsageError(f"model_type is {model_type!r}: a modernbert checkpoint is needed")
+        names = ", ".join(("modernbert", *FAMILIES))
+        raise UsageError(f"model_type is {model_type!r:.40}: known are {names}")
     _check_types(values)
     _check_sizes(values)
     own = values if model_type == FLEXBERT else _own_spelling(values)
     names = {field.name for field in fields(ModernBertConfig)} - {"extra"}
     known = {name: own[name] for name in names if own.get(name) is not None}
-    known["layer_types"] = tuple(known.get("layer_types", ()))
+    for name in ("layer_types", "layer_order"):
+        known[name] = tuple(known.get(name, ()))
     extra = {name: value for name, value in values.items() if name not in names | _HF_ONLY}
     return ModernBertConfig(**known, extra=extra)
+
+
+_JSON_TYPES: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    bool: (bool,),
+    bool | None: (bool, type(None)),
+}
+
+
+def _of_family(family: Family, values: Mapping[str, Any]) -> ModernBertConfig:
+    """The config of a family's checkpoint, each value of the JSON type that its field has."""
+    found = family.fields(values)
+    kinds = {field.name: field.type for field in fields(ModernBertConfig)}
+    for name, value in found.items():
+        allowed = _JSON_TYPES.get(kinds[name])
+        if allowed is not None and type(value) not in allowed:
+            raise UsageError(f"{name} is {value!r:.40}: another type is needed")
+    _check_sizes(found)
+    found = {"layer_types": ("global",) * found["num_hidden_layers"]} | found
+    return ModernBertConfig(**found, family=family.name, extra=dict(values))
 
 
 def _check_sizes(values: Mapping[str, Any]) -> None:
@@ -278,7 +396,8 @@ def _check_types(values: Mapping[str, Any]) -> None:
     types: dict[str, Any] = {
         field.name: int | float for field in fields(ModernBertConfig) if field.type is float
     }
-    types |= {"pad_token_id": int, "layer_types": list | tuple, "rope_parameters": dict}
+    types |= {"pad_token_id": int, "rope_parameters": dict}
+    types |= dict.fromkeys(("layer_types", "layer_order"), list | tuple)
     types |= dict.fromkeys(("hidden_activation", "classifier_activation"), str)
     rope = values.get("rope_parameters")
     nested = {name: (rope.get(name), dict) for name in _HF_LAYER_TYPES} if isinstance(rope, dict) else {}
@@ -294,7 +413,7 @@ def _every(period: int, layers: int) -> tuple[LayerType, ...]:
 
 
 def _own_spelling(values: Mapping[str, Any]) -> dict[str, Any]:
-    own = {name: value for name, value in values.items() if name not in _OPTIONS}
+    own = {name: value for name, value in values.items() if name not in _MODERNBERT | _OPTIONS}
     layers = int(values.get("num_hidden_layers") or 22)
     return own | _rope_thetas(values) | _activation(values) | {"layer_types": _layer_types(values, layers)}
 

@@ -42,12 +42,19 @@ def encode_in_parallel(forward: Callable[[PackedBatch], Tensor], batch: PackedBa
         return forward(batch)
     inference = torch.is_inference_mode_enabled()
     ids = batch.input_ids_T.split(list(batch.lengths))
-    masks = None if batch.key_mask_T is None else batch.key_mask_T.split(list(batch.lengths))
+    masks, types = (
+        None if states_T is None else states_T.split(list(batch.lengths))
+        for states_T in (batch.key_mask_T, batch.token_types_T)
+    )
 
     def encode(piece: list[int]) -> tuple[Tensor, ...]:
         lengths = tuple(batch.lengths[index] for index in piece)
-        mask_T = None if masks is None else torch.cat([masks[index] for index in piece])
-        part = PackedBatch(torch.cat([ids[index] for index in piece]), cumulative(lengths), lengths, mask_T)
+        mask_T, types_T = (
+            None if parts is None else torch.cat([parts[index] for index in piece])
+            for parts in (masks, types)
+        )
+        ids_T = torch.cat([ids[index] for index in piece])
+        part = PackedBatch(ids_T, cumulative(lengths), lengths, mask_T, types_T)
         with torch.inference_mode() if inference else torch.no_grad():
             return forward(part).split(lengths)
 

@@ -66,6 +66,13 @@ def gated(projected_T2I: Tensor, activation: str) -> Tensor:
     return ACTIVATIONS[activation](activated) * gates
 
 
+def activated(states_TI: Tensor, activation: str) -> Tensor:
+    """The activation of every component: [T, I]. For names see ACTIVATIONS."""
+    if activation == "gelu" and uses_numba(states_TI):
+        return elementwise_cpu.activated(states_TI)
+    return ACTIVATIONS[activation](states_TI)
+
+
 class Normed(NamedTuple):
     """A residual sum [T, D] in the stream's dtype, and its norm [T, D] in the dtype of what was added."""
 

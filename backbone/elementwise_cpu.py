@@ -101,6 +101,54 @@ def gated_quantized(projected_T2I: Tensor, scales_T: Tensor) -> Rows:
     return rows
 
 
+def activated(projected_TI: Tensor) -> Tensor:
+    """gelu (erf) of each row: [T, I]."""
+    from .kernels_numba import activate
+
+    activated_TI = torch.empty_like(projected_TI)
+    activate(array(projected_TI), array(activated_TI))
+    return activated_TI
+
+
+def activated_quantized(projected_TI: Tensor, scales_T: Tensor, bias_I: Tensor) -> Rows:
+    """gelu (erf) of rows times their scales plus a bias, quantised."""
+    from .kernels_numba import activate_quantize
+
+    rows = Rows.empty(*projected_TI.shape)
+    states = array(projected_TI), array(scales_T), array(bias_I)
+    activate_quantize(*states, array(rows.codes_TI), array(rows.scales_T))
+    return rows
+
+
+def laid_in_heads(projected_TE: Tensor, scales_T: Tensor, bias_E: Tensor, heads: int) -> QueryKeyValue:
+    """Queries | keys | values times their scales plus a bias, in float32, each head's rows together."""
+    from .kernels_numba import lay_heads
+
+    laid_3HTW = torch.empty(3, heads, len(projected_TE), projected_TE.shape[1] // (3 * heads))
+    lay_heads(array(projected_TE), array(scales_T), array(bias_E), array(laid_3HTW))
+    return QueryKeyValue(*laid_3HTW.transpose(1, 2).unbind())
+
+
+class NormedRows(NamedTuple):
+    """Normed states [T, D], in float32 and as bytes."""
+
+    states_TD: Tensor
+    rows: Rows
+
+
+def add_norm_quantized(
+    hidden_TD: Tensor, update_TD: Tensor, scales_T: Tensor, *, bias_D: Tensor, norm: nn.LayerNorm
+) -> NormedRows:
+    """The LayerNorm of ``hidden + update x scale + bias``, also quantised."""
+    from .kernels_numba import add_norm_quantize
+
+    normed_TD, rows = torch.empty_like(hidden_TD), Rows.empty(*hidden_TD.shape)
+    states = (array(hidden_TD), array(update_TD), array(scales_T), array(bias_D))
+    out = (array(normed_TD), array(rows.codes_TI), array(rows.scales_T))
+    add_norm_quantize(*states, *_weights(norm), norm.eps, *out)
+    return NormedRows(normed_TD, rows)
+
+
 def added(hidden_TD: Tensor, update_TD: Tensor, scales_T: Tensor | None = None) -> Tensor:
     """``hidden + update``, the rows of the update times ``scales_T`` where given: [T, D]."""
     from .kernels_numba import add

@@ -229,6 +229,94 @@ def gate_quantize(
         code_scales_T[token] = _quantize_row(gated, codes_TI[token])
 
 
+@njit(inline="always")
+def _gelu_row(projected: Any, scale: Any, bias: Any, activated: Any) -> None:
+    """gelu (erf) of ``projected x scale + bias``."""
+    for column in range(len(activated)):
+        x = projected[column] * scale + bias[column]
+        activated[column] = float32(0.5) * x * (float32(1) + _erf(x * _SQRT_HALF))
+
+
+@njit(**_FAST)
+def activate_quantize(
+    projected_TI: np.ndarray,  # any
+    scales_T: np.ndarray,
+    bias_I: np.ndarray,
+    codes_TI: np.ndarray,
+    code_scales_T: np.ndarray,
+) -> None:
+    """gelu (erf) of rows times their scales plus a bias, quantised to bytes and a scale per row."""
+    inner = codes_TI.shape[1]
+    wide, activated = np.empty(inner, np.float32), np.empty(inner, np.float32)
+    for token in range(len(codes_TI)):
+        _widen(projected_TI[token], wide)
+        _gelu_row(wide, scales_T[token], bias_I, activated)
+        code_scales_T[token] = _quantize_row(activated, codes_TI[token])
+
+
+@njit(**_FAST)
+def activate(projected_TI: np.ndarray, activated_TI: np.ndarray) -> None:  # any, any
+    """gelu (erf) of each row."""
+    inner = activated_TI.shape[1]
+    wide, activated, bias = (
+        np.empty(inner, np.float32),
+        np.empty(inner, np.float32),
+        np.zeros(inner, np.float32),
+    )
+    for token in range(len(activated_TI)):
+        _widen(projected_TI[token], wide)
+        _gelu_row(wide, float32(1), bias, activated)
+        _narrow(activated, activated_TI[token])
+
+
+@njit(**_FAST)
+def add_norm_quantize(
+    hidden_TD: np.ndarray,
+    update_TD: np.ndarray,  # any
+    scales_T: np.ndarray,
+    update_bias_D: np.ndarray,
+    weight_D: np.ndarray,
+    bias_D: np.ndarray,
+    eps: float,
+    normed_TD: np.ndarray,
+    codes_TD: np.ndarray,
+    code_scales_T: np.ndarray,
+) -> None:
+    """LayerNorm of ``hidden + update x scale + update bias``, in float32 and quantised."""
+    width = hidden_TD.shape[1]
+    update, total = np.empty(width, np.float32), np.empty(width, np.float32)
+    for token in range(len(hidden_TD)):
+        hidden, scale = hidden_TD[token], scales_T[token]
+        _widen(update_TD[token], update)
+        for column in range(width):
+            total[column] = hidden[column] + update[column] * scale + update_bias_D[column]
+        _norm_row(total, weight_D, bias_D, eps, normed_TD[token])
+        code_scales_T[token] = _quantize_row(normed_TD[token], codes_TD[token])
+
+
+@njit(**_FAST)
+def lay_heads(
+    projected_TE: np.ndarray,  # any
+    scales_T: np.ndarray,
+    bias_E: np.ndarray,
+    heads_3HTW: np.ndarray,  # any
+) -> None:
+    """Queries | keys | values times their scales plus a bias, each head's rows together."""
+    heads, tokens, width = heads_3HTW.shape[1:]
+    wide = np.empty((_ROTATED_TOGETHER, 3 * heads * width), np.float32)
+    for start in range(0, tokens, _ROTATED_TOGETHER):
+        rows = min(_ROTATED_TOGETHER, tokens - start)
+        for row in range(rows):
+            _widen(projected_TE[start + row], wide[row])
+            scale = scales_T[start + row]
+            for column in range(len(bias_E)):
+                wide[row, column] = wide[row, column] * scale + bias_E[column]
+        for part in range(3 * heads):
+            laid_TW = heads_3HTW[part // heads, part % heads]
+            for row in range(rows):
+                _narrow(wide[row, part * width : (part + 1) * width], laid_TW[start + row])
+
+
 @njit(**_FAST)
 def norm(
     hidden_TD: np.ndarray,

@@ -18,8 +18,9 @@ class PackedBatch:
     """Sequence ``i`` owns tokens ``cu_seqlens[i]:cu_seqlens[i + 1]`` (int32 [N + 1], starting at 0).
 
     ``key_mask_T`` (bool), where given, is False at tokens that attend but are not attended to, as ColBERT's
-    query-expansion tokens are. ``lengths`` has the sequence lengths as Python numbers, so that planning a
-    forward never waits for a device.
+    query-expansion tokens are. ``token_types_T`` (int64) says which part of its text a token belongs to, as
+    in a pair of query and document; None: all to the first. ``lengths`` has the sequence lengths as Python
+    numbers, so that planning a forward never waits for a device.
 
     >>> batch = PackedBatch.from_sequences([[7, 8, 9], [5]])
     >>> batch.input_ids_T.tolist(), batch.cu_seqlens.tolist(), batch.max_seqlen
@@ -30,6 +31,7 @@ class PackedBatch:
     cu_seqlens: Tensor
     lengths: tuple[int, ...]
     key_mask_T: Tensor | None = None
+    token_types_T: Tensor | None = None
 
     @property
     def max_seqlen(self) -> int:
@@ -70,7 +72,13 @@ class Unpadded(NamedTuple):
     positions_T: Tensor
 
 
-def unpad(input_ids_NL: Tensor, attention_mask_NL: Tensor, *, keep_mask_NL: Tensor | None = None) -> Unpadded:
+def unpad(
+    input_ids_NL: Tensor,
+    attention_mask_NL: Tensor,
+    *,
+    keep_mask_NL: Tensor | None = None,
+    token_types_NL: Tensor | None = None,
+) -> Unpadded:
     """Drop padding, wherever in a row it stands; rows come out shortest first, so that equal lengths adjoin.
 
     ``keep_mask_NL`` marks tokens that are kept although attention_mask is 0 there: they attend to the others
@@ -88,7 +96,11 @@ def unpad(input_ids_NL: Tensor, attention_mask_NL: Tensor, *, keep_mask_NL: Tens
     lengths = tuple(length for length in lengths_N[order_N].tolist() if length)
     key_mask_T = None if keep_mask_NL is None else attended_NL.reshape(-1)[positions_T]
     batch = PackedBatch(
-        input_ids_NL.reshape(-1)[positions_T], cumulative(lengths, input_ids_NL.device), lengths, key_mask_T
+        input_ids_NL.reshape(-1)[positions_T],
+        cumulative(lengths, input_ids_NL.device),
+        lengths,
+        key_mask_T,
+        None if token_types_NL is None else token_types_NL.reshape(-1)[positions_T],
     )
     return Unpadded(batch, positions_T)
 

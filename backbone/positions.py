@@ -1,7 +1,7 @@
-"""Where tokens stand: rotary positions (arXiv 2104.09864) and linear biases (ALiBi, arXiv 2108.12409).
+"""Where tokens stand: rotary positions (arXiv 2104.09864).
 
-Rotary is half-split: component i rotates with component i + W / 2. ALiBi is symmetric, as in MosaicBERT
-(arXiv 2312.17482). Axes: T tokens, L padded length, H heads, W head width, P = W / 2 pairs, E = 3 H W.
+Half-split: component i rotates with component i + W / 2.
+Axes: T tokens, L padded length, H heads, W head width, P = W / 2 pairs, E = 3 H W.
 """
 
 from typing import NamedTuple
@@ -29,9 +29,15 @@ class QueryKeyValue(NamedTuple):
 
 
 def rotary_table(
-    positions_T: Tensor, longest: int, *, head_width: int, theta: float, dtype: torch.dtype
+    positions_T: Tensor,
+    longest: int,
+    *,
+    head_width: int,
+    theta: float,
+    dtype: torch.dtype,
+    scale: float = 1.0,
 ) -> Rotary:
-    """The table of a batch; ``longest`` is the length of its longest sequence.
+    """The table of a batch; ``longest`` is the length of its longest sequence, ``scale`` multiplies angles.
 
     Angles are taken in float32, their cosines and sines rounded once to ``dtype``, the dtype of the hidden
     states, as the published checkpoints were trained. Positions repeat from sequence to sequence, so each
@@ -43,7 +49,7 @@ def rotary_table(
     """
     device = positions_T.device
     exponents_P = torch.arange(0, head_width, 2, dtype=torch.float32, device=device) / head_width
-    angles_LP = torch.arange(longest, device=device).float()[:, None] * (1.0 / theta**exponents_P)
+    angles_LP = torch.arange(longest, device=device).float()[:, None] * (scale / theta**exponents_P)
     tables = (angles_LP.cos(), angles_LP.sin())
     return Rotary(*(table.to(dtype).float()[positions_T][:, None] for table in tables))
 
@@ -60,18 +66,3 @@ def apply_rotary_(projected_TE: Tensor, heads: int, cos_T1P: Tensor, sin_T1P: Te
         first, second = states.to(torch.float32, copy=True).chunk(2, dim=-1)
         out_first.copy_((first * cos).addcmul_(second, sin, value=-1))
         out_second.copy_((second * cos).addcmul_(first, sin))
-
-
-def alibi_slopes(heads: int, device: torch.device | str | None = None) -> Tensor:
-    """By how much each head lowers a score per token of distance: [H] (float32).
-
-    A geometric sequence from 2^(-8/H) down to 2^-8. Where ``heads`` is no power of two, the slopes of the
-    power below come first, then every other slope of the power above, as in the paper's own code.
-
-    >>> alibi_slopes(4).tolist()
-    [0.25, 0.0625, 0.015625, 0.00390625]
-    """
-    power = 1 << (heads.bit_length() - 1)
-    whole = torch.arange(1, power + 1, device=device) / power
-    between = (torch.arange(heads - power, device=device) + 0.5) / power
-    return torch.exp2(-8 * torch.cat((whole, between)))

@@ -16,15 +16,19 @@ from flatcoat.errors import UsageError
 
 from .attention import Attend
 from .elementwise_cpu import (
+    NormedRows,
     Rows,
+    activated_quantized,
+    add_norm_quantized,
     added,
     gated_quantized,
+    laid_in_heads,
     normed_quantized,
     quantized,
     rotated_qkv,
     uses_numba,
 )
-from .layers import Attention, GatedMlp, Layer
+from .layers import Attention, GatedMlp, JoinedLinear, Layer, Mlp, PostNormLayer
 from .model import ModernBert
 from .positions import Rotary
 
@@ -35,7 +39,7 @@ _ZERO = 128
 class Int8Linear(nn.Module):
     """A linear layer on bytes: float32 [T, I] to [T, O], without gradients."""
 
-    def __init__(self, linear: nn.Linear):
+    def __init__(self, linear: nn.Linear | JoinedLinear):
         super().__init__()
         weight_OI = linear.weight.detach().float()
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -43,6 +47,7 @@ class Int8Linear(nn.Module):
         scales_O = weight_OI.abs().amax(dim=1).clamp(min=1e-12) / _steps()
         codes_OI = (weight_OI / scales_O[:, None]).round().to(torch.int8)
         self._weight = torch.ops.onednn.qlinear_prepack(codes_OI, [1024, self.in_features])
+        self.shift_O = torch.zeros(self.out_features) if self.bias is None else self.bias
         self._scales_O = scales_O
         self._zeros_O = torch.zeros(self.out_features, dtype=torch.int64)
 
@@ -84,6 +89,32 @@ class Int8Layer(nn.Module):
         return added(hidden_TD, _linear(self.mlp.Wo).products(rows.codes_TI), rows.scales_T)
 
 
+class Int8PostNormLayer(nn.Module):
+    """BERT's layer on bytes, each step between two products in one pass; ``layer`` as in ``Int8Layer``."""
+
+    def __init__(self, layer: PostNormLayer):
+        super().__init__()
+        self.layer = layer
+        self.attn, self.mlp = cast(Attention, layer.attn), cast(Mlp, layer.mlp)
+
+    def forward(self, hidden_TD: Tensor, attend: Attend, rotary: Rotary | None) -> Tensor:
+        if rotary is not None or not uses_numba(hidden_TD):
+            return self.layer(hidden_TD, attend, rotary)
+        rows = quantized(hidden_TD)
+        Wqkv, Wo, Wi = map(_linear, (self.attn.Wqkv, self.attn.Wo, self.mlp.Wi))
+        states = laid_in_heads(Wqkv.products(rows.codes_TI), rows.scales_T, Wqkv.shift_O, self.attn.heads)
+        rows = quantized(attend(*states, self.attn.window).flatten(1))
+        hidden_TD, rows = _add_norm(hidden_TD, rows, Wo, self.layer.attn_norm)
+        rows = activated_quantized(Wi.products(rows.codes_TI), rows.scales_T, Wi.shift_O)
+        return _add_norm(hidden_TD, rows, _linear(self.mlp.Wo), self.layer.mlp_norm).states_TD
+
+
+def _add_norm(hidden_TD: Tensor, rows: Rows, linear: Int8Linear, norm: nn.Module) -> NormedRows:
+    products_TD = linear.products(rows.codes_TI)
+    norm = cast(nn.LayerNorm, norm)
+    return add_norm_quantized(hidden_TD, products_TD, rows.scales_T, bias_D=linear.shift_O, norm=norm)
+
+
 def quantize_activations(states_TI: Tensor) -> Rows:
     """Each row as bytes around 128, its largest magnitude at 127 steps."""
     if uses_numba(states_TI):
@@ -108,12 +139,14 @@ def quantize(model: ModernBert) -> ModernBert:
         raise UsageError(f"8-bit inference is for CPUs, and the model is on {device}: load it on the CPU")
     if not torch.backends.mkldnn.is_available():
         raise UsageError("8-bit inference needs oneDNN, which this PyTorch lacks: compute in float32")
-    linears = [part for part in model.modules() if isinstance(part, nn.Linear)]
+    linears = [part for part in model.modules() if isinstance(part, nn.Linear | JoinedLinear)]
     # Copied as bytes at once: the weights of float32 are not copied first.
     int8_model = copy.deepcopy(model, {id(linear): Int8Linear(linear) for linear in linears})
     for index, layer in enumerate(int8_model.layers):
         if _is_modernbert(cast(Layer, layer)):
             int8_model.layers[index] = Int8Layer(cast(Layer, layer))
+        elif _is_bert(cast(Layer, layer)):
+            int8_model.layers[index] = Int8PostNormLayer(cast(PostNormLayer, layer))
     return int8_model.float().eval().requires_grad_(False)
 
 
@@ -126,6 +159,17 @@ def _is_modernbert(layer: Layer) -> bool:
         and layer.mlp.activation == "gelu"
         and isinstance(layer.mlp_norm, nn.LayerNorm)
         and all(isinstance(part, Int8Linear) and part.bias is None for part in parts)
+    )
+
+
+def _is_bert(layer: Layer) -> bool:
+    """The same for BERT's layer."""
+    return (
+        type(layer) is PostNormLayer
+        and isinstance(layer.mlp, Mlp)
+        and layer.mlp.activation == "gelu"
+        and isinstance(layer.mlp_norm, nn.LayerNorm)
+        and layer.attn.key_value_heads == layer.attn.heads
     )
 
 

@@ -1,7 +1,7 @@
 """Hugging Face checkpoints in and out: ``config.json`` and ``model.safetensors``, from folders or the hub."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,21 +14,33 @@ from flatcoat.errors import DataError
 from flatcoat.hub import download_model
 
 from .config import ModernBertConfig
+from .weight_files import FLOAT_FILE, INT8_FILE, read_arrays, without_head
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def save(model: nn.Module, folder: str | Path, *, config: ModernBertConfig, architecture: str) -> None:
-    """Write a checkpoint that transformers loads as its class ``architecture``, without a tied decoder."""
+def save(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    config: ModernBertConfig,
+    architecture: str,
+    rest: dict[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint that transformers loads as its class ``architecture``, without a tied decoder.
+
+    ``rest`` are weights beside the model's, by their names in a family's files.
+    """
     from safetensors.torch import save_file
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {
-        name: tensor.contiguous()
+        name: tensor
         for name, tensor in model.state_dict().items()
         if not (config.tie_word_embeddings and name == "decoder.weight")
     }
+    state = {name: tensor.contiguous() for name, tensor in (published(state, config) | (rest or {})).items()}
     values = _hf_values(config, architecture, next(model.parameters()).dtype)
     (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -50,10 +62,30 @@ def read_checkpoint(name_or_path: str | Path) -> tuple[ModernBertConfig, dict[st
     return config, state
 
 
+def published(state: dict[str, Tensor], config: ModernBertConfig) -> dict[str, Tensor]:
+    """Weights of the encoder under the names that its own library has."""
+    if config.published is None:
+        return state
+    sizes: dict[str, Any] = {"layers": config.layer_count, "heads": config.head_counts}
+    return config.published.write(state, join=_joined, **sizes)
+
+
+def encoder_weights(config: ModernBertConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the encoder among a checkpoint's, under the backbone's names."""
+    if config.published is None:
+        return without_head(state)
+    return config.published.read(state, layers=config.layer_count, join=_joined)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts))
+
+
 def _weight_files(folder: Path, name: str | Path) -> list[Path]:
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.is_file():
-        return [whole]
+    index = folder / "model.safetensors.index.json"
+    for whole in (folder / FLOAT_FILE, folder / INT8_FILE):
+        if whole.is_file():
+            return [whole]
     if not index.is_file():
         raise DataError(f"{name} has no model.safetensors: save the checkpoint with safetensors")
     named = _read_json(index).get("weight_map", {})
@@ -80,6 +112,8 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if file.name == INT8_FILE:
+        return {name: torch.from_numpy(array) for name, array in read_arrays(file, as_float32=True).items()}
     try:
         return load_file(file)
     except SafetensorError as error:

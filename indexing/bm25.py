@@ -30,7 +30,7 @@ _LEAST_IDF = 1e-6
 KERNELS_FROM = 30_000_000
 """Postings that a process scores by NumPy, 15 ns each, before it loads numba's kernel, which takes as long.
 
-A hundred questions to a million passages come to about as many.
+Two hundred questions to a million passages come to as many.
 """
 
 _scored = 0  # postings by NumPy so far

@@ -90,7 +90,7 @@ class Fusion:
         bm25: Mapping[Id, float],
         *,
         coverage: float = _USUAL_COVERAGE,
-        lacking: Collection[Id] = (),
+        lacking: Collection[Id] | None = None,
     ) -> dict[Id, float]:
         """The fused score of each row of either ranking; both are ordered best first.
 

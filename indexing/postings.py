@@ -20,7 +20,7 @@ import numpy as np
 
 from flatcoat.atomic_files import sync_folder
 
-from .array_checks import damaged
+from .array_checks import damaged, require_below, require_offsets
 from .array_files import WrittenFile, write_array
 from .segments import open_file
 
@@ -91,8 +91,11 @@ class Postings:
     def merge(parts: Sequence[Part], passages: int) -> "Postings":
         """What ``build`` makes of the passages of all parts at their new positions.
 
-        There are ``passages`` positions; a passage that is in no part has no terms.
+        There are ``passages`` positions; a passage that is in no part has no terms. StorageError where a part
+        is damaged.
         """
+        for part in parts:
+            part.postings.require_valid()
         words = sorted({word for part in parts for word in part.postings.terms()})
         rank = {word: number for number, word in enumerate(words)}
         lengths_N = np.zeros(passages, np.int64)
@@ -135,6 +138,12 @@ class Postings:
     def _term(self, number: int) -> bytes:
         first, last = self.ends_V[number : number + 2].tolist()
         return self.letters_B[first:last].tobytes()
+
+    def require_valid(self) -> None:
+        """Raise StorageError where one number leads beyond another part."""
+        require_offsets("ends of postings", self.starts_V, end=len(self.places_P))
+        require_offsets("ends of terms", self.ends_V, end=len(self.letters_B))
+        require_below("postings", self.places_P, bound=len(self))
 
     def equals(self, other: "Postings") -> bool:
         """Whether all of it is the same."""

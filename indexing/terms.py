@@ -119,20 +119,6 @@ def find_terms(text: str, words: Sequence[str]) -> dict[str, list[Span]]:
     return {word: sorted(places[_term(word)]) for word in words}
 
 
-def camel_parts(text: str) -> str:
-    """The parts of the camelCase words of a text, each once.
-
-    >>> camel_parts("parseHTTPReply and plain words")
-    'parse HTTP Reply'
-    """
-    parts: dict[str, None] = {}
-    for word in dict.fromkeys(match[0] for match in find_words(text)):
-        found = _CAMEL.split(word)
-        if len(found) > 1:
-            parts.update(dict.fromkeys(found))
-    return " ".join(parts)
-
-
 class _Word(NamedTuple):
     """The term of a word (empty for mere marks), and the parts of a camelCase word with their terms."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatcoat.atomic_files import atomic_write
 from flatcoat.retrieval.encoders.checkpoint_files import loading, require_data_only
+from flatcoat.retrieval.encoders.int8_files import in_full
 from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, SHIPPED_NAME
 from flatcoat.retrieval.training.callbacks import process_state
 
@@ -16,6 +17,10 @@ from .schema import Recipe, Scratch
 if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
+
+
+_SAMPLED = 16
+"""Documents per source whose token vectors decide the principal components."""
 
 
 def build_model(
@@ -31,23 +36,25 @@ def build_model(
 
     from flatcoat.retrieval.encoders.backbone import unpad_backbone
 
-    base = str(SHIPPED_MODEL) if recipe.base == SHIPPED_NAME else recipe.base
+    base = SHIPPED_MODEL if recipe.base == SHIPPED_NAME else recipe.base
     if recipe.scratch is not None:
         if process_state().is_main_process and not scratch_folder.exists():
             start_from_scratch(
                 recipe.scratch, _texts(sources), folder=scratch_folder, seed=recipe.training.seed
             )
         process_state().wait_for_everyone()
-        base = str(scratch_folder)
+        base = scratch_folder
     assert base is not None
     # Even a checkpoint gets a new projection, of random weights.
     torch.manual_seed(recipe.training.seed)
-    with loading(base):
+    with loading(base), in_full(base) as full:
         if not recipe.base_is_trusted:
-            require_data_only(lambda file: _find(base, file), base)
-        model = (_colbert_model if recipe.kind == "colbert" else _dense_model)(base, recipe)
+            require_data_only(lambda file: _find(str(full), file), str(base))
+        model = (_colbert_model if recipe.kind == "colbert" else _dense_model)(str(full), recipe)
     if unpad:
         unpad_backbone(model)
+    if recipe.kind == "colbert" and recipe.encoder.projection == "principal":
+        _project_on_principal_components(model, sources)
     return model
 
 
@@ -99,6 +106,29 @@ def _dense_model(base: str, recipe: Recipe) -> "SentenceTransformer":
     pooling = Pooling(transformer.get_word_embedding_dimension(), pooling_mode=settings.pooling)
     prompts = {"query": settings.query_prefix or "", "document": settings.document_prefix or ""}
     return SentenceTransformer(modules=[transformer, pooling, Normalize()], prompts=prompts)
+
+
+def _project_on_principal_components(model: "SentenceTransformer", sources: "Mapping[str, Dataset]") -> None:
+    """Set the projection to the directions that hold most of the token vectors of some documents.
+
+    Vectors are not centred: inner products are to be kept, not distances from the mean.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    last: Any = model[-1]
+    projection = last.linear.weight
+    moments_DD = torch.zeros(projection.shape[1], projection.shape[1], dtype=torch.float64)
+    with torch.inference_mode():
+        for rows in sources.values():
+            texts = rows[:_SAMPLED]["document"]
+            for start in range(0, len(texts), 16):
+                features: Any = model.tokenize(texts[start : start + 16], is_query=False)  # type: ignore[call-arg]
+                real_NL = features["attention_mask"].bool()
+                vectors_TD = normalize(model[0](features)["token_embeddings"][real_NL].double(), dim=-1)
+                moments_DD += vectors_TD.T @ vectors_TD
+        directions_DD = torch.linalg.eigh(moments_DD).eigenvectors.flip(1)
+        projection.copy_(directions_DD[:, : len(projection)].T)
 
 
 def _texts(sources: "Mapping[str, Dataset]") -> Iterable[str]:

@@ -44,13 +44,18 @@ class Scratch(_Section):
 
 
 class EncoderSettings(_Section):
-    """How texts become vectors; lengths in tokens. Prefixes are a ColBERT's markers or a DPR's prompts."""
+    """How texts become vectors; lengths in tokens. Prefixes are a ColBERT's markers or a DPR's prompts.
+
+    A new ``projection`` of a ColBERT has random weights, or those that keep most of the base's token vectors:
+    the principal components of a sample of the training documents.
+    """
 
     query_length: Positive = 32
     document_length: Positive = 300
     query_prefix: str | None = None
     document_prefix: str | None = None
     width: Positive = 128
+    projection: Literal["random", "principal"] = "random"
     query_expansion: bool = True
     pooling: Literal["cls", "mean"] = "mean"
 
@@ -101,6 +106,8 @@ class Recipe(_Section):
         training = self.training
         if self.kind == "colbert" and (training.symmetric or training.matryoshka):
             raise ValueError("training.symmetric and training.matryoshka are for kind: dense")
+        if self.kind == "dense" and training.teachers:
+            raise ValueError("training.teachers are for kind: colbert")
         if self.kind == "colbert" and training.loss == "distillation" and training.temperature != 1:
             raise ValueError("distillation of a colbert compares min-max-normalised scores: no temperature")
         if training.patience is not None and not self.dev:

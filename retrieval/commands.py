@@ -213,7 +213,10 @@ def remove(
     ],
     index: Existing = None,
 ) -> None:
-    """Remove documents from an index by id, or by the file that they were read from."""
+    """Remove documents from an index by id, or by the file that they were read from.
+
+    A file that is still there comes back when its folder is read again: flatcoat index --exclude prevents it.
+    """
     from .discovery import open_index
 
     retriever = open_index(index)
@@ -278,6 +281,10 @@ def verify(index: Existing = None) -> None:
 
 @app.command()
 def info(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="Folder or hub name of a model: say how it runs, and why."),
+    ] = None,
     index: Existing = None,
     environment: Annotated[
         bool,
@@ -285,9 +292,12 @@ def info(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the size, sources and model of an index; where there is none, the device and kernels in use."""
+    """Show how MODEL runs; or the size, sources and model of an index; or the device and kernels in use."""
     from .discovery import find_index, open_index
 
+    if model is not None:
+        _show_model(model, as_json)
+        return
     if environment or (index is None and find_index() is None):
         _show_environment(as_json)
         return
@@ -315,6 +325,20 @@ def info(
             if name.endswith("prefix")
             else f"{name.replace('_', ' ')}: {shown}"
         )
+
+
+def _show_model(name: str, as_json: bool) -> None:
+    from .encoders.how_it_runs import how_it_runs
+
+    found = how_it_runs(name)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+        return
+    typer.echo(f"{name}: {found.kind}, {found.backbone}")
+    typer.echo(
+        f"computed by: {found.computed_by}{f' ({found.why_not_packed})' if found.why_not_packed else ''}"
+    )
+    typer.echo(f"loaded by: {found.loaded_by}{f' ({found.why_not_read})' if found.why_not_read else ''}")
 
 
 def _show_environment(as_json: bool) -> None:

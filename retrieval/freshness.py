@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _IGNORE_FILES = (".gitignore", ".ignore", ".flatcoatignore", ".git/info/exclude")
 _REPOSITORY = ".git"
-_FRESH_NS = 2_000_000_000  # as of files: a clock may be that coarse
+_FRESH_NS = 100_000_000  # several steps of the clock of a file system, which are some milliseconds
+_COARSE_NS = 2_000_000_000  # where it counts in seconds
 _MISSING = "-"
 _ESCAPE = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|.)")
 
@@ -73,12 +74,11 @@ def watched_state(root: Path, left_out: Collection[str], *, began_ns: int) -> st
     written since ``began_ns`` or shortly before may have been listed earlier: it has no state, and is never
     taken for unchanged.
     """
-    before_ns = began_ns - _FRESH_NS
-    states = {name: _state(root / name, before_ns) for name in _folders(root, left_out)}
+    states = {name: _state(root / name, began_ns) for name in _folders(root, left_out)}
     files = [f"{name}{file}" for name in states for file in _IGNORE_FILES[:3]]
     above = ["", *_above(root)]
     files += [f"{folder}{file}" for folder in above for file in _IGNORE_FILES]
-    found = {name: _state(root / name, before_ns) for name in dict.fromkeys(files)}
+    found = {name: _state(root / name, began_ns) for name in dict.fromkeys(files)}
     # A new one changes its folder, which is among the states, or is among them as missing.
     outside = ("../", _IGNORE_FILES[-1])
     kept = {name: state for name, state in found.items() if state != _MISSING or name.startswith(outside)}
@@ -113,14 +113,16 @@ def _above(root: Path) -> list[str]:
     return []
 
 
-def _state(path: Path, before_ns: int | None = None) -> str:
+def _state(path: Path, began_ns: int | None = None) -> str:
     """The state of a file or folder, as of the files that are read; "" where it was written too lately."""
     try:
         found = os.stat(path)  # noqa: PTH116  # Path.stat takes three times as long.
     except (OSError, ValueError):
         return _MISSING
-    if before_ns is not None and max(found.st_mtime_ns, found.st_ctime_ns) >= before_ns:
-        return ""
+    if began_ns is not None:
+        last_ns = max(found.st_mtime_ns, found.st_ctime_ns)
+        if last_ns >= began_ns - (_FRESH_NS if last_ns % 1_000_000_000 else _COARSE_NS):
+            return ""
     return f"{found.st_size}:{found.st_ino}:{found.st_ctime_ns}:{found.st_mtime_ns}"
 
 

@@ -64,6 +64,8 @@ def load_cross_encoder(name_or_path: str | Path, **options: Any) -> "CrossEncode
     """
     from sentence_transformers import CrossEncoder
 
+    from flatcoat.retrieval.encoders.backbone import unpad_classifier
+
     with loading(name_or_path):
         model = CrossEncoder(str(name_or_path), **options)
     if model.num_labels != 1:
@@ -71,11 +73,15 @@ def load_cross_encoder(name_or_path: str | Path, **options: Any) -> "CrossEncode
         raise DataError(
             f"cross-encoder {name_or_path} gives {count} scores per pair: a model with one score is needed"
         )
+    unpad_classifier(model.model)
     return model
 
 
 class CrossEncoderReranker:
-    """Reads query and document together: a ``sentence_transformers.CrossEncoder`` with one output."""
+    """Reads query and document together: a ``sentence_transformers.CrossEncoder`` with one output.
+
+    Its encoder runs packed where the backbone can express it.
+    """
 
     def __init__(self, model: "CrossEncoder", name: str) -> None:
         self.model, self.name = model, name

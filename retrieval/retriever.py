@@ -5,14 +5,13 @@ retriever.add_files("docs")
 retriever.search("why is the sky blue?", k=5)
 """
 
-import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from flatcoat.errors import ConflictError, DataError, FlatcoatError, UsageError
+from flatcoat.errors import ConflictError, DataError, UsageError
 from flatcoat.indexing.documents import Document, Passage
 from flatcoat.indexing.filters.forms import Filters
 from flatcoat.indexing.fusion import Fusion
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
 
 _USUAL, _LONGEST = 300, 8192
 """Tokens of a passage of an index without a model, by default (as by the shipped model) and at most."""
-
-_MOST_LISTED = 10_000
-"""Files that are listed and compared in half a second."""
 
 
 class Retriever:
@@ -249,23 +245,9 @@ class Retriever:
         Sources that ``add_files()`` would not read unasked are not looked at. No error of the index or its
         files is raised: the index can be searched as it is.
         """
-        from .freshness import stale_sources
+        from .refresh import refresh
 
-        until = time.monotonic() + seconds
-        try:
-            if not (sources := stale_sources(self.store, seconds=seconds / 2)):
-                return None
-            if sum(self.store.count_of(source.key) for source in sources) > _MOST_LISTED * seconds:
-                return "too many files to look through before a search"
-            from .sync import Sync
-
-            with self.store.writer() as writer:
-                sync = Sync(self.store, writer, adder=self._adder(writer), until=until)
-                for source in sources:
-                    sync.bring_up_to_date(source)
-            return "more has changed than can be read before a search" if sync.is_cut_off else None
-        except FlatcoatError as error:
-            return str(error)
+        return refresh(self.store, self._adder, seconds=seconds)
 
     def _adder(self, writer: "Writer", on_progress: Progress = lambda added: None) -> Adder:
         def cut(document: Document) -> list[Passage]:

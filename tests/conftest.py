@@ -88,7 +88,7 @@ def modernbert_folder(
 
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: "PreTrainedTokenizerFast") -> Path:
-    """A BERT encoder, which flatcoat runs through transformers."""
+    """A BERT encoder with its tokenizer."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -107,6 +107,33 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: "PreTrained
     model.save_pretrained(folder)
     tokenizer.save_pretrained(str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def foreign_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: "PreTrainedTokenizerFast") -> Path:
+    """A DeBERTa encoder, which flatcoat runs through transformers."""
+    import torch
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "deberta"
+    torch.manual_seed(2)
+    settings = DebertaV2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=96,
+        initializer_range=0.1,
+    )
+    DebertaV2Model(settings).save_pretrained(folder)
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bases(modernbert_folder: Path, bert_folder: Path) -> dict[str, Path]:
+    """Encoders with their tokenizers that flatcoat reads and computes itself, by name."""
+    return {"modernbert": modernbert_folder, "bert": bert_folder}
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,7 @@ def test_index_says_what_it_did_to_people(tree: Path, model: Path, tmp_path: Pat
 def test_search_as_json(index: Path) -> None:
     found = json.loads(invoke("search", "cats purr", "--index", index, "--json").stdout)
     assert list(found) == ["query", "results", "index"]
-    assert found["index"] == {"passages": 2, "passages_with_vectors": 2}
+    assert found["index"] == {"passages": 2, "passages_with_vectors": 2, "behind": None}
     assert found["query"] == "cats purr"
     assert [result["rank"] for result in found["results"]] == [1, 2]
     first = found["results"][0]
@@ -168,9 +168,9 @@ def test_files_that_match_are_paths_for_the_shell(
     assert best == [str(tree / "cats.md"), str(rows)]
     monkeypatch.chdir(tree)
     (tree / "cats.md").unlink()
-    only = invoke("search", "cats", "--index", index, "--files-with-matches", "-k", 20).stdout
+    only = invoke("search", "cats", "--index", index, "--files-with-matches", "-k", 20, "--no-sync").stdout
     assert sorted(only.splitlines()) == [str(rows), "src/http.py"]
-    shown = invoke("search", "cats", "--index", index, "-k", 20).stdout
+    shown = invoke("search", "cats", "--index", index, "-k", 20, "--no-sync").stdout
     places = re.findall(r"^ +\d+  -?\d\.\d\d  (.+):\d+  ", shown, re.MULTILINE)
     assert {"src/http.py", "cats.md", "row7"} <= {*places}
 
@@ -231,7 +231,7 @@ def test_info_and_remove(index: Path, model: Path) -> None:
     assert "query prefix: '[Q] '" in invoke("info", "--index", index).stdout
     assert "1 of 2 documents removed" in invoke("remove", "cats.md", "nobody", "--index", index).stdout
     assert json.loads(invoke("info", "--index", index, "--json").stdout)["documents"] == 1
-    assert "cats.md" not in invoke("search", "cats", "--index", index).stdout
+    assert "cats.md" not in invoke("search", "cats", "--index", index, "--no-sync").stdout
 
 
 def test_a_document_is_removed_by_its_file(index: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

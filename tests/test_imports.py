@@ -13,6 +13,7 @@ STOREYS = ("", "backbone", "indexing", "retrieval", "eval", "recipes", "__main__
 """Bottom up; "" is what stands at the top of the package. ``backbone`` imports no sibling."""
 
 ROOMS = {
+    "backbone": ("families",),
     "indexing": ("reading", "chunking", "plaid", "faiss", "filters", "store"),
     "retrieval": ("encoders", "data", "training", "serving"),
     "eval": ("systems", "compare", "glue", "bench", "code_questions"),

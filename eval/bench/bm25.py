@@ -201,23 +201,21 @@ def _open_bm25s(folder: Path) -> Search:
 
 
 def _build_fts5(passages: Iterator[str], folder: Path) -> None:
-    from flatcoat.indexing.store.terms import TOKENIZER
-
     with closing(sqlite3.connect(folder / "fts5.sqlite")) as connection, connection:
         connection.execute(
-            f"CREATE VIRTUAL TABLE texts USING fts5(text, content='', tokenize=\"{TOKENIZER}\")"
+            f"CREATE VIRTUAL TABLE texts USING fts5(text, content='', tokenize=\"{_TOKENIZER}\")"
         )
         connection.executemany("INSERT INTO texts(rowid, text) VALUES (?, ?)", enumerate(passages))
 
 
 def _open_fts5(folder: Path) -> Search:
-    from flatcoat.indexing.store.terms import query_terms
+    from flatcoat.indexing.terms import query_words
 
     connection = sqlite3.connect(folder / "fts5.sqlite")
     best = "SELECT rowid, bm25(texts) AS score FROM texts WHERE texts MATCH ? ORDER BY score, rowid LIMIT ?"
 
     def search(query: str, k: int) -> Sequence[Any]:
-        match = " OR ".join(f'"{term}"' for term in query_terms(query))
+        match = " OR ".join(f'"{term}"' for term in query_words(query))
         return connection.execute(best, [match, k]).fetchall()
 
     return search
@@ -235,13 +233,13 @@ def _build_tantivy(passages: Iterator[str], folder: Path) -> None:
 
 
 def _open_tantivy(folder: Path) -> Search:
-    from flatcoat.indexing.store.terms import query_terms
+    from flatcoat.indexing.terms import query_words
 
     index = _tantivy(folder)
     searcher = index.searcher()
 
     def search(query: str, k: int) -> Sequence[Any]:
-        parsed = index.parse_query(" ".join(query_terms(query)), ["text"])
+        parsed = index.parse_query(" ".join(query_words(query)), ["text"])
         return searcher.search(parsed, k, count=False).hits
 
     return search
@@ -256,6 +254,7 @@ def _tantivy(folder: Path) -> Any:
     return tantivy.Index(schema.build(), path=str(folder))
 
 
+_TOKENIZER = "porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
 ENGINES = {
     "flatcoat": Engine(_build_postings, _open_postings),
     "bm25s": Engine(_build_bm25s, _open_bm25s),

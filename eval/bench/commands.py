@@ -75,8 +75,13 @@ Sizes = Annotated[
 Shape = Annotated[
     str, typer.Option(help="Model size: base, large, or a checkpoint folder with the same shape.")
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option("--model", help="Folder or hub name of an encoder to measure in place of --shape."),
+]
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="Document set; may be repeated. Default: all four.")
+    list[str] | None,
+    typer.Option("--set", help="Document set; may be repeated. Default: all that the model reads."),
 ]
 Precisions = Annotated[
     list[str] | None,
@@ -101,6 +106,7 @@ def _group() -> None: ...
 def encode(
     shape: Shape = "base",
     sets: Sets = None,
+    model: Weights = None,
     precision: Precisions = None,
     scale: Scale = None,
     passes: Passes = 3,
@@ -109,17 +115,18 @@ def encode(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time ModernBERT encoding by the paper's protocol: tokens per second (padding not counted)."""
+    """Time encoding by the ModernBERT paper's protocol: tokens per second (padding not counted)."""
     from flatcoat.console import progress_bar
 
-    from .encode import SETS, bench_encoding
+    from .encode import bench_encoding
     from .report import report_encoding
 
     with progress_bar() as progress:
         task = progress.add_task("building the models", total=None)
         rows = bench_encoding(
             shape,
-            sets or SETS,
+            sets or (),
+            model=model,
             precisions=precision or (),
             scale=scale,
             passes=passes,

@@ -1,4 +1,4 @@
-"""Encoding speed of ModernBERT by the paper's efficiency protocol, all implementations in one run.
+"""Encoding speed by the ModernBERT paper's efficiency protocol, all implementations in one run.
 
 Four document sets of random token ids (arXiv 2412.13663, section 4.2): fixed and variable lengths, short and
 long. Tokens per second never count padding. Implementations take turns in all precisions, so that a busy
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from flatcoat.backbone.config import ModernBertConfig, preset
 from flatcoat.backbone.environment import DTYPES, device_name, fast_precisions
 from flatcoat.backbone.malloc import reuse_freed_memory
+from flatcoat.backbone.model import ModernBert
 from flatcoat.errors import NotFoundError, UsageError
 
 from . import OURS
@@ -83,8 +84,9 @@ class BestPrecision(NamedTuple):
 
 def bench_encoding(
     shape: str,
-    sets: Sequence[str] = SETS,
+    sets: Sequence[str] = (),
     *,
+    model: str | None = None,
     precisions: Sequence[str] = (),
     scale: float | None = None,
     passes: int = 3,
@@ -94,9 +96,11 @@ def bench_encoding(
 ) -> list[SpeedRow]:
     """Time every implementation on every set in every precision; ours first in each group.
 
-    ``shape`` is base, large or a checkpoint's folder; ``precisions`` default to the device's fast ones;
-    ``scale`` is the fraction of the protocol's tokens (None: SCALE); ``train`` times training steps.
-    Raises UsageError for an unknown set or precision, NotFoundError for an unknown shape.
+    ``shape`` is base, large or a checkpoint's folder; ``model`` a checkpoint whose weights are taken too;
+    ``sets`` default to those that the model reads, ``precisions`` to the device's fast ones; ``scale`` is
+    the fraction of the protocol's tokens (None: SCALE); ``train`` times training steps.
+    Raises UsageError for an unknown set or precision, a set with documents that are too long, and a model
+    that transformers does not have; NotFoundError for an unknown shape or model.
 
     >>> rows = bench_encoding("base", ["fixed-512"], scale=0.0005)  # doctest: +SKIP
     >>> rows[0].implementation  # doctest: +SKIP
@@ -104,10 +108,12 @@ def bench_encoding(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precisions = _checked_precisions(precisions, device, train)
-    config = shape_config(shape)
+    loaded = None if model is None else ModernBert.from_pretrained(model, torch.float32).to(device)
+    config = shape_config(shape) if loaded is None else loaded.config
+    sets = _checked_sets(sets, config.longest)
     texts = _texts(sets, SCALE[device] if scale is None else scale, config.vocab_size)
     reuse_freed_memory()
-    source = random_encoder(config, device)
+    source = loaded or random_encoder(config, device)
     contenders = (training if train else inference)(source, precisions, device=device)
     reference = reference_encode(source, device)
     rows: list[SpeedRow] = []
@@ -137,6 +143,23 @@ def _checked_precisions(precisions: Sequence[str], device: str, train: bool) -> 
         raise UsageError(f"no precision {wrong[0]} for {task} on {device}: known are {', '.join(known)}")
     fast = fast_precisions(torch.device(device))
     return list(dict.fromkeys(precisions)) or [name for name in known if name in fast]
+
+
+def _checked_sets(sets: Sequence[str], longest: int) -> Sequence[str]:
+    """The sets given, or all whose documents have at most ``longest`` tokens."""
+    if not sets:
+        return [name for name in SETS if _longest(name) <= longest]
+    if too_long := [name for name in sets if _longest(name) > longest]:
+        raise UsageError(
+            f"{too_long[0]} has documents of {_longest(too_long[0])} tokens: the model reads {longest}"
+        )
+    return sets
+
+
+def _longest(name: str) -> int:
+    """The most tokens that a document of a set may have."""
+    kind, length = _parsed(name)
+    return length if kind == "fixed" else 2 * length
 
 
 def documents(name: str, count: int, *, vocab_size: int) -> Documents:

@@ -87,7 +87,8 @@ def padded_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int
 def matrix_products(config: ModernBertConfig, dtype: torch.dtype, *, device: str) -> Encode:
     """The matrix products of the linear layers alone: no encoder can be faster in this precision."""
     width, inner = config.hidden_size, config.intermediate_size
-    shapes = ((width, 3 * width), (width, width), (width, 2 * inner), (inner, width))
+    projected = (2 if config.mlp_kind == "glu" else 1) * inner
+    shapes = ((width, 3 * width), (width, width), (width, projected), (inner, width))
     layers = [nn.Linear(*shape, bias=False, device=device, dtype=dtype) for shape in shapes]
     token = {size: torch.randn(1, size, device=device, dtype=dtype) for size in (width, inner)}
 

@@ -19,7 +19,8 @@ from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.environment import DTYPES
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import budget_batches
-from flatcoat.backbone.weights import init_empty_weights
+from flatcoat.backbone.weights import init_empty_weights, published
+from flatcoat.errors import UsageError
 
 from . import OURS
 from .encode_batches import (
@@ -63,7 +64,8 @@ def random_encoder(config: ModernBertConfig, device: str) -> ModernBert:
 
 def reference_encode(source: ModernBert, device: str) -> Encode:
     """transformers in float32, the reference of every other implementation."""
-    model = _transformers(source.config, source.state_dict(), "sdpa", device)
+    attention = _attentions(source.config)[0]
+    model = _transformers(source.config, source.state_dict(), attention, device)
     return _batched(model, torch.inference_mode()(_forward(model, device)), TOKEN_BUDGET[device])
 
 
@@ -103,8 +105,9 @@ def _models(source: ModernBert, precision: str, device: str) -> Iterator[tuple[s
 
         yield OURS, quantize(source)
         if find_spec("torch.ao.quantization"):
-            model = _transformers(config, source.state_dict(), "sdpa", device)
-            yield f"{REFERENCE} dynamic", _dynamically_quantized(model)
+            attention = _attentions(config)[0]
+            model = _transformers(config, source.state_dict(), attention, device)
+            yield f"transformers {attention} dynamic", _dynamically_quantized(model)
         return
     dtype = DTYPES[precision]
     state = {name: tensor.to(dtype) for name, tensor in source.state_dict().items()}
@@ -113,18 +116,37 @@ def _models(source: ModernBert, precision: str, device: str) -> Iterator[tuple[s
     ours.load_state_dict(state, assign=True)
     yield OURS, ours.eval()
     flash = device == "cuda" and precision == "bf16" and find_spec("flash_attn")
-    for attention in ("sdpa", "eager", *(("flash_attention_2",) if flash else ())):
+    for attention in (*_attentions(config), *(("flash_attention_2",) if flash else ())):
         yield f"transformers {attention}", _transformers(config, state, attention, device)
 
 
 def _transformers(config: ModernBertConfig, state: dict[str, Tensor], attention: str, device: str) -> Any:
     import transformers
 
-    settings = transformers.ModernBertConfig(**config.to_hf())
-    dtype = state["final_norm.weight"].dtype
+    settings = _settings(config)
+    dtype = state["embeddings.tok_embeddings.weight"].dtype
     model = transformers.AutoModel.from_config(settings, attn_implementation=attention, dtype=dtype)
-    model.load_state_dict(state, assign=True)
+    unused = model.load_state_dict(published(state, config), assign=True, strict=False)
+    assert all("pooler" in name for name in unused.missing_keys) and not unused.unexpected_keys
     return model.eval().to(device)
+
+
+def _settings(config: ModernBertConfig) -> Any:
+    """transformers' config. Raises UsageError for a model that transformers does not have."""
+    import transformers
+
+    values = config.to_hf()
+    if config.published is not None and config.published.custom_code:
+        raise UsageError(f"transformers has no {config.family}: nothing is there to compare with")
+    return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+
+
+def _attentions(config: ModernBertConfig) -> Sequence[str]:
+    """The kinds of attention that transformers has for a model, its default first."""
+    import transformers
+
+    model_class: Any = transformers.MODEL_MAPPING[type(_settings(config))]
+    return ("sdpa", "eager") if model_class._supports_sdpa else ("eager",)
 
 
 def _dynamically_quantized(model: nn.Module) -> nn.Module:

@@ -198,19 +198,15 @@ def _place_problems(
 
 def _postings_problems(connection: sqlite3.Connection, folder: Path, segment: SegmentRecord) -> Iterator[str]:
     try:
-        postings = segment.open_postings(folder)
-    except FlatcoatError as error:
-        yield f"its postings cannot be opened: {error}"
-        return
-    places = segment_table.places(connection, segment)
-    live = Part(postings, places.positions, places.positions)
-    try:
+        rows_N = segment_table.written_rows(connection, segment.number)
+        positions = segment_table.places(connection, segment).positions
+        live = Part(segment.open_postings(folder), positions, positions)
         found = Postings.merge([live], segment.passages)
-    except (ArithmeticError, LookupError, ValueError) as error:
+        wanted = segment_postings(connection, segment.number, rows_N)
+    except FlatcoatError as error:
         yield f"its postings cannot be read: {error}"
         return
-    rows_N = segment_table.written_rows(connection, segment.number)
-    if not found.equals(segment_postings(connection, segment.number, rows_N)):
+    if not found.equals(wanted):
         yield "its postings are not those of its texts"
 
 

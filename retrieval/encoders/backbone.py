@@ -12,6 +12,7 @@ from .contract import Precision
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedModel
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -21,20 +22,36 @@ _DTYPES: dict[Precision, torch.dtype] = {
 
 
 def unpad_backbone(model: "SentenceTransformer") -> bool:
-    """Replace the backbone of a sentence-transformers or PyLate model by flatcoat's, if it is a ModernBERT.
+    """Let flatcoat's backbone compute a sentence-transformers or PyLate model, if it can express that.
 
     The weights are shared, not copied. Returns False for another backbone, which is left as it is.
     """
     from sentence_transformers.models import Transformer
-    from transformers import ModernBertModel
+    from transformers import PreTrainedModel
 
-    from flatcoat.backbone import hf_model
+    from flatcoat.backbone.hf_model import unpadded
 
     module = model[0]
-    if not isinstance(module, Transformer) or not isinstance(module.auto_model, ModernBertModel):
+    if not isinstance(module, Transformer) or not isinstance(module.auto_model, PreTrainedModel):
         return False
-    module.auto_model = hf_model.ModernBertModel.of(module.auto_model)
+    if module.auto_model.config.output_hidden_states or (packed := unpadded(module.auto_model)) is None:
+        return False
+    module.auto_model = packed
     module.model_forward_params.add("keep_mask")
+    return True
+
+
+def unpad_classifier(model: "PreTrainedModel") -> bool:
+    """Let flatcoat's backbone compute the encoder beneath a transformers head, if it can express that.
+
+    The weights are shared, not copied. Returns False for another encoder, which is left as it is.
+    """
+    from flatcoat.backbone.hf_model import unpadded
+
+    encoder = model.base_model
+    if encoder is model or encoder.config.output_hidden_states or (packed := unpadded(encoder)) is None:
+        return False
+    setattr(model, model.base_model_prefix, packed)
     return True
 
 
@@ -43,9 +60,9 @@ def packed_backbone(model: "SentenceTransformer") -> "ModernBert | None":
     backbone = getattr(model[0], "auto_model", None)
     if isinstance(backbone, ModernBert):
         return backbone
-    from flatcoat.backbone import hf_model
+    from flatcoat.backbone.hf_model import ModernBertModel, PackedForward
 
-    return backbone.packed if isinstance(backbone, hf_model.ModernBertModel) else None
+    return backbone.packed if isinstance(backbone, ModernBertModel | PackedForward) else None
 
 
 def default_precision(model: "SentenceTransformer") -> Precision:

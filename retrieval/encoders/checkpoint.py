@@ -1,4 +1,4 @@
-"""ModernBERT checkpoints of sentence-transformers and PyLate, read without those libraries and without torch.
+"""Checkpoints of sentence-transformers and PyLate, read without those libraries and without torch.
 
 Importing the libraries takes longer than everything else in a first search. A checkpoint read here has the
 attributes of their models that decide token ids, and computes the same vectors: queries' in NumPy
@@ -7,17 +7,18 @@ is left to its own library.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from flatcoat.backbone.config import ModernBertConfig
+from flatcoat.backbone.families.known import family_of
 from flatcoat.backbone.numpy_model import NumpyModernBert
-from flatcoat.backbone.weight_files import read_arrays, without_head
+from flatcoat.backbone.weight_files import FLOAT_FILE, INT8_FILE, read_arrays, without_head
 from flatcoat.errors import FlatcoatError
 
 from .checkpoint_files import Find, read_json
@@ -111,15 +112,15 @@ class Checkpoint:
         _require(kinds[:1] == ["Transformer"], "its first module is no transformer")
         # Before the weights: if the tokenizer is unknown, the library will read them again.
         self.tokenizer = FastTokenizer(_present(find, "tokenizer.json"), _json(find, "tokenizer_config.json"))
-        self.backbone = _backbone(find, listed[0]["path"])
+        self.backbone, self._published = _backbone(find, listed[0]["path"])
         self.config = self.backbone.config
         self.rows = self.config.vocab_size
-        self.longest = min(self.config.max_position_embeddings, _MAX_TOKENS)
+        self.longest = min(self.config.longest, _MAX_TOKENS)
         _require(self.tokenizer.highest_id < self.rows, f"it has {self.rows} rows for more token ids")
         self.folder = _present(find, "config.json").parent
         self.width = self.config.hidden_size
         self.after: list[Module] = []
-        self._files = [_present(find, "model.safetensors")]
+        self._files = [_present(find, _weights_name(find))]
         for kind, module in zip(kinds[1:], listed[1:], strict=True):
             self.after.append(_module(kind, find, module["path"], self.width))
             self.width = getattr(self.after[-1], "out_features", self.width)
@@ -129,7 +130,7 @@ class Checkpoint:
     @property
     def state(self) -> dict[str, np.ndarray]:
         """All weights (float32), named as sentence-transformers names them."""
-        state = {f"0.auto_model.{name}": array for name, array in self.backbone.weights.items()}
+        state = {f"0.auto_model.{name}": array for name, array in self._published.items()}
         for number, module in enumerate(self.after, start=1):
             if isinstance(module, Projection):
                 state |= {f"{number}.{name}": array for name, array in module.weights.items()}
@@ -149,10 +150,12 @@ class Checkpoint:
 
 def max_positions(model: Any) -> int:
     """The longest text, in tokens, for which a checkpoint or a model of its library has positions."""
-    config = model.config if isinstance(model, Checkpoint) else model[0].auto_model.config
-    # RoBERTa's positions start after that of the padding token.
-    used = 1 + config.pad_token_id if "roberta" in getattr(config, "model_type", "") else 0
-    return config.max_position_embeddings - used
+    if isinstance(model, Checkpoint):
+        return model.config.longest
+    config = model[0].auto_model.config
+    # Their positions start after that of the padding token.
+    offset = getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "mpnet")
+    return config.max_position_embeddings - (1 + config.pad_token_id if offset else 0)
 
 
 def weights_of(model: Any) -> str:
@@ -204,8 +207,16 @@ class DenseCheckpoint(Checkpoint):
         poolings = [isinstance(module, Pooling) for module in self.after]
         _require(poolings[:1] == [True], "no pooling follows its transformer")
         _require(sum(poolings) == 1, "several poolings follow its transformer")
-        self.max_seq_length = self._length(_json(find, "sentence_bert_config.json"), "max_seq_length")
-        settings = _json(find, "config_sentence_transformers.json")
+        # Without a length, the one that sentence-transformers infers.
+        inferred = min(self.config.max_position_embeddings, self.tokenizer.model_max_length)
+        said = _json(find, "sentence_bert_config.json")
+        length = {"max_seq_length": inferred} if said.get("max_seq_length") is None else said
+        self.max_seq_length = self._length(length, "max_seq_length")
+        # The first releases of sentence-transformers wrote no prompts, or no such file.
+        name = "config_sentence_transformers.json"
+        settings = {"prompts": {}, "default_prompt_name": None} | (
+            {} if find(name) is None else _json(find, name)
+        )
         self.prompts: dict[str, str] = _setting(settings, "prompts", dict)
         _require(all(isinstance(text, str) for text in self.prompts.values()), "its prompts are no texts")
         self.default_prompt_name: str | None = _setting(settings, "default_prompt_name", str | None)
@@ -216,20 +227,41 @@ class DenseCheckpoint(Checkpoint):
         return self.width
 
 
-def _backbone(find: Find, path: str) -> NumpyModernBert:
+class _Backbone(NamedTuple):
+    """The encoder, and its weights as its own library names them."""
+
+    model: NumpyModernBert
+    published: Mapping[str, np.ndarray]
+
+
+def _backbone(find: Find, path: str) -> _Backbone:
     _require(path == "", "its transformer is not in the folder itself")
     settings = _json(find, "sentence_bert_config.json")
     unknown = settings.keys() - {"max_seq_length", "do_lower_case"}
     _require(not unknown, f"unknown settings of its transformer: {', '.join(sorted(unknown))}")
     _require(not settings.get("do_lower_case"), "it folds case before the tokenizer does")
-    config = _json(find, "config.json")
-    dtype = config.get("dtype", config.get("torch_dtype"))
-    model_type = _setting(config, "model_type")
-    _require(model_type == "modernbert", f"its backbone is {model_type!r:.60}")
-    _require("auto_map" not in config, "its config.json names code of its own (auto_map)")
+    values = _json(find, "config.json")
+    dtype = values.get("dtype", values.get("torch_dtype"))
+    model_type = _setting(values, "model_type")
+    family = family_of(values)
+    known = model_type == "modernbert" or family is not None
+    _require(known, f"its backbone is {model_type!r:.60}")
+    # Where the family's library is such code, this computes what it does, and runs none of it.
+    is_plain = "auto_map" not in values or (family is not None and family.custom_code)
+    _require(is_plain, "its config.json names code of its own (auto_map)")
     _require(dtype in (None, "float32"), f"its weights are {dtype!r:.20}, not float32")
-    arrays = _arrays(find, "model.safetensors", as_float32=dtype is not None)
-    return NumpyModernBert(ModernBertConfig.from_hf(config), without_head(arrays))
+    config = ModernBertConfig.from_hf(values)
+    arrays = _arrays(find, _weights_name(find), as_float32=dtype is not None)
+    if config.published is None:
+        model = NumpyModernBert(config, without_head(arrays))
+        return _Backbone(model, model.weights)
+    weights = config.published.read(arrays, layers=config.layer_count, join=np.concatenate)
+    model = NumpyModernBert(config, weights)
+    return _Backbone(model, config.published.encoder(arrays))
+
+
+def _weights_name(find: Find) -> str:
+    return INT8_FILE if find(FLOAT_FILE) is None and find(INT8_FILE) is not None else FLOAT_FILE
 
 
 def _arrays(find: Find, name: str, *, as_float32: bool) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ from .checkpoint_files import loading
 from .colbert_texts import ColbertTexts
 from .contract import Precision
 from .encoder import checked_texts
+from .int8_files import in_full
 from .torch_checkpoint import TorchCheckpoint
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ class ColbertEncoder(ColbertTexts):
         """
         from .pylate_colbert import UnpaddedColBERT
 
-        with loading(name_or_path):
-            model = UnpaddedColBERT(str(name_or_path), **options)
+        with loading(name_or_path), in_full(name_or_path) as folder:
+            model = UnpaddedColBERT(str(folder), **options)
         return ColbertEncoder(model, str(name_or_path), precision=precision)
 
     def save(self, folder: str | Path) -> None:
@@ -69,7 +70,8 @@ class ColbertEncoder(ColbertTexts):
         if isinstance(model, LateCheckpoint):
             from pylate.models import ColBERT
 
-            model = ColBERT(str(model.folder), device="cpu", document_length=model.document_length)
+            with in_full(model.folder) as full:
+                model = ColBERT(str(full), device="cpu", document_length=model.document_length)
         model.save(str(folder), create_model_card=False)
 
     def encode_queries(self, texts: Sequence[str]) -> TokenVectors:

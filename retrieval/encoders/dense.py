@@ -23,6 +23,7 @@ from .checkpoint_files import loading
 from .contract import Precision
 from .dense_texts import DOCUMENT_PROMPTS, NO_MAXIMUM, QUERY_PROMPTS, DenseTexts, is_pooling
 from .encoder import checked_texts
+from .int8_files import in_full
 from .tokenization import token_ids
 from .torch_checkpoint import TorchCheckpoint
 
@@ -63,8 +64,8 @@ class DenseEncoder(DenseTexts):
         """
         from sentence_transformers import SentenceTransformer
 
-        with loading(name_or_path):
-            model = SentenceTransformer(str(name_or_path), **options)
+        with loading(name_or_path), in_full(name_or_path) as folder:
+            model = SentenceTransformer(str(folder), **options)
         return DenseEncoder(model, str(name_or_path), precision=precision)
 
     def save(self, folder: str | Path) -> None:
@@ -73,7 +74,9 @@ class DenseEncoder(DenseTexts):
         if isinstance(model, DenseCheckpoint):
             from sentence_transformers import SentenceTransformer
 
-            length, model = model.max_seq_length, SentenceTransformer(str(model.folder), device="cpu")
+            length = model.max_seq_length
+            with in_full(model.folder) as full:
+                model = SentenceTransformer(str(full), device="cpu")
             model.max_seq_length = length
         model.save(str(folder), create_model_card=False)
 

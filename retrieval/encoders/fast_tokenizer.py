@@ -1,5 +1,6 @@
 """A checkpoint's tokenizer from its ``tokenizer.json``, without importing transformers."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,41 @@ from tokenizers import Encoding, Tokenizer
 
 from flatcoat.errors import UsageError
 
-_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_MARKS = {
+    "bos_token": "<s>",
+    "cls_token": "<s>",
+    "eos_token": "</s>",
+    "mask_token": "<mask>",
+    "pad_token": "<pad>",
+    "sep_token": "</s>",
+}
+_WORDPIECE = {
+    "do_basic_tokenize": True,
+    "do_lower_case": True,
+    "never_split": None,
+    "strip_accents": None,
+    "tokenize_chinese_chars": True,
+    "unk_token": "[UNK]",
+}
+_BERT = _WORDPIECE | {
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+    "pad_token": "[PAD]",
+    "sep_token": "[SEP]",
+}
+_REBUILT: dict[str, dict[str, Any]] = {
+    "BertTokenizer": _BERT,
+    "DistilBertTokenizer": _BERT,
+    "ElectraTokenizer": _BERT,
+    "MPNetTokenizer": _WORDPIECE | _MARKS,
+    "RobertaTokenizer": _MARKS
+    | {"add_prefix_space": False, "errors": "replace", "trim_offsets": True, "unk_token": "<unk>"},
+    "XLMRobertaTokenizer": _MARKS | {"add_prefix_space": True, "unk_token": "<unk>"},
+}
+"""Classes that rebuild the tokenizer from their settings, which must say what tokenizer.json says, and the
+defaults of these settings."""
+
 _UNUSED = {
     "added_tokens_decoder",
     "backend",
@@ -18,15 +53,20 @@ _UNUSED = {
     "max_length",
     "model_input_names",
     "model_max_length",
+    "name_or_path",
     "pad_to_multiple_of",
     "pad_token_type_id",
     "padding_side",
+    "special_tokens_map_file",
     "stride",
     "tokenizer_class",
     "truncation_side",
     "truncation_strategy",
 }
 """Settings that are read elsewhere, or do not change token ids."""
+
+_ENDLESS = int(1e30)
+"""transformers' maximum length where the settings name none."""
 
 _NAMED = ("bos_token", "cls_token", "eos_token", "mask_token", "pad_token", "sep_token", "unk_token")
 
@@ -58,13 +98,18 @@ class FastTokenizer:
         Raises ValueError for settings that would change token ids, and for a ``file`` that is no tokenizer.
         """
         name, side = settings.get("tokenizer_class"), settings.get("truncation_side", "right")
-        if name not in _CLASSES or side != "right":
+        rebuilt = name.removesuffix("Fast") if isinstance(name, str) else ""
+        if (name not in _GENERIC and rebuilt not in _REBUILT) or side != "right":
             raise ValueError(f"tokenizer_class is {name!r:.60}, truncation_side {side!r:.60}")
-        if unknown := settings.keys() - _UNUSED - set(_NAMED):
+        defaults = _REBUILT.get(rebuilt, {})
+        if unknown := settings.keys() - _UNUSED - set(_NAMED) - defaults.keys():
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
-        length = settings.get("model_max_length")
+        settings = defaults | settings
+        length = settings.get("model_max_length", _ENDLESS)
         if not isinstance(length, int):
             raise ValueError(f"model_max_length is {length!r:.60}")
+        if defaults:
+            _require_rebuilt(file, settings)
         self.backend_tokenizer, (self._before, self._after) = _read(file)
         self._settings = settings
         self.model_max_length = length
@@ -149,6 +194,75 @@ class FastTokenizer:
 
     def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
         return [self.backend_tokenizer.id_to_token(id) or "" for id in ids]
+
+
+def _require_rebuilt(file: Path, settings: dict[str, Any]) -> None:
+    """Raise ValueError unless the file is the tokenizer that transformers makes of the settings."""
+    held = json.loads(file.read_bytes())
+    kind = (held.get("model") or {}).get("type")
+    expected = {"WordPiece": _wordpiece, "BPE": _byte_level, "Unigram": _unigram}.get(kind)
+    is_wordpiece = "tokenize_chinese_chars" in settings
+    if expected is None or (kind == "WordPiece") != is_wordpiece:
+        raise ValueError(f"its tokenizer.json has a model {kind!r:.60}")
+    for name, (found, wanted) in expected(held, settings).items():
+        if found != wanted:
+            raise ValueError(f"its tokenizer.json has {name} {found!r:.80}, its settings say {wanted!r:.80}")
+
+
+Expected = dict[str, tuple[Any, Any]]
+"""Parts of a tokenizer.json, as found and as wanted."""
+
+
+def _wordpiece(held: dict[str, Any], settings: dict[str, Any]) -> Expected:
+    model = held["model"]
+    normalizer = {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": settings["tokenize_chinese_chars"],
+        "strip_accents": settings["strip_accents"],
+        "lowercase": settings["do_lower_case"],
+    }
+    plain = {"do_basic_tokenize": True, "never_split": None}
+    return {
+        "normalizer": (held.get("normalizer"), normalizer),
+        "pre_tokenizer": (held.get("pre_tokenizer"), {"type": "BertPreTokenizer"}),
+        "prefix": (model.get("continuing_subword_prefix"), "##"),
+        "longest word": (model.get("max_input_chars_per_word"), 100),
+        "settings": ({name: settings[name] for name in plain}, plain),
+    }
+
+
+def _byte_level(held: dict[str, Any], settings: dict[str, Any]) -> Expected:
+    model = held["model"]
+    before = held.get("pre_tokenizer") or {}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": settings["add_prefix_space"]}
+    plain = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback")
+    return {
+        "normalizer": (held.get("normalizer"), None),
+        "pre_tokenizer": ({name: before.get(name) for name in byte_level}, byte_level),
+        "use_regex": (before.get("use_regex", True), True),
+        "model settings": ([name for name in plain if model.get(name)], []),
+        "ignore_merges": (model.get("ignore_merges", False), False),
+        "trim_offsets": (settings["trim_offsets"], True),
+    }
+
+
+def _unigram(held: dict[str, Any], settings: dict[str, Any]) -> Expected:
+    before = held.get("pre_tokenizer") or {}
+    parts = [dict(part) for part in before.get("pretokenizers") or []]
+    for part in parts:
+        # Older files say in one word what newer ones say in two.
+        if "add_prefix_space" in part:
+            part["prepend_scheme"] = "always" if part.pop("add_prefix_space") else "never"
+        part.pop("split", None)
+    scheme = "always" if settings["add_prefix_space"] else "never"
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme}
+    return {
+        "normalizer": ((held.get("normalizer") or {}).get("type", "Precompiled"), "Precompiled"),
+        "pre_tokenizer": (parts, [{"type": "WhitespaceSplit"}, metaspace]),
+        "unk_id": (held["model"].get("unk_id"), 3),
+        "byte_fallback": (held["model"].get("byte_fallback", False), False),
+    }
 
 
 def _read(file: Path) -> tuple[Tokenizer, tuple[int, int]]:

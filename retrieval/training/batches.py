@@ -12,6 +12,8 @@ from torch import Tensor
 from flatcoat.errors import UsageError
 from flatcoat.retrieval.data.examples import PLACE
 
+from .batch_teachers import BatchTeachers
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch.utils.data import ConcatDataset
@@ -94,14 +96,15 @@ class Collator:
     """Tokenises a batch: its queries, and all its documents together, each padded to the longest.
 
     Rows hold a query, a document, negatives, a teacher's scores if the loss needs them, and their places,
-    which are passed through.
+    which are passed through. With ``teachers`` they get the teachers' scores of all documents of the batch.
     """
 
     # Read by the sampler, which keeps equal texts apart: columns that hold no text.
     valid_label_columns: Sequence[str] = (SCORES, PLACE)
 
-    def __init__(self, model: "SentenceTransformer"):
+    def __init__(self, model: "SentenceTransformer", teachers: BatchTeachers | None = None):
         self._model = model
+        self._teachers = teachers
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         query, *documents = (name for name in rows[0] if name not in self.valid_label_columns)
@@ -113,6 +116,9 @@ class Collator:
             batch |= _prefixed(name, {key: values[part] for key, values in together.items()})
         if SCORES in rows[0]:
             batch["label"] = torch.tensor([row[SCORES] for row in rows])
+        if self._teachers is not None:
+            texts = [row[name] for row in rows for name in documents]
+            batch["label"] = torch.from_numpy(self._teachers([row[query] for row in rows], texts))
         if PLACE in rows[0]:
             batch[PLACE] = [row[PLACE] for row in rows]
         return batch

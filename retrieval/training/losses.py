@@ -12,6 +12,8 @@ margin-mse      mean over a row's d- of ((s(q, d+) - s(q, d-)) / T - (t(q, d+) -
 distillation    KL(softmax(t / T) || softmax(s / T)) over the documents of a row; teacher scores are min-max
                 normalised per row, a ColBERT's own too. https://arxiv.org/abs/2010.11386 (dense: T^2 times
                 it), https://arxiv.org/abs/2112.01488 (late interaction: T is 1)
+teachers        contrastive + teacher_weight * KL(softmax(t) || softmax(s / T)) over all documents of the
+                batch, t standardised per query (``batch_teachers``)
 matryoshka      a dense loss summed over prefixes of the vectors; https://arxiv.org/abs/2205.13147
 
 Axes: B rows of a batch, C documents per row (the positive first), Q query tokens, L padded document length, D
@@ -112,8 +114,33 @@ def _late_loss(model: ColBERT, settings: TrainingSettings) -> nn.Module:
         return LateMarginMSE(model, settings.temperature)
     if settings.loss == "distillation":
         return NormalizedScores(RowDistillation(late.Distillation(model)))
+    if settings.teachers:
+        return TaughtContrast(model, settings)
     scores = GatheredMaxSim() if settings.gather else BatchMaxSim()
     return late.Contrastive(model, scores, temperature=settings.temperature)
+
+
+class TaughtContrast(late.Contrastive):
+    """PyLate's contrastive loss, and the divergence from teachers' scores of all documents of the batch."""
+
+    def __init__(self, model: ColBERT, settings: TrainingSettings):
+        super().__init__(model, self._score, temperature=settings.temperature)
+        self._maxsim = BatchMaxSim()
+        self._teacher_weight = settings.teacher_weight
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
+        assert labels is not None
+        contrast = super().forward(list(sentence_features))
+        student_BN = self._scores_BN.float() / self.temperature
+        # A check of a few rows brings a few documents: their scores come first.
+        teacher_BN = labels[:, : student_BN.shape[1]].float()
+        divergence = F.kl_div(student_BN.log_softmax(dim=1), teacher_BN.softmax(dim=1), reduction="batchmean")
+        return contrast + self._teacher_weight * divergence
+
+    def _score(self, *vectors: Tensor, **masks: Tensor | None) -> Tensor:
+        """MaxSim, kept for the divergence: the loss above does not hand it out."""
+        self._scores_BN = self._maxsim(*vectors, **masks)
+        return self._scores_BN
 
 
 class NormalizedScores(nn.Module):

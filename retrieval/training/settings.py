@@ -18,12 +18,17 @@ class TrainingSettings(BaseModel):
     Loss: ``contrastive`` learns from pairs and any negatives, ``margin-mse`` and ``distillation`` from a
     teacher's scores. Scores are divided by ``temperature``. ``symmetric`` also contrasts each document with
     the queries of the batch, ``gather`` takes negatives from all processes, ``matryoshka`` adds the same loss
-    on these numbers of leading components of a dense vector.
+    on these numbers of leading components of a dense vector. ``teachers`` are scorers by name, "bm25" or a
+    checkpoint, with their weights: a late-interaction model learns from their judgement of all documents of
+    the batch as well, ``teacher_weight`` times the divergence (``losses``).
+
+    Weights: ``frozen_layers`` keeps the embeddings and this many layers as they are; ``average`` is the decay
+    of a moving average of the weights, which is evaluated and saved in their place (``average``).
 
     Batches: ``batch_size`` counts queries per batch over all processes; an optimiser step takes
-    ``gradient_accumulation`` batches. ``mini_batch_size`` (texts) or ``mini_batch_tokens`` bounds the memory
-    per batch by gradient caching, at the price of a second forward. ``document_length`` (tokens) truncates
-    documents in training only.
+    ``gradient_accumulation`` batches; with ``max_steps`` 0 the model is saved as it starts.
+    ``mini_batch_size`` (texts) or ``mini_batch_tokens`` bounds the memory per batch by gradient caching, at
+    the price of a second forward. ``document_length`` (tokens) truncates documents in training only.
 
     Arithmetic: ``precision: auto`` is bf16 where the device has instructions for it, else fp32;
     ``weights_dtype`` is the dtype of the saved weights.
@@ -42,10 +47,14 @@ class TrainingSettings(BaseModel):
     symmetric: bool = False
     gather: bool = False
     matryoshka: tuple[Positive, ...] = ()
+    teachers: dict[str, Annotated[float, Field(gt=0)]] = {}
+    teacher_weight: Annotated[float, Field(gt=0)] = 0.3
+    frozen_layers: Annotated[int, Field(ge=0, le=1_000)] = 0
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
     batch_size: Positive = 16
     gradient_accumulation: Positive = 1
     epochs: Annotated[float, Field(gt=0, le=1e6)] = 1
-    max_steps: Positive | None = None
+    max_steps: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 8e-5
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -70,6 +79,8 @@ class TrainingSettings(BaseModel):
             raise ValueError("name mini_batch_size (texts) or mini_batch_tokens, not both")
         if self.loss != "contrastive" and (self.symmetric or self.gather):
             raise ValueError(f"symmetric and gather are for loss: contrastive, not {self.loss}")
+        if self.teachers and (self.loss != "contrastive" or self.gather):
+            raise ValueError("teachers are for loss: contrastive without gather")
         return self
 
     @property

@@ -9,9 +9,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sentence_transformers import SentenceTransformerTrainingArguments
+from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback
 
 from flatcoat.backbone.environment import fast_precisions
@@ -19,6 +20,8 @@ from flatcoat.backbone.malloc import reuse_freed_memory
 from flatcoat.errors import UsageError
 from flatcoat.retrieval.data.examples import PLACE
 
+from .average import WeightAverage
+from .batch_teachers import BatchTeachers
 from .batches import SCORES, Collator, source_shares
 from .callbacks import (
     Evaluate,
@@ -102,24 +105,42 @@ def train(
     check_sources(model, sources, settings=settings)
     sizes = {name: len(rows) for name, rows in sources.items()}
     steps = step_count(sizes, settings)
+    if steps == 0:
+        return TrainingLog(0, 0, 0, [])
+    freeze(model, settings.frozen_layers)
     trainer = Trainer(
         shares=source_shares(sizes, weights or {}),
         batches=steps * settings.gradient_accumulation,
+        average=WeightAverage(model, settings.average) if settings.average is not None else None,
         model=model,
         args=_arguments(model, settings, steps, evaluate is not None, folder),
         train_dataset=DatasetDict({name: _columns(name, rows, settings) for name, rows in sources.items()}),
         loss=make_loss(model, settings),
         evaluator=dev_evaluator(evaluate) if evaluate else None,
         callbacks=_callbacks(settings, evaluate, on_step),
-        data_collator=Collator(model),
+        data_collator=Collator(model, BatchTeachers(settings.teachers) if settings.teachers else None),
     )
     trainer.remove_callback(PrinterCallback)
     reuse_freed_memory()
     cpu_before = time.process_time()
     with gradient_cached(model, max_texts=settings.mini_batch_size, max_tokens=settings.mini_batch_tokens):
         result = trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-        trainer.require_sound()
+        trainer.finish()
     return _log(trainer, result.metrics["train_runtime"], time.process_time() - cpu_before)
+
+
+def freeze(model: "SentenceTransformer", layers: int) -> None:
+    """Keep the embeddings and the first ``layers`` layers of the backbone from learning; 0 freezes nothing.
+
+    Raises UsageError for more layers than there are.
+    """
+    backbone: Any = model[0].auto_model
+    stack: nn.ModuleList = next(part for part in backbone.modules() if isinstance(part, nn.ModuleList))
+    if layers > len(stack):
+        raise UsageError(f"frozen_layers is {layers}; the model has {len(stack)} layers")
+    embeddings = [weights for name, weights in backbone.named_parameters() if "embeddings" in name]
+    for weights in [*embeddings, *stack[:layers].parameters()] if layers else []:
+        weights.requires_grad_(False)
 
 
 def step_count(sizes: Mapping[str, int], settings: TrainingSettings) -> int:

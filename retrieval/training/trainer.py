@@ -5,6 +5,7 @@ that would carry it into the weights, and the error names the rows of the step.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from flatcoat.errors import FlatcoatError
 from flatcoat.retrieval.data.examples import PLACE
 
+from .average import WeightAverage
 from .batches import MixedBatches
 from .callbacks import last_checkpoint
 
@@ -29,11 +31,17 @@ _ROWS_CHECKED = 8
 class Trainer(SentenceTransformerTrainer):
     """Trains on ``batches`` batches that carry the places of their rows, sources mixed by ``shares``.
 
-    ``options`` go to ``SentenceTransformerTrainer``.
+    With ``average`` that is what is evaluated, and what the model has at the end. ``options`` go to
+    ``SentenceTransformerTrainer``.
     """
 
-    def __init__(self, *, shares: Sequence[float], batches: int, **options: Any) -> None:
+    def __init__(
+        self, *, shares: Sequence[float], batches: int, average: WeightAverage | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
+        self._average = average
+        if average is not None:
+            self.add_callback(average)
         self._shares = shares
         self._batches = batches
         self._batch: dict[str, Any] = {}
@@ -129,6 +137,23 @@ class Trainer(SentenceTransformerTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.require_sound()
         super()._save_checkpoint(model, trial)
+        if self._average is not None and self.is_world_process_zero():
+            self._average.save(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        super()._load_from_checkpoint(checkpoint_path)
+        if self._average is not None:
+            self._average.load(Path(checkpoint_path))
+
+    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+        with nullcontext() if self._average is None else self._average.in_place():
+            return super().evaluate(*args, **options)
+
+    def finish(self) -> None:
+        """Give the model its final weights; raises as ``require_sound``."""
+        if self._average is not None:
+            self._average.apply()
+        self.require_sound()
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Any] | None = None) -> None:
         self.model.save(str(output_dir), create_model_card=False)

@@ -19,7 +19,7 @@ from flatcoat.backbone.config import FLEXBERT, PRESETS, ModernBertConfig, preset
 from flatcoat.backbone.heads import MaskedLanguageModel
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
-from flatcoat.backbone.positions import alibi_slopes
+from flatcoat.backbone.relative_positions import alibi_slopes
 
 VOCAB = 50
 TINY: dict[str, Any] = {
@@ -167,14 +167,14 @@ def test_slopes_are_those_of_the_paper() -> None:
     eight = [2.0**-power for power in range(1, 9)]
     assert alibi_slopes(8).tolist() == eight
     between = torch.tensor([2.0**-0.5, 2.0**-1.5, 2.0**-2.5, 2.0**-3.5])
-    torch.testing.assert_close(alibi_slopes(12), torch.cat((torch.tensor(eight), between)))
+    torch.testing.assert_close(torch.from_numpy(alibi_slopes(12)), torch.cat((torch.tensor(eight), between)))
     assert alibi_slopes(16)[[0, 15]].tolist() == pytest.approx([2**-0.5, 2**-8])
     assert alibi_slopes(1).tolist() == [2.0**-8]
 
 
 def mosaic_formula(model: ModernBert, ids: list[int]) -> Tensor:
     """MosaicBERT's forward as its paper writes it, one head and one query at a time: [T, D]."""
-    config, slopes_H = model.config, alibi_slopes(model.config.num_attention_heads)
+    config, slopes_H = model.config, torch.from_numpy(alibi_slopes(model.config.num_attention_heads))
     hidden_TD = model.embeddings.norm(model.embeddings.tok_embeddings.weight[ids])
     for layer, kind in zip(model.layers, config.layer_types, strict=True):
         query, key, value = layer.attn.Wqkv(hidden_TD).split(config.hidden_size, dim=1)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from flatcoat.backbone import elementwise, elementwise_cpu
-from flatcoat.backbone.elementwise import add_norm, gated, normed, rotated_qkv
-from flatcoat.backbone.elementwise_cpu import uses_numba
+from flatcoat.backbone.elementwise import activated, add_norm, gated, normed, rotated_qkv
+from flatcoat.backbone.elementwise_cpu import Rows, uses_numba
 from flatcoat.backbone.positions import Rotary, rotary_table
 from flatcoat.backbone.quantization import quantize_activations
 
@@ -143,3 +143,50 @@ def test_apply_rotary_in_training_is_plain_pytorch_with_its_gradients(
             found.append([part.detach() for part in rotated] + [states.grad])
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=4e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("inner", [1, 7, 96])
+def test_activated_is_gelu(inner: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    states_TI = random(inner).to(dtype)
+    states_TI[0] = torch.linspace(-30, 30, inner)
+    came = activated(states_TI, "gelu")
+    plainly(monkeypatch)
+    expected = activated(states_TI.float(), "gelu").to(dtype)
+    torch.testing.assert_close(came, expected, rtol=1e-6 if dtype == torch.float32 else 1e-2, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activated_rows_are_scaled_shifted_and_quantised(dtype: torch.dtype) -> None:
+    projected_TI, scales_T, bias_I = random(24).to(dtype), random(1, 1).abs().flatten(), random(24, 2)[0]
+    came = elementwise_cpu.activated_quantized(projected_TI, scales_T, bias_I)
+    activated_TI = nn.functional.gelu(projected_TI.float() * scales_T[:, None] + bias_I)
+    assert_rows_are(came, activated_TI)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_states_are_added_normed_and_quantised(dtype: torch.dtype) -> None:
+    hidden_TD, update_TD, scales_T = random(40), random(40, 1).to(dtype), random(1, 2).abs().flatten()
+    norm = nn.LayerNorm(40, eps=1e-12)
+    norm.weight.data, norm.bias.data, bias_D = random(40, 3)[0], random(40, 4)[0], random(40, 5)[0]
+    came = elementwise_cpu.add_norm_quantized(hidden_TD, update_TD, scales_T, bias_D=bias_D, norm=norm)
+    expected_TD = norm(hidden_TD + update_TD.float() * scales_T[:, None] + bias_D)
+    torch.testing.assert_close(came.states_TD, expected_TD, rtol=1e-5, atol=1e-4)
+    assert_rows_are(came.rows, came.states_TD)
+
+
+@pytest.mark.parametrize("heads, width", [(2, 64), (3, 6), (1, 2)])
+def test_heads_are_laid_together(heads: int, width: int) -> None:
+    projected_TE, scales_T = random(3 * heads * width), random(1, 1).abs().flatten()
+    bias_E = random(3 * heads * width, 2)[0]
+    came = elementwise_cpu.laid_in_heads(projected_TE, scales_T, bias_E, heads)
+    whole_TE = projected_TE * scales_T[:, None] + bias_E
+    for found, expected in zip(came, whole_TE.unflatten(-1, (3, heads, width)).unbind(1), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-5)
+
+
+def assert_rows_are(rows: Rows, states_TI: Tensor) -> None:
+    """Each component within half a step of its row."""
+    values_TI = (rows.codes_TI.float() - 128) * rows.scales_T[:, None]
+    steps_T1 = states_TI.abs().amax(dim=1, keepdim=True) / 127
+    assert ((values_TI - states_TI).abs() <= 0.501 * steps_T1 + 1e-6).all()

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatcoat.backbone.attention import AttentionPlan, reference_attention
-from flatcoat.backbone.config import ActivationName, ModernBertConfig
+from flatcoat.backbone.config import ActivationName, MlpKind, ModernBertConfig, NormPosition, Positions
 from flatcoat.backbone.elementwise import ACTIVATIONS as TORCH
 from flatcoat.backbone.error_function import erf
 from flatcoat.backbone.model import ModernBert
-from flatcoat.backbone.numpy_model import ACTIVATIONS, NumpyModernBert, weight_shapes
+from flatcoat.backbone.numpy_model import ACTIVATIONS, NumpyModernBert
 from flatcoat.backbone.packing import PackedBatch
-from flatcoat.errors import DataError, UsageError
+from flatcoat.backbone.weight_shapes import weight_shapes
+from flatcoat.errors import DataError
 
 VOCABULARY = 50
 
@@ -26,6 +27,7 @@ VOCABULARY = 50
 def configs(draw: st.DrawFn) -> ModernBertConfig:
     heads, pairs = draw(st.integers(1, 4)), draw(st.integers(1, 8))
     layers = draw(st.integers(1, 4))
+    kind = draw(st.sampled_from(("layernorm", "rmsnorm")))
     return ModernBertConfig(
         vocab_size=VOCABULARY,
         hidden_size=heads * pairs * 2,
@@ -37,7 +39,15 @@ def configs(draw: st.DrawFn) -> ModernBertConfig:
         global_rope_theta=draw(st.sampled_from([160_000.0, 100.0])),
         activation=draw(st.sampled_from(get_args(ActivationName))),
         norm_eps=draw(st.sampled_from([1e-5, 1e-3])),
-        norm_bias=draw(st.booleans()),
+        norm_kind=kind,  # type: ignore[arg-type]
+        norm_bias=kind == "layernorm" and draw(st.booleans()),
+        norm_position=draw(st.sampled_from(get_args(NormPosition))),
+        positions=draw(st.sampled_from(get_args(Positions))),
+        mlp_kind=draw(st.sampled_from(get_args(MlpKind))),
+        type_vocab_size=draw(st.integers(0, 2)),
+        position_offset=draw(st.integers(0, 2)),
+        embedding_size=draw(st.sampled_from([0, 6])),
+        layer_order=draw(st.sampled_from([(), (0,) * layers])),
         attention_bias=draw(st.booleans()),
         mlp_bias=draw(st.booleans()),
         initializer_range=0.2,
@@ -149,5 +159,3 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     for wrong in (np.ones((8, 9), np.float32), np.ones((8, 8), np.float16)):
         with pytest.raises(DataError, match=r"layers\.1\.attn\.Wo\.weight has shape .* asks for \(8, 8\) in"):
             NumpyModernBert(config, weights | {name: wrong})
-    with pytest.raises(UsageError, match="load this config with torch"):
-        NumpyModernBert(replace(config, norm_position="post"), weights)

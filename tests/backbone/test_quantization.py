@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from flatcoat import FlatcoatError
-from flatcoat.backbone.config import ModernBertConfig
+from flatcoat.backbone.config import ModernBertConfig, preset
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
-from flatcoat.backbone.quantization import Int8Layer, Int8Linear, quantize
+from flatcoat.backbone.quantization import Int8Layer, Int8Linear, Int8PostNormLayer, quantize
 
 CONFIG = ModernBertConfig(
     vocab_size=100,
@@ -132,3 +132,24 @@ def test_the_model_it_came_from_is_left_alone() -> None:
     assert model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_fused_steps_of_bert_are_the_plain_ones(threads: Callable[[int], None]) -> None:
+    threads(1)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 2}
+    model = ModernBert(preset("bert-base", vocab_size=100, initializer_range=0.1, **sizes)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    batch = batch_of([300, 20, 500, 70])
+    fused, plain = quantize(model), quantize(model)
+    assert all(isinstance(layer, Int8PostNormLayer) for layer in fused.layers)
+    for index, layer in enumerate(plain.layers):
+        plain.layers[index] = layer.layer
+    with torch.inference_mode():
+        exact, came, expected = (pooled(one(batch), batch) for one in (model, fused, plain))
+    cosine = nn.functional.cosine_similarity
+    assert cosine(came, expected).min() >= 0.999
+    assert cosine(came, exact).min() >= 0.999

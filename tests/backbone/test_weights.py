@@ -106,7 +106,7 @@ def test_the_defaults_are_modernbert_base() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "bert"}, "model_type is 'bert'"),
+        ({"model_type": "deberta"}, "model_type is 'deberta'"),
         ({"hidden_activation": "tanh"}, "hidden_activation 'tanh' is not supported"),
         ({"num_attention_heads": 3}, "hidden_size 64 is not a multiple of num_attention_heads 3"),
         ({"hidden_size": 66}, "head width 33 is odd"),
@@ -253,8 +253,8 @@ def test_broken_checkpoints_say_what_is_wrong(theirs: Path, load: Callable[[Path
         FlatcoatError, match=r"mlp\.Wi\.weight has shape \(192, 64\), .* asks for \(200, 64\)"
     ):
         load(theirs)
-    set_config(theirs, model_type="bert")
-    with pytest.raises(FlatcoatError, match="model_type is 'bert': a modernbert checkpoint is needed"):
+    set_config(theirs, model_type="deberta")
+    with pytest.raises(FlatcoatError, match="model_type is 'deberta': known are modernbert"):
         load(theirs)
     (theirs / "config.json").write_text("{")
     with pytest.raises(FlatcoatError, match=r"config\.json is not JSON"):

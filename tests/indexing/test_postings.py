@@ -1,6 +1,7 @@
 """Postings: what is built, merged, written and found again."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,15 @@ def test_another_array_is_refused(tmp_path: Path, array: np.ndarray) -> None:
     written = write_array(tmp_path / "000002.postings.npy", array)
     with pytest.raises(FlatcoatError, match="is damaged"):
         open_postings(tmp_path / written.name, written.bytes)
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [("starts_V", [0, 3, 2]), ("starts_V", [0, 1, 9]), ("ends_V", [0, -1, 6]), ("places_P", [0, 1, 2])],
+)
+def test_damaged_postings_are_not_merged(part: str, values: list[int]) -> None:
+    whole = Postings.build([["cat", "sat"], ["cat"]])
+    changed = replace(whole, **{part: np.array(values, getattr(whole, part).dtype)})
+    both = np.arange(2)
+    with pytest.raises(FlatcoatError, match="is damaged"):
+        Postings.merge([Part(changed, both, both)], 2)

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from flatcoat.indexing import terms
 from flatcoat.indexing.documents import normalized
 from flatcoat.indexing.terms import (
+    _CAMEL,
     LONGEST_TERM,
     MOST_TERMS,
-    camel_parts,
     find_terms,
     index_terms,
     query_spans,
@@ -25,22 +26,12 @@ from .test_words import WORDS, mixed_texts
 
 
 @pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("parseHTTPReply and plain words", "parse HTTP Reply"),
-        ("XMLReader, XMLWriter", "XML Reader Writer"),
-        ("snake_case is apart already", ""),
-        ("utf8Decoder", "utf8 Decoder"),
-    ],
-)
-def test_camel_case_words_come_in_parts(text: str, parts: str) -> None:
-    assert camel_parts(text) == parts
-
-
-@pytest.mark.parametrize(
     ("query", "words"),
     [
         ("How is getUserName called?", ["getusername", "get", "user", "name", "called"]),
+        ("parseHTTPReply", ["parsehttpreply", "parse", "http", "reply"]),
+        ("XMLReader, XMLWriter", ["xmlreader", "xml", "reader", "xmlwriter", "writer"]),
+        ("snake_case utf8Decoder", ["snake", "case", "utf8decoder", "utf8", "decoder"]),
         ("how to be", ["how", "to", "be"]),
         ("open_index open", ["open", "index"]),
         ("cats, a cat", ["cats", "cat"]),
@@ -64,6 +55,15 @@ def test_of_a_long_query_the_first_words_count() -> None:
 
 def test_of_a_long_word_the_first_characters_count() -> None:
     assert index_terms("a1" * 10**6) == query_terms("a1" * 200) == [("a1" * 200)[:LONGEST_TERM]]
+
+
+def test_words_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terms, "_MOST_CACHED", 3)
+    monkeypatch.setattr(terms, "_KNOWN", terms._Known())
+    for _ in range(2):
+        for text in ("cats dogs owls", "otters herons parseTree", "cats", "a" * 1000):
+            assert index_terms(text)
+            assert len(terms._KNOWN) <= 3
 
 
 def test_a_text_has_the_terms_of_its_words_then_of_camel_case_parts() -> None:
@@ -129,7 +129,9 @@ def slow_terms(text: str) -> list[str]:
             terms += chain.from_iterable(map(query_terms, [*units, *pairs]))
         else:
             terms += query_terms(word[0].lower())
-    return [*terms, *chain.from_iterable(query_terms(part.lower()) for part in camel_parts(text).split())]
+    camel = (parts for word in find_words(text) if len(parts := _CAMEL.split(word[0])) > 1)
+    parts = dict.fromkeys(chain.from_iterable(camel))
+    return [*terms, *chain.from_iterable(query_terms(part.lower()) for part in parts)]
 
 
 @given(mixed_texts)

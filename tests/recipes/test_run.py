@@ -98,6 +98,22 @@ def test_the_same_recipe_gives_the_same_weights(
     assert one != other
 
 
+def test_no_steps_save_the_start_whose_projection_keeps_the_most(
+    recipe: Callable[..., Recipe], modernbert_folder: Path, tmp_path: Path
+) -> None:
+    start = {"scratch": None, "base": str(modernbert_folder), "training": {"max_steps": 0}}
+    kept: dict[int, np.ndarray] = {}
+    for width in (32, 16, 4):
+        log = run(recipe(**start, encoder={"width": width, "projection": "principal"}), tmp_path / str(width))
+        assert (log.steps, log.losses) == (0, [])
+        kept[width] = load_file(tmp_path / str(width) / "1_Dense" / "model.safetensors")[
+            "linear.weight"
+        ].numpy()
+        # Orthonormal rows, the directions that matter most first.
+        assert np.abs(kept[width] @ kept[width].T - np.eye(width)).max() < 1e-5
+        assert np.abs(np.abs(kept[32][:width] @ kept[width].T) - np.eye(width)).max() < 1e-2
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_a_dense_recipe(recipe: Callable[..., Recipe], tmp_path: Path, pooling: str) -> None:
     encoder = {"pooling": pooling, "query_prefix": "q: ", "document_prefix": "d: "}

@@ -38,6 +38,36 @@ def test_a_cross_encoder_scores_pairs_as_sentence_transformers_does(make_cross_e
     assert reranker.describe()["kind"] == "cross-encoder" and len(reranker.describe()["weights"]) == 64
 
 
+@pytest.mark.parametrize(
+    "kind", ["Bert", "Roberta", "MPNet", "DistilBert", "Electra", "Albert", "ModernBert", "DebertaV2"]
+)
+def test_cross_encoders_of_every_family_run_packed(kind, tokenizer, texts, tmp_path):
+    import torch
+    import transformers
+    from sentence_transformers import CrossEncoder
+    from torch.nn import Identity
+
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    if kind == "DistilBert":
+        small = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48}
+    settings = {"vocab_size": len(tokenizer), "num_labels": 1, "initializer_range": 0.2}
+    special = dict.fromkeys(("pad_token_id", "cls_token_id", "sep_token_id"), 1)
+    config = getattr(transformers, f"{kind}Config")(**small, **settings, **special)
+    torch.manual_seed(6)
+    getattr(transformers, f"{kind}ForSequenceClassification")(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(str(tmp_path))
+    reranker = load_reranker(tmp_path, max_length=64)
+    packed = hasattr(reranker.model.model.base_model, "packed")
+    assert packed == (kind != "DebertaV2")
+    scores_P = reranker.scorer(QUERIES)(texts, PAIRS)
+    plain = CrossEncoder(str(tmp_path), max_length=64)
+    expected = plain.predict([(QUERIES[q], texts[d]) for q, d in PAIRS], activation_fn=Identity())
+    assert scores_P == pytest.approx(expected, abs=1e-5)
+    if kind == "Bert":
+        names = [name for name, _ in plain.model.named_parameters()]
+        assert [name for name, _ in reranker.model.model.named_parameters()] == names
+
+
 def test_a_classifier_of_several_labels_is_refused(make_cross_encoder):
     with pytest.raises(DataError, match="gives 3 scores per pair"):
         load_reranker(make_cross_encoder(labels=3))

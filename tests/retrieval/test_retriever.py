@@ -175,7 +175,9 @@ def test_conditions_filter_before_the_ranking(filled: Retriever) -> None:
     assert ids(filled, where=["lang=fr"]) == {"foret"}
     assert ids(filled, where=["lang=en", "year>2020"]) == {"cats", "bread"}
     assert ids(filled, where=["lang=de"]) == set()
-    assert ids(filled, where=["nothing=1"]) == set()
+    assert ids(filled, where=["year=1"]) == set()
+    with pytest.raises(FlatcoatError, match="no document has a field 'nothing'"):
+        filled.search("cats", where=["nothing=1"])
     assert [result.document_id for result in filled.search("sky", k=1, where=["lang=fr"])] == ["foret"]
     with pytest.raises(FlatcoatError, match="has no operator"):
         filled.search("sky", where=["lang"])

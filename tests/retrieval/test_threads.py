@@ -22,7 +22,14 @@ from flatcoat.retrieval.rerank import CrossEncoderReranker, EncoderReranker, loa
 
 MakeFolder = Callable[..., Path]
 THREADS = 8
-KINDS = ["packed colbert", "packed dense", "pylate packed", "sentence-transformers packed", "pylate", "bert"]
+KINDS = [
+    "packed colbert",
+    "packed dense",
+    "pylate packed",
+    "sentence-transformers packed",
+    "pylate",
+    "deberta",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -36,15 +43,15 @@ def _switching_often() -> Iterator[None]:
 
 
 @pytest.fixture
-def load(make_colbert: MakeFolder, make_dense: MakeFolder, bert_folder: Path) -> Callable[[str], Any]:
+def load(make_colbert: MakeFolder, make_dense: MakeFolder, foreign_folder: Path) -> Callable[[str], Any]:
     """A new encoder: read by flatcoat, or by its own library, packed or run by transformers."""
     return lambda kind: {
         "packed colbert": lambda: load_encoder(make_colbert(), device="cpu"),
         "packed dense": lambda: load_encoder(make_dense(), device="cpu"),
         "pylate packed": lambda: ColbertEncoder.load(make_colbert(), device="cpu"),
         "sentence-transformers packed": lambda: DenseEncoder.load(make_dense(), device="cpu"),
-        "pylate": lambda: load_encoder(make_colbert(bert_folder), device="cpu"),
-        "bert": lambda: load_encoder(make_dense(bert_folder), device="cpu"),
+        "pylate": lambda: load_encoder(make_colbert(foreign_folder), device="cpu"),
+        "deberta": lambda: load_encoder(make_dense(foreign_folder), device="cpu"),
     }[kind]()
 
 
@@ -102,7 +109,7 @@ def test_an_encoder_encodes_and_counts_in_many_threads_for_long(
     side_by_side(encoding(load(kind), texts), 8)
 
 
-@pytest.mark.parametrize("kind", ["packed dense", "bert"])
+@pytest.mark.parametrize("kind", ["packed dense", "deberta"])
 def test_a_first_use_may_be_that_of_many_threads(
     load: Callable[[str], Any], texts: list[str], kind: str
 ) -> None:
@@ -120,9 +127,9 @@ def test_a_first_use_may_be_that_of_many_threads(
 
 
 @pytest.fixture
-def make_cross_encoder(bert_folder: Path) -> Callable[[], CrossEncoderReranker]:
+def make_cross_encoder(foreign_folder: Path) -> Callable[[], CrossEncoderReranker]:
     return lambda: CrossEncoderReranker(
-        load_cross_encoder(bert_folder, device="cpu", max_length=64, num_labels=1), "cross"
+        load_cross_encoder(foreign_folder, device="cpu", max_length=64, num_labels=1), "cross"
     )
 
 
@@ -146,7 +153,7 @@ def searching(retriever: Retriever, rerankers: Sequence[Any]) -> list[Callable[[
     ]
 
 
-@pytest.mark.parametrize("kind", ["packed colbert", "bert"])
+@pytest.mark.parametrize("kind", ["packed colbert", "deberta"])
 def test_a_retriever_is_searched_in_many_threads(
     load: Callable[[str], Any],
     make_cross_encoder: Callable[[], CrossEncoderReranker],

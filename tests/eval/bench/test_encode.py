@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from typer.testing import CliRunner
 
 from flatcoat import FlatcoatError
@@ -235,6 +236,22 @@ def test_ours_at_its_best_is_set_against_the_default() -> None:
     ]
     assert best_against_default(rows) == [("fixed-64", "bf16", 4.1)]
     assert best_against_default([row, replace(row, implementation=DEFAULT, tokens_per_second=0)]) == []
+
+
+@pytest.mark.parametrize("kind", ["Bert", "MPNet"])
+def test_any_checkpoint_is_measured_with_its_weights(kind: str, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    config = getattr(transformers, f"{kind}Config")(vocab_size=300, max_position_embeddings=140, **sizes)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(tmp_path)
+    rows = bench_encoding(
+        model=str(tmp_path), shape="base", sets=["variable-64"], precisions=["fp32"], scale=0.0001, passes=1
+    )
+    names = [row.implementation for row in rows]
+    assert names[0] == "flatcoat" and "sentence-transformers encode" in names
+    assert ("transformers sdpa" in names) == (kind == "Bert")
+    assert all(row.cosine is None or row.cosine > 0.99999 for row in rows)
+    with pytest.raises(FlatcoatError, match="fixed-512 has documents of 512 tokens: the model reads 1"):
+        bench_encoding(model=str(tmp_path), shape="base", sets=["fixed-512"])
 
 
 def test_the_command_prints_json_and_draws(shape: str, tmp_path: Path) -> None:

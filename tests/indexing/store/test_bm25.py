@@ -31,14 +31,12 @@ WORDS = [
     "naïve",
     "ＦＵＬＬ",
     "हिन्दी",
+    "東京都",
     "the",
     "x1",
 ]
-PHRASES = ["otter walrus", "parse otters otter", "http reply", "the otter", "hindi", "naive full", "\u0301"]
+PHRASES = ["otter walrus", "parse otters otter", "http reply", "the otter", "naive full", "京都", "\u0301"]
 QUERIES = [*WORDS, *PHRASES]
-TERMS = "unicode61 remove_diacritics 0 categories 'L* N* Co Mn Mc'"
-"""FTS5's tokenizer for terms with blanks between them, which it leaves as they are."""
-
 texts = st.lists(st.sampled_from([*WORDS, "-", "_", ". "]), max_size=15).map(" ".join)
 
 
@@ -54,16 +52,19 @@ def add(store: Store, *passages: Passage) -> None:
 
 
 def of_sqlite(store: Store, query: str) -> Hits[int]:
-    """What SQLite's FTS5 finds by the same terms among the live passages: the best 100."""
+    """What SQLite's FTS5 finds among the terms of the live passages: the best 100."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute(f'CREATE VIRTUAL TABLE texts USING fts5(terms, tokenize = "{TERMS}")')
+        tokenizer = "unicode61 remove_diacritics 0 categories 'L* N* Mn Mc'"
+        connection.execute(f'CREATE VIRTUAL TABLE texts USING fts5(terms, tokenize = "{tokenizer}")')
         rows = store.rows_where([])
         for row, one in zip(rows.tolist(), store.passages(rows), strict=True):
             values = row, " ".join(index_terms(one.searchable))
             connection.execute("INSERT INTO texts(rowid, terms) VALUES (?, ?)", values)
-        match = " OR ".join(f'"{term}"' for term in query_terms(query))
-        sql = "SELECT rowid, -bm25(texts) FROM texts WHERE texts MATCH ? ORDER BY rank, rowid LIMIT 100"
-        found = connection.execute(sql, [match]).fetchall() if match else []
+        match = " OR ".join(f'"{term}"' for term in query_terms(query)) or '""'
+        found = connection.execute(
+            "SELECT rowid, -bm25(texts) FROM texts WHERE texts MATCH ? ORDER BY rank, rowid LIMIT 100",
+            [match],
+        ).fetchall()
     return Hits([row for row, _ in found], np.array([score for _, score in found], np.float32))
 
 
@@ -189,6 +190,24 @@ def test_verify_compares_postings_with_texts(store: Store) -> None:
         bm25.segment_table.replace_postings(writer._connection, record.number, file)
         writer._connection.execute("DELETE FROM files WHERE name = '000001.postings.npy'")
     assert store.verify() == ["segment 1: its postings are not those of its texts"]
+
+
+SCRIPTS = {
+    "海象": "海象生活在北极地区，以贝类为食。",
+    "しりとり": "友達としりとりをした。",
+    "바다코끼리": "바다코끼리는 북극에 산다.",
+    "เครื่องพิมพ์": "การติดตั้งเครื่องพิมพ์ในเครือข่าย",
+    "اعدادات": "تغيير الإعدادات",
+    "настройки": "Настройка принтера",
+    "ज़रूरत": "जरूरतें कम हैं",
+}
+
+
+def test_words_are_found_in_any_script(store: Store) -> None:
+    add(store, *(Passage(word, text) for word, text in SCRIPTS.items()))
+    for row, word in enumerate(SCRIPTS, 1):
+        assert store.bm25(word, 9).ids[:1] == [row]
+        assert store.coverage(word, row) == 1
 
 
 @pytest.mark.parametrize("letter", ["a", "é"])

@@ -27,6 +27,7 @@ LATE: list[dict[str, Any]] = [
     {"attend_to_expansion_tokens": True, "query_length": 12},
     {"query_prefix": "", "document_prefix": "", "skiplist_words": ["!", "nothing like it"]},
 ]
+BASES = ("modernbert", "bert")
 DENSE: list[dict[str, Any]] = [
     {},
     {"pooling": "cls", "project": True},
@@ -51,11 +52,12 @@ def assert_same(ours: Any, theirs: Any, texts: list[str]) -> None:
     assert ours.token_counts(texts) == theirs.token_counts(texts)
 
 
+@pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("options", LATE)
 def test_late_interaction_is_as_pylate_has_it(
-    make_colbert: MakeFolder, texts: list[str], options: dict[str, Any]
+    make_colbert: MakeFolder, bases: dict[str, Path], texts: list[str], base: str, options: dict[str, Any]
 ) -> None:
-    folder = make_colbert(**options)
+    folder = make_colbert(bases[base], **options)
     ours, theirs = load_encoder(folder, device="cpu"), ColbertEncoder.load(folder, device="cpu")
     assert_same(ours, theirs, texts)
     assert isinstance(ours, ColbertEncoder)
@@ -63,15 +65,16 @@ def test_late_interaction_is_as_pylate_has_it(
         assert ours.token_spans(texts, is_query=is_query) == theirs.token_spans(texts, is_query=is_query)
     for encoder in (ours, theirs):
         encoder.truncate_documents(9_999)
-    assert ours.contract.document_length == 1024
+    assert ours.contract.document_length == (1024 if base == "modernbert" else 512)
     assert_same(ours, theirs, texts)
 
 
+@pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("options", DENSE)
 def test_dense_is_as_sentence_transformers_has_it(
-    make_dense: MakeFolder, texts: list[str], options: dict[str, Any]
+    make_dense: MakeFolder, bases: dict[str, Path], texts: list[str], base: str, options: dict[str, Any]
 ) -> None:
-    folder = make_dense(**options)
+    folder = make_dense(bases[base], **options)
     ours, theirs = load_encoder(folder, device="cpu"), DenseEncoder.load(folder, device="cpu")
     assert_same(ours, theirs, texts)
 
@@ -136,12 +139,12 @@ def test_what_is_unknown_is_left_to_the_library(
 
 
 def test_why_a_checkpoint_is_left_to_its_library_is_logged(
-    make_colbert: MakeFolder, bert_folder: Path, caplog: pytest.LogCaptureFixture
+    make_colbert: MakeFolder, foreign_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = make_colbert(bert_folder)
+    folder = make_colbert(foreign_folder)
     with caplog.at_level("DEBUG", "flatcoat.retrieval.encoders.torch_checkpoint"):
         assert try_load_checkpoint(lambda name: _there(folder / name), late=True, device="cpu") is None
-    assert "left to its own library: its backbone is 'bert'" in caplog.text
+    assert "left to its own library: its backbone is 'deberta-v2'" in caplog.text
 
 
 ODD: list[Any] = [None, True, -1, 1.5, float("inf"), 10**30, "", "\ud800", "x", [], [7], {}, {"a": [1]}]
@@ -170,9 +173,9 @@ def test_whatever_a_setting_holds_it_is_read_or_declined(
 
 
 def test_another_backbone_or_a_bare_one_is_left_to_the_library(
-    make_colbert: MakeFolder, bert_folder: Path, modernbert_folder: Path
+    make_colbert: MakeFolder, foreign_folder: Path, modernbert_folder: Path
 ) -> None:
-    assert not isinstance(load_encoder(make_colbert(bert_folder)).model, Checkpoint)  # type: ignore[attr-defined]
+    assert not isinstance(load_encoder(make_colbert(foreign_folder)).model, Checkpoint)  # type: ignore[attr-defined]
     assert not isinstance(load_encoder(modernbert_folder).model, Checkpoint)  # type: ignore[attr-defined]
 
 

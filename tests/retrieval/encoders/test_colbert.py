@@ -93,10 +93,10 @@ def test_what_is_saved_loads_in_plain_pylate_and_transformers(
     assert (bare - expected).abs().max() <= 1e-5 * float(expected.abs().max())
 
 
-def test_a_bert_runs_through_pylate_unchanged(
-    make_colbert: MakeFolder, bert_folder: Path, texts: list[str]
+def test_a_deberta_runs_through_pylate_unchanged(
+    make_colbert: MakeFolder, foreign_folder: Path, texts: list[str]
 ) -> None:
-    folder = make_colbert(bert_folder)
+    folder = make_colbert(foreign_folder)
     encoder = ColbertEncoder.load(folder, device="cpu")
     assert packed_backbone(encoder.model) is None
     assert_equal(encoder.encode_queries(texts), plain(folder, texts, is_query=True))

@@ -103,10 +103,10 @@ def test_what_is_saved_loads_in_plain_sentence_transformers_and_transformers(
     DenseEncoder.load(tmp_path, device="cpu").contract.require(encoder.contract)
 
 
-def test_a_bert_runs_through_sentence_transformers_unchanged(
-    make_dense: MakeFolder, bert_folder: Path, texts: list[str]
+def test_a_deberta_runs_through_sentence_transformers_unchanged(
+    make_dense: MakeFolder, foreign_folder: Path, texts: list[str]
 ) -> None:
-    folder = make_dense(bert_folder, prompts=PROMPTS)
+    folder = make_dense(foreign_folder, prompts=PROMPTS)
     encoder = DenseEncoder.load(folder, device="cpu")
     assert packed_backbone(encoder.model) is None
     assert np.abs(encoder.encode_queries(texts) - plain(folder, texts, is_query=True)).max() <= 1e-5

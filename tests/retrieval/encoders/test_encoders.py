@@ -17,12 +17,20 @@ MakeFolder = Callable[..., Path]
 Encode = Callable[[list[str]], Vectors]
 
 
-@pytest.fixture(scope="module", params=["colbert", "colbert-bert", "dense", "dense-bert"])
+@pytest.fixture(
+    scope="module",
+    params=["colbert", "colbert-bert", "colbert-deberta", "dense", "dense-bert", "dense-deberta"],
+)
 def encoder(
-    request: pytest.FixtureRequest, make_colbert: MakeFolder, make_dense: MakeFolder, bert_folder: Path
+    request: pytest.FixtureRequest,
+    make_colbert: MakeFolder,
+    make_dense: MakeFolder,
+    bert_folder: Path,
+    foreign_folder: Path,
 ) -> Encoder:
-    kind, _, bert = request.param.partition("-")
-    options: dict[str, Any] = {"base": bert_folder} if bert else {}
+    kind, _, backbone = request.param.partition("-")
+    bases = {"": {}, "bert": {"base": bert_folder}, "deberta": {"base": foreign_folder}}
+    options: dict[str, Any] = dict(bases[backbone])
     if kind == "dense":
         options["prompts"] = {"query": "q: ", "document": "d: "}
     return load_encoder((make_colbert if kind == "colbert" else make_dense)(**options), device="cpu")

@@ -107,3 +107,68 @@ def test_a_damaged_tokenizer_is_named(tmp_path: Path, content: str) -> None:
     said = json.loads((SHIPPED_MODEL / "tokenizer_config.json").read_text())
     with pytest.raises(ValueError, match=r"tokenizer\.json is no tokenizer"):
         FastTokenizer(file, said)
+
+
+def rebuilt_by_its_class(kind: str) -> "PreTrainedTokenizerBase":
+    """A small tokenizer of a class that transformers rebuilds from its settings."""
+    import transformers
+
+    letters = [chr(letter) for letter in range(ord("a"), ord("z") + 1)]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "cat",
+        "##s",
+        *letters,
+        *(f"##{one}" for one in letters),
+    ]
+    marks = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    if kind == "XLMRobertaTokenizer":
+        pieces = [(mark, 0.0) for mark in marks] + [
+            ("▁", -2.0),
+            ("▁cat", -3.0),
+            *((one, -5.0) for one in letters),
+        ]
+        return transformers.XLMRobertaTokenizer(vocab=pieces)
+    if kind == "RobertaTokenizer":
+        from tokenizers.pre_tokenizers import ByteLevel
+
+        pieces = [*marks, *sorted(ByteLevel.alphabet()), "ca", "cat", "Ġcat"]
+        merges = [("c", "a"), ("ca", "t"), ("Ġ", "cat")]
+        return transformers.RobertaTokenizer(
+            vocab={piece: id for id, piece in enumerate(pieces)}, merges=merges
+        )
+    if kind == "MPNetTokenizer":
+        words = [*marks[:3], "[UNK]", "<mask>", *words[5:]]
+    return getattr(transformers, kind)(vocab={word: id for id, word in enumerate(words)})
+
+
+KINDS = ("BertTokenizer", "MPNetTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_classes_that_rebuild_a_tokenizer_are_read_alike(kind: str, tmp_path: Path) -> None:
+    rebuilt_by_its_class(kind).save_pretrained(str(tmp_path))
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(str(tmp_path))
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["tokenizer_class"] == kind
+    ours = our_own(tmp_path)
+    texts = ["", "cats", " cat  cat\n", "Él 東京 cats!", "x" * 150, "a [MASK] b <mask> c", "cat " * 60]
+    for length in (4, 20, 64):
+        assert_same(ours, theirs, texts, length)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tokenizer_that_differs_from_its_settings_is_left_to_the_library(kind: str, tmp_path: Path) -> None:
+    rebuilt_by_its_class(kind).save_pretrained(str(tmp_path))
+    file = tmp_path / "tokenizer_config.json"
+    said = json.loads(file.read_text())
+    wordpiece = kind in KINDS[:2]
+    name = "do_lower_case" if wordpiece else "add_prefix_space"
+    file.write_text(json.dumps(said | {name: not said.get(name, kind != "RobertaTokenizer")}))
+    with pytest.raises(ValueError, match=r"its tokenizer\.json has .*its settings say"):
+        our_own(tmp_path)

@@ -125,7 +125,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "an absolute folder": (module(1, path="/etc"), "names the folder '/etc'"),
     "modules that are no list": (content("modules.json", b"{}"), "holds dict in JSON where a list"),
     "no modules": (content("modules.json", b"[]"), "its first module is no transformer"),
-    "another backbone": (said("config.json", model_type="bert"), "its backbone is 'bert'"),
+    "another backbone": (said("config.json", model_type="deberta-v2"), "its backbone is 'deberta-v2'"),
     "no backbone": (said("config.json", model_type=None), "it lacks the setting 'model_type'"),
     "code in auto_map": (said("config.json", auto_map={"AutoModel": "x--y.Boom"}), "code of its own"),
     "trust asked for": (
@@ -269,11 +269,11 @@ def test_a_model_in_the_hubs_cache_is_read(
 
 @pytest.mark.parametrize("late", [True, False])
 def test_a_model_of_another_library_is_named_by_the_user(
-    make_colbert: MakeFolder, make_dense: MakeFolder, bert_folder: Path, tmp_path: Path, late: bool
+    make_colbert: MakeFolder, make_dense: MakeFolder, foreign_folder: Path, tmp_path: Path, late: bool
 ) -> None:
-    folder, index = (make_colbert if late else make_dense)(bert_folder), tmp_path / "index"
+    folder, index = (make_colbert if late else make_dense)(foreign_folder), tmp_path / "index"
     Retriever.create(index, folder).add(DOCUMENTS)
-    with pytest.raises(FlatcoatError, match=rf"its backbone is 'bert'.* --model {folder} "):
+    with pytest.raises(FlatcoatError, match=rf"its backbone is 'deberta-v2'.* --model {folder} "):
         search(index)
     assert search(index, model=folder) == ["bread", "cats"]
     assert Retriever.open(index).search("cats", mode="bm25")[0].document_id == "cats"

@@ -106,15 +106,15 @@ def test_checkpoints_in_half_precision_compute_in_float32_on_a_processor(
 
 
 def test_precisions_that_there_are_not(
-    make_colbert: MakeFolder, make_dense: MakeFolder, bert_folder: Path
+    make_colbert: MakeFolder, make_dense: MakeFolder, foreign_folder: Path
 ) -> None:
     for make in (make_colbert, make_dense):
         with pytest.raises(FlatcoatError, match="no precision 'fp8': fp32, fp16, bf16, int8 are known"):
             load_encoder(make(), "fp8")  # type: ignore[arg-type]
-        assert load_encoder(make(bert_folder), "fp32").contract.precision == "fp32"
+        assert load_encoder(make(foreign_folder), "fp32").contract.precision == "fp32"
         for precision in COPIED:
             with pytest.raises(FlatcoatError, match=f"precision {precision} is for ModernBERT .* are fp32"):
-                load_encoder(make(bert_folder), precision)
+                load_encoder(make(foreign_folder), precision)
 
 
 def test_bytes_are_for_the_processor(make_dense: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:

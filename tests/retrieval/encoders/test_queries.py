@@ -33,6 +33,7 @@ LATE: list[dict[str, Any]] = [
     {"attend_to_expansion_tokens": True, "query_length": 12},
     {"query_prefix": "", "document_prefix": "", "skiplist_words": ["!"]},
 ]
+BASES = ("modernbert", "bert")
 DENSE: list[dict[str, Any]] = [
     {},
     {"pooling": "cls", "project": True},
@@ -67,17 +68,21 @@ def assert_same(ours: QueryEncoder, theirs: Encoder, texts: list[str]) -> None:
     assert matrix(ours.encode_queries([])).shape == matrix(theirs.encode_queries([])).shape
 
 
+@pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("options", LATE)
 def test_late_interaction_is_as_torch_has_it(
-    make_colbert: MakeFolder, texts: list[str], options: dict[str, Any]
+    make_colbert: MakeFolder, bases: dict[str, Path], texts: list[str], base: str, options: dict[str, Any]
 ) -> None:
-    folder = make_colbert(**options)
+    folder = make_colbert(bases[base], **options)
     assert_same(loaded(folder), load_encoder(folder, device="cpu"), texts)
 
 
+@pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("options", DENSE)
-def test_dense_is_as_torch_has_it(make_dense: MakeFolder, texts: list[str], options: dict[str, Any]) -> None:
-    folder = make_dense(**options)
+def test_dense_is_as_torch_has_it(
+    make_dense: MakeFolder, bases: dict[str, Path], texts: list[str], base: str, options: dict[str, Any]
+) -> None:
+    folder = make_dense(bases[base], **options)
     assert_same(loaded(folder), load_encoder(folder, device="cpu"), texts)
 
 
@@ -125,22 +130,22 @@ def test_weights_saved_in_another_dtype_are_widened(
 
 
 def test_why_a_model_needs_torch_is_logged(
-    make_dense: MakeFolder, bert_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make_dense: MakeFolder, foreign_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "flatcoat.retrieval.encoders.load"):
-        assert load_query_encoder(str(make_dense(bert_folder)), is_trusted=True) is None
-        assert "encodes queries by torch: its backbone is 'bert'" in caplog.text
+        assert load_query_encoder(str(make_dense(foreign_folder)), is_trusted=True) is None
+        assert "encodes queries by torch: its backbone is 'deberta-v2'" in caplog.text
         assert load_query_encoder(str(tmp_path / "nothing"), is_trusted=False) is None
         assert "it is neither a folder nor" in caplog.text
 
 
 def test_a_model_that_only_a_library_reads_searches_as_ever(
-    make_dense: MakeFolder, bert_folder: Path, tmp_path: Path
+    make_dense: MakeFolder, foreign_folder: Path, tmp_path: Path
 ) -> None:
-    retriever = Retriever.create(tmp_path / "index", make_dense(bert_folder))
+    retriever = Retriever.create(tmp_path / "index", make_dense(foreign_folder))
     retriever.add([Document("cats", "Cats purr."), Document("bread", "Bread rises.")])
     assert retriever.query_encoder is retriever.encoder
-    again = Retriever.open(tmp_path / "index", make_dense(bert_folder))
+    again = Retriever.open(tmp_path / "index", make_dense(foreign_folder))
     assert again.search("cats") == retriever.search("cats")
 
 

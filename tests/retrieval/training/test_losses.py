@@ -192,19 +192,19 @@ def test_dense_losses_of_a_teacher_are_those_of_sentence_transformers(make_dense
         ("dense", "distillation", {"max_tokens": 40}),
         ("colbert", "contrastive", {"max_tokens": 40}),
         ("colbert", "distillation", {"max_texts": 1}),
-        ("bert", "contrastive", {"max_tokens": 1}),
+        ("deberta", "contrastive", {"max_tokens": 1}),
     ],
 )
 def test_mini_batches_change_no_gradient(
-    make_colbert: MakeFolder, make_dense: MakeFolder, bert_folder: Path, kind: str, name: Any, limits: Any
+    make_colbert: MakeFolder, make_dense: MakeFolder, foreign_folder: Path, kind: str, name: Any, limits: Any
 ) -> None:
     if kind == "colbert":
         parted, whole = (UnpaddedColBERT(str(make_colbert()), device="cpu") for _ in range(2))
     else:
-        folder = make_dense(base=bert_folder) if kind == "bert" else make_dense()
+        folder = make_dense(base=foreign_folder) if kind == "deberta" else make_dense()
         parted, whole = (SentenceTransformer(str(folder), device="cpu") for _ in range(2))
     for model in (parted, whole):
-        assert unpad_backbone(model) == (kind != "bert")
+        assert unpad_backbone(model) == (kind != "deberta")
     with gradient_cached(parted, **limits):
         assert_same_step(
             make_loss(parted, TrainingSettings(loss=name)),

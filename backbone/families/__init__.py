@@ -1,0 +1,1 @@
+"""How the checkpoints of other encoders (BERT, ...) map onto the backbone. Imports no torch."""
