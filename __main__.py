@@ -11,6 +11,7 @@ from flatcoat.eval.bench import commands as benchmarks
 from flatcoat.eval.compare import commands as comparison
 from flatcoat.eval.glue import commands as glue
 from flatcoat.retrieval.data import commands as training_data
+from flatcoat.retrieval.serving import commands as serving
 
 from . import __version__
 from .errors import FlatcoatError
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 for panel, part in (
     ("Index and search", retrieval),
+    ("Index and search", serving),
     ("Train", training_data),
     ("Train", training),
     ("Train", shipped),

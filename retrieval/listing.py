@@ -14,7 +14,7 @@ from .snippets import Evidence, best_span
 
 if TYPE_CHECKING:
     from flatcoat.indexing.documents import Passage
-    from flatcoat.indexing.store.terms import Span
+    from flatcoat.indexing.terms import Span
 
 
 def listed(

@@ -25,6 +25,13 @@ class Match(NamedTuple):
     score: float
 
 
+class Excerpt(NamedTuple):
+    """A few lines of a document, by their numbers (1-based, inclusive), and their text."""
+
+    lines: tuple[int, int]
+    text: str
+
+
 @dataclass(frozen=True)
 class Result:
     """A passage in the results. ``lines`` are line numbers of its document, 1-based and inclusive.
@@ -34,7 +41,7 @@ class Result:
     "rerank"). ``duplicates`` names the places ("path:line") of near-duplicates among the candidates, ``more``
     counts the other candidates of its document when results are grouped by document. ``best_span`` is where
     its text answers the query, in characters, ``best_lines`` the same in lines of its document; both are None
-    unless asked for.
+    unless asked for. ``evidence`` has what of it fits into the budget that was given, None without one.
 
     >>> result = Result(1, 0.5, "sky.md", "Sky", (1, 2), "The sky is blue.", {"lang": "markdown"})
     >>> result.to_json()["lines"]
@@ -54,6 +61,7 @@ class Result:
     more: int = 0
     explanation: list[Match] | None = None
     best_span: Span | None = None
+    evidence: tuple[Excerpt, ...] | None = None
 
     @property
     def best_lines(self) -> tuple[int, int] | None:
@@ -68,7 +76,11 @@ class Result:
         """JSON values; spans of an explanation are in characters of the query and of ``text``."""
         matches = self.explanation
         explanation = None if matches is None else [match._asdict() for match in matches]
+        evidence = self.evidence
         lists = {
+            "evidence": None
+            if evidence is None
+            else [{"lines": [*lines], "text": text} for lines, text in evidence],
             "lines": list(self.lines),
             "duplicates": list(self.duplicates),
             "best_span": self.best_span and list(self.best_span),
@@ -93,6 +105,15 @@ def checked_k(k: object) -> int:
     if k < 1:
         raise UsageError(f"k is {k!s:.60}: at least 1 is needed")
     return int(k)
+
+
+def checked_budget(budget: object) -> int | None:
+    """The number of tokens, at least 1; None is none. UsageError otherwise."""
+    if budget is None:
+        return None
+    if not isinstance(budget, Integral) or isinstance(budget, bool) or budget < 1:
+        raise UsageError(f"budget is {budget!r:.60}: a number of tokens, 1 at least, is wanted")
+    return int(budget)
 
 
 def checked_recall(recall: object) -> float | None:

@@ -57,7 +57,12 @@ class Retriever:
         self.passage_tokens = int(store.contract["passage_tokens"])
         self.overlap = int(store.contract.get("overlap", 0))  # Earlier indexes do not name it.
         self._model = IndexModel(store, model)
-        self._searcher = Searcher(store, lambda: self.query_encoder, lambda: self.encoder)
+        self._searcher = Searcher(
+            store,
+            lambda: self.query_encoder,
+            lambda: self.encoder,
+            count_tokens=lambda texts: self._model.token_counts(texts),
+        )
 
     @staticmethod
     def create(
@@ -292,6 +297,7 @@ class Retriever:
         signals: Collection[str] | None = None,
         content: "Content | Literal['all']" = "all",
         best_lines: bool = False,
+        budget: int | None = None,
     ) -> list[Result]:
         """The ``k`` best passages, best first, of the documents that meet all filters of ``where``.
 
@@ -306,9 +312,11 @@ class Retriever:
         ``rerank`` is a cross-encoder or encoder, or its name, that scores the best max(5 ``k``, 50) passages
         again. Near-duplicate passages are folded into one result. ``group`` gives one result per document,
         ``explain`` the matches of query tokens with words of each result, ``best_lines`` the lines of each
-        that answer the query, which costs a few milliseconds per result. BM25 uses the first 1024 terms of a
-        query. ``signals`` names the signals of ``retrieval.ranking`` that rank files of code (all by default,
-        ``()`` for none), ``content`` restricts results to files of "code", "docs" or "config".
+        that answer the query, which costs a few milliseconds per result. ``budget`` gives each its evidence:
+        the fewest lines that hold most of its score, those of all results in so many tokens of the model
+        (``retrieval.evidence.as_prompt`` quotes them). BM25 uses the first 1024 terms of a query. ``signals``
+        names the signals of ``retrieval.ranking`` that rank files of code (all by default, ``()`` for none),
+        ``content`` restricts results to files of "code", "docs" or "config".
 
         Raises UsageError for an empty query, ``k`` below 1, an unknown mode, a malformed filter, a malformed
         or slow pattern, a recall out of reach, or an argument of another type.
@@ -329,6 +337,7 @@ class Retriever:
             signals=signals,
             content=content,
             best_lines=best_lines,
+            budget=budget,
         )
         return self._searcher.search(question)
 

@@ -25,11 +25,12 @@ from flatcoat.indexing.store.store import StaleRow, State, Store
 from flatcoat.indexing.terms import Span
 
 from .deduplicate import fold_duplicates, group_by
+from .evidence import Telling, place, telling_pieces, within_budget
 from .explain import Interaction, LateInteraction, explain_bm25, interactions
 from .listing import listed
 from .ranking import apply_signals, checked_signals
-from .results import Match, Mode, Result, checked_k, checked_query, checked_recall
-from .snippets import best_span, words_of_query
+from .results import Match, Mode, Result, checked_budget, checked_k, checked_query, checked_recall
+from .snippets import Evidence, best_span, words_of_query
 
 if TYPE_CHECKING:
     from flatcoat.indexing.vectors import Hits, VectorIndex, Vectors
@@ -68,6 +69,7 @@ class Question:
     signals: Collection[str] | None = None
     content: Content | Literal["all"] = "all"
     best_lines: bool = False
+    budget: int | None = None
 
     def __post_init__(self) -> None:
         for name, checked in (
@@ -75,6 +77,7 @@ class Question:
             ("k", checked_k(self.k)),
             ("where", tuple(as_filters(self.where))),
             ("recall", checked_recall(self.recall)),
+            ("budget", checked_budget(self.budget)),
             ("signals", checked_signals(self.signals)),
         ):
             object.__setattr__(self, name, checked)
@@ -94,6 +97,8 @@ class Question:
             raise UsageError("no query, no filter and no pattern: say what to look for")
         if self.query is None and self.rerank is not None:
             raise UsageError("there is nothing to rerank by: give a query")
+        if self.query is None and self.budget is not None:
+            raise UsageError("there is nothing to choose evidence by: give a query")
 
     @cached_property
     def pattern(self) -> TextPattern | None:
@@ -160,21 +165,28 @@ class _Finding(NamedTuple):
 
     best_span: Span | None = None
     explanation: list[Match] | None = None
+    telling: Telling | None = None
 
 
 class Searcher:
     """Answers questions to one store.
 
     Encoders are loaded at the first question that needs them: ``queries`` for vectors, the whole ``encoder``
-    to explain them.
+    to explain them. ``count_tokens`` counts the tokens of texts, which a budget is of.
     """
 
     def __init__(
-        self, store: Store, queries: "Callable[[], QueryEncoder]", encoder: "Callable[[], Encoder]"
+        self,
+        store: Store,
+        queries: "Callable[[], QueryEncoder]",
+        encoder: "Callable[[], Encoder]",
+        *,
+        count_tokens: Callable[[Sequence[str]], list[int]],
     ) -> None:
         self._store = store
         self._queries = queries
         self._encoder = encoder
+        self._count_tokens = count_tokens
         self._opened: _Opened | None = None
         self._rerankers: dict[str, Reranker] = {}
         self._opening = Lock()  # Indexes and models may be large: one thread opens or loads, the others wait.
@@ -280,10 +292,19 @@ class Searcher:
         self, question: Question, groups: Sequence[Sequence[_Candidate]], reranker: "Reranker | None"
     ) -> list[Result]:
         findings = self._findings(question, [best for best, *_ in groups], reranker)
-        return [
+        results = [
             _result(rank, group, finding)
             for rank, (group, finding) in enumerate(zip(groups, findings, strict=True), start=1)
         ]
+        if question.budget is None:
+            return results
+        excerpts = within_budget(
+            [place(result.document_id, result.lines) for result in results],
+            [finding.telling for finding in findings if finding.telling],
+            budget=question.budget,
+            count_tokens=self._count_tokens,
+        )
+        return [replace(result, evidence=one) for result, one in zip(results, excerpts, strict=True)]
 
     def _findings(
         self, question: Question, firsts: Sequence[_Candidate], reranker: "Reranker | None"
@@ -292,7 +313,7 @@ class Searcher:
 
         A stage that matches neither explains nothing.
         """
-        if not (question.explain or question.best_lines):
+        if not (question.explain or question.best_lines or question.budget):
             return [_Finding()] * len(firsts)
         found = self._interactions(question, firsts, reranker)
         others = [one for one, interaction in zip(firsts, found, strict=True) if interaction is None]
@@ -300,8 +321,8 @@ class Searcher:
         return [
             next(by_words)
             if one is None
-            else _Finding(
-                best_span(candidate.passage.text, one.evidence()), one.matches() if question.explain else None
+            else _found(
+                question, candidate.passage, one.evidence(), one.matches() if question.explain else None
             )
             for candidate, one in zip(firsts, found, strict=True)
         ]
@@ -314,7 +335,7 @@ class Searcher:
             rows = [candidate.row for candidate in candidates]
             explanations = explain_bm25(self._store, question.asked, rows=rows, passages=passages)
         return [
-            _Finding(best_span(passage.text, words_of_query(passage.text, question.asked)), explanation)
+            _found(question, passage, words_of_query(passage.text, question.asked), explanation)
             for passage, explanation in zip(passages, explanations, strict=True)
         ]
 
@@ -348,6 +369,13 @@ class Searcher:
 
     def _encode_documents(self, texts: Sequence[str]) -> "Vectors":
         return self._encoder().encode_documents(texts)  # Which loads torch: no other way needs it.
+
+
+def _found(
+    question: Question, passage: Passage, evidence: Evidence, explanation: list[Match] | None
+) -> _Finding:
+    telling = telling_pieces(passage.text, evidence, passage.lines[0]) if question.budget else None
+    return _Finding(best_span(passage.text, evidence), explanation, telling)
 
 
 def _scores(hits: "Hits[int]") -> dict[int, float]:

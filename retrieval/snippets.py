@@ -55,7 +55,7 @@ def best_span(text: str, evidence: Evidence) -> Span:
     (17, 33)
     """
     pieces = list(text_pieces(text))
-    best_QU = _best_per_piece(pieces, evidence)
+    best_QU = best_per_piece(pieces, evidence)
     score = best_QU.max(axis=1).sum() if len(best_QU) else 0.0
     if not score:
         return pieces[0]
@@ -70,7 +70,7 @@ def best_span(text: str, evidence: Evidence) -> Span:
     return pieces[first][0], pieces[last][1]
 
 
-def _best_per_piece(pieces: Sequence[Span], evidence: Evidence) -> np.ndarray:
+def best_per_piece(pieces: Sequence[Span], evidence: Evidence) -> np.ndarray:
     """The best score of each part of the query in each piece [Q, U], 0 at least."""
     best_QU = np.zeros((len(evidence.scores_QT), len(pieces)), np.float32)
     kept = [number for number, place in enumerate(evidence.places) if place]

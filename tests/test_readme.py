@@ -41,11 +41,11 @@ def test_the_start_command_indexes_and_finds(tmp_path: Path) -> None:
     assert "packing.py" in done.stdout
 
 
-COMMANDS = ["index", "search", "info", "remove", "compact", "verify", "eval", "compare", "glue"]
+COMMANDS = ["index", "search", "serve", "info", "remove", "compact", "verify", "eval", "compare", "glue"]
 COMMANDS += ["train", "mine", "mine-docstrings", "score", "push"]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "bench encode", "bench search", "bench train"])
+@pytest.mark.parametrize("command", [*COMMANDS, "bench encode", "bench search", "bench serve", "bench train"])
 def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"flatcoat {command}" in README
 

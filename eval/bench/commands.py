@@ -178,6 +178,31 @@ def search(
 
 
 @app.command()
+def serve(
+    clients: Annotated[str, typer.Option(metavar="N,N,...", help="Numbers of clients at once.")] = "1,8,64",
+    requests: Annotated[int, typer.Option(min=1, help="Requests of each kind per number of clients.")] = 512,
+    passages: Annotated[int, typer.Option(min=10, help="Passages that are searched.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a server for embeddings and searches beside one that calls sentence-transformers per request."""
+    from flatcoat.console import progress_bar
+
+    from .report import report_serving
+    from .serve import bench_serving
+
+    with TemporaryDirectory() as place, progress_bar() as progress:
+        task = progress.add_task("preparing", total=None)
+        loads = bench_serving(
+            Path(place),
+            clients=_counts(clients, "--clients"),
+            requests=requests,
+            passages=passages,
+            on_progress=lambda what: progress.update(task, description=what),
+        )
+    report_serving(loads, as_json=as_json)
+
+
+@app.command()
 def bm25(
     texts: Texts,
     queries_from: QueriesFile,
@@ -229,10 +254,8 @@ def _source(
     return Synthetic(passages or 1200, tokens or 48, width or 64)
 
 
-def _counts(sizes: str | None) -> list[int]:
+def _counts(sizes: str | None, option: str = "--sizes") -> list[int]:
     try:
         return [int(size) for size in sizes.split(",")] if sizes else []
     except ValueError:
-        raise typer.BadParameter(
-            f"{sizes} came: write counts of passages, as 1000,10000", param_hint="--sizes"
-        ) from None
+        raise typer.BadParameter(f"{sizes} came: write counts, as 1000,10000", param_hint=option) from None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from .bm25 import Bm25Row
     from .encode import SpeedRow
     from .search import SearchRow
+    from .serve import Load
 
 _SEARCH_FIGURES = ("Build s", "B/token", "ms (p95)", "Cold ms", "R@10", "R@100", "nDCG@10")
 
@@ -141,3 +143,24 @@ def _short(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def report_serving(loads: "Sequence[Load]", *, as_json: bool) -> None:
+    """Print what the servers did under load."""
+    if as_json:
+        typer.echo(json.dumps([asdict(load) for load in loads], indent=2))
+        return
+    print_table(
+        ["Work", "Server", "Clients", "Requests/s", "p50 ms", "p95 ms", "p99 ms", "CPU ms"],
+        [
+            [
+                load.work,
+                load.system,
+                str(load.clients),
+                f"{load.rate:,.0f}",
+                *(f"{value:,.1f}" for value in (load.p50, load.p95, load.p99, load.processor)),
+            ]
+            for load in sorted(loads, key=lambda load: (load.work, load.clients))
+        ],
+        words=["Server"],
+    )

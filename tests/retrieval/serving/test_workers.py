@@ -1,0 +1,57 @@
+"""Bounded queues: what does not fit is told so at once."""
+
+import asyncio
+from threading import Event
+
+import pytest
+
+from flatcoat.retrieval.serving.errors import Refused
+from flatcoat.retrieval.serving.workers import Workers
+
+
+def test_a_full_queue_refuses_with_429() -> None:
+    async def fill() -> None:
+        may_end = Event()
+        workers = Workers("test", threads=1, waiting=2, seconds=30)
+        accepted = [asyncio.create_task(workers.run(lambda: may_end.wait(20))) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refused, match="3 test requests") as raised:
+            await workers.run(lambda: True)
+        assert raised.value.status == 429
+        may_end.set()
+        assert await asyncio.gather(*accepted) == [True] * 3
+        assert await workers.run(lambda: 5) == 5
+        workers.close()
+
+    asyncio.run(fill())
+
+
+def test_work_that_takes_too_long_keeps_its_place() -> None:
+    async def wait() -> None:
+        may_end = Event()
+        workers = Workers("test", threads=1, waiting=0, seconds=0.05)
+        with pytest.raises(Refused, match="no answer within") as raised:
+            await workers.run(lambda: may_end.wait(20))
+        assert raised.value.status == 504
+        with pytest.raises(Refused) as raised:
+            await workers.run(lambda: True)
+        assert raised.value.status == 429
+        may_end.set()
+        while workers.pending:
+            await asyncio.sleep(0.01)
+        assert await workers.run(lambda: True)
+        workers.close()
+
+    asyncio.run(wait())
+
+
+def test_errors_of_the_work_are_raised_here() -> None:
+    async def fail() -> None:
+        workers = Workers("test", threads=1, waiting=1, seconds=5)
+        with pytest.raises(ZeroDivisionError):
+            await workers.run(lambda: 1 / 0)
+        await asyncio.sleep(0)
+        assert workers.pending == 0
+        workers.close()
+
+    asyncio.run(fail())
