@@ -70,13 +70,13 @@ def test_the_async_openai_client(server: Any, expected: np.ndarray) -> None:
 
 def test_openai_models(client: Any) -> None:
     names = [model.id for model in client.models.list()]
-    assert names[0] == "flatcoat-small"
+    assert names[0] == "flatcoat-minilm"
     assert "/" not in names[1]
     assert client.models.retrieve(names[0]).id == names[0]
 
 
 def test_openai_errors(client: Any, server: Any) -> None:
-    with pytest.raises(openai.NotFoundError, match="is served here: flatcoat-small"):
+    with pytest.raises(openai.NotFoundError, match="is served here: flatcoat-minilm"):
         client.embeddings.create(input="a", model="../../etc/passwd")
     with pytest.raises(openai.BadRequestError, match="token ids"):
         client.embeddings.create(input=[1, 2, 3], model="dense")

@@ -67,5 +67,5 @@ def test_errors_have_its_form(server: Any, path: str, body: Any, status: int, ki
 
 def test_info(server: Any) -> None:
     info = server.client.get("/info").json()
-    assert info["model_id"] == "flatcoat-small"
+    assert info["model_id"] == "flatcoat-minilm"
     assert (info["model_dtype"], info["max_client_batch_size"]) == ("float32", 2048)
