@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from numbers import Integral, Real
@@ -76,6 +76,30 @@ class Passage:
     def searchable(self) -> str:
         """The text that is encoded: title and section, where there are any, then the passage."""
         return " ".join(part for part in (self.title, self.section, self.text) if part)
+
+
+def whole_text(pieces: Iterable[tuple[int, str]], *, overlap: bool = False) -> str:
+    """The text of a document from its passages, in order: the first line (1-based) and the text of each.
+
+    Blank lines between passages are empty, and those at the end are lost. ``overlap`` says that a passage may
+    repeat the end of the one before; a text that repeats itself there by chance is shortened.
+
+    >>> whole_text([(2, "one\\ntw"), (3, "o"), (5, "three")])
+    '\\none\\ntwo\\n\\nthree'
+    """
+    lines: list[str] = []
+    for first, text in pieces:
+        lines += [""] * (first - 1 - len(lines))
+        before = "\n".join(lines[first - 1 :])  # A line too long for one passage goes on in the next.
+        added = _without_repeated(before, text) if overlap and before else text
+        lines[first - 1 :] = (before + added).split("\n")
+    return "\n".join(lines)
+
+
+def _without_repeated(before: str, text: str) -> str:
+    """``text`` without the longest beginning that ``before`` ends with, whole or but for a line break."""
+    shared = (size for size in range(min(len(before), len(text)), 0, -1) if before.endswith(text[:size]))
+    return text[next(shared, 0) :]
 
 
 def content_hash(document: Document) -> str:

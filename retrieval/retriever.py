@@ -276,6 +276,19 @@ class Retriever:
         with self.store.writer() as writer:
             return writer.remove(document_ids)
 
+    def documents(
+        self,
+        ids: Iterable[str] | None = None,
+        *,
+        where: Filters = None,
+    ) -> list[Document]:
+        """The documents of these ids (all by default) that meet all filters of ``where``, as stored.
+
+        They come in the order in which they were added; ids that the index does not hold are passed over.
+        Blank lines at the end of a text are lost.
+        """
+        return self.store.documents(ids, filters=where)
+
     def compact(self) -> None:
         """Merge segments, drop removed passages, and retrain PLAID or FAISS if the index has grown."""
         self.store.compact()

@@ -9,13 +9,14 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.array_checks import damaged
-from flatcoat.indexing.documents import OWN_FIELDS, Document, Metadata, Passage, Scalar, is_value
+from flatcoat.indexing.documents import OWN_FIELDS, Document, Metadata, Passage, Scalar, is_value, whole_text
 
 from .schema import document_checksum, integers, json_of
 
@@ -152,6 +153,28 @@ def in_order(
         GROUP BY documents.id, CASE WHEN ? THEN 0 ELSE row END ORDER BY documents.id, row LIMIT ?
     """
     return connection.execute(query, [json_of(rows), by_document, min(limit, 2**63 - 1)]).fetchall()
+
+
+def documents(
+    connection: sqlite3.Connection, clause: str, values: Sequence[Any], *, overlap: bool
+) -> list[Document]:
+    """The documents that meet a condition on ``documents`` and ``passages``, in the order of adding."""
+    query = f"""
+        SELECT documents.id, documents.title, documents.metadata, first_line, text
+        FROM documents JOIN passages ON document = key JOIN texts ON texts.rowid = passages.row
+        WHERE key IN (SELECT key FROM documents CROSS JOIN passages ON document = key WHERE {clause})
+        ORDER BY key, passages.row
+    """
+    found = []
+    for (id, title, metadata), parts in groupby(connection.execute(query, values), lambda part: part[:3]):
+        values_of_it = None
+        with suppress(TypeError, ValueError, RecursionError):
+            values_of_it = json.loads(metadata)
+        if not isinstance(values_of_it, dict) or not all(map(is_value, values_of_it.values())):
+            raise damaged(f"document {id!r:.60} of the index")
+        text = whole_text((part[3:] for part in parts), overlap=overlap)
+        found.append(Document(id, text, title, values_of_it))
+    return found
 
 
 def rows_where(connection: sqlite3.Connection, clause: str, values: Sequence[Any]) -> np.ndarray:

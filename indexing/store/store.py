@@ -1,5 +1,6 @@
 """The index on disk, read side: one folder opened, read in transactions, followed where it is replaced."""
 
+import json
 import logging
 import sqlite3
 import threading
@@ -16,7 +17,7 @@ import numpy as np
 from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError, StorageError, UsageError
 from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.bm25 import Bm25Index, Statistics
-from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.documents import Document, Passage, checked_id
 from flatcoat.indexing.filters.cache import FilterCache
 from flatcoat.indexing.filters.forms import Filters, as_filters
 from flatcoat.indexing.filters.sql import fields_in_doubt, where
@@ -329,6 +330,22 @@ class Store:
         """How many passages have vectors."""
         with self._reading() as connection:
             return read_encoded(connection)
+
+    def documents(self, ids: Iterable[str] | None = None, *, filters: Filters = None) -> list[Document]:
+        """The documents of these ids (all by default) for which all ``filters`` hold, in the order of adding.
+
+        Their texts are put together from their passages: ``whole_text`` says what is lost. Raises as
+        ``rows_where`` does.
+        """
+        wanted = as_filters(filters)
+        clause, values = where(wanted)
+        if ids is not None:
+            clause += " AND documents.id IN (SELECT value FROM json_each(?))"
+            values = [*values, json.dumps([checked_id(id) for id in ids])]
+        overlap = bool(self.contract.get("overlap"))
+        with self._reading() as connection:
+            require_fields(connection, fields_in_doubt(wanted))
+            return document_table.documents(connection, clause, values, overlap=overlap)
 
     def rows_where(self, filters: Filters, *, text: TextPattern | None = None) -> np.ndarray:
         """Rows (int64, rising) of the passages for which all ``filters`` hold and whose text matches.

@@ -2,6 +2,7 @@
 
 import datetime
 from enum import Enum
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatcoat import Document, FlatcoatError
-from flatcoat.indexing.documents import checked, normalized
+from flatcoat.indexing.chunking.chunk import chunk
+from flatcoat.indexing.documents import checked, normalized, whole_text
 
 
 class Colour(str, Enum):  # noqa: UP042, its str() is another text
@@ -149,3 +151,21 @@ def test_any_document_is_kept_the_same_or_refused(parts: tuple[Any, ...]) -> Non
         return
     assert checked(once) == once
     f"{once}".encode()
+
+
+@pytest.mark.parametrize("overlap", [0, 4])
+def test_passages_put_together_give_the_text(overlap: int) -> None:
+    random = Random(1)
+    for _ in range(300):
+        words = ["cat", "sat.", "Mat", "# Head", "on", "\n", "\n\n", "end. New", "x" * 9]
+        # Numbered: where a text repeats itself no one can tell an overlap from it.
+        several = random.choices(words, k=random.randrange(1, 150))
+        text = " ".join(f"{word}{number}" for number, word in enumerate(several))
+        text = "\n".join(line.strip() for line in text.split("\n")).rstrip()
+        passages = chunk(Document("a", text), count_words, max_tokens=9, overlap=overlap)
+        pieces = [(passage.lines[0], passage.text) for passage in passages]
+        assert whole_text(pieces, overlap=bool(overlap)).rstrip() == text
+
+
+def count_words(texts: list[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
