@@ -6,14 +6,14 @@ Axes: P pairs of a query and a document, Q query tokens, T document tokens, D wi
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from flatcoat.errors import DataError
 from flatcoat.indexing.vectors import TokenVectors, Vectors
 from flatcoat.retrieval.encoders.checkpoint_files import loading
-from flatcoat.retrieval.encoders.load import architectures, load_encoder
+from flatcoat.retrieval.encoders.load import SHIPPED_NAME, architectures, load_encoder
 from flatcoat.retrieval.encoders.tokenization import taking_turns
 
 if TYPE_CHECKING:
@@ -55,6 +55,34 @@ def load_reranker(name_or_path: str | Path, **options: Any) -> Reranker:
     if not any(kind.endswith("ForSequenceClassification") for kind in architectures(name_or_path)):
         return EncoderReranker(load_encoder(name_or_path, **options))
     return CrossEncoderReranker(load_cross_encoder(name_or_path, **options), str(name_or_path))
+
+
+def as_reranker(model: "str | Path | Reranker | None") -> Reranker:
+    """The reranker, loaded where it is a name; None is the late-interaction model shipped with flatcoat."""
+    if model is None or isinstance(model, str | Path):
+        return load_reranker(SHIPPED_NAME if model is None else model)
+    return model
+
+
+class Ranked(NamedTuple):
+    """The place of a text in the list that came, and its score."""
+
+    place: int
+    score: float
+
+
+def order(reranker: Reranker, query: str, *, texts: Sequence[str]) -> list[Ranked]:
+    """The texts by how well they answer the query, best first.
+
+    >>> [text.place for text in order(as_reranker(None), "cats purr", texts=["dogs bark", "a cat purrs"])]
+    [1, 0]
+    """
+    if not texts:
+        return []
+    pairs_P2 = np.stack([np.zeros(len(texts), np.int64), np.arange(len(texts))], axis=1)
+    scores_P = reranker.scorer([query])(texts, pairs_P2)
+    best_first = np.argsort(-scores_P, kind="stable").tolist()
+    return [Ranked(place, float(scores_P[place])) for place in best_first]
 
 
 def load_cross_encoder(name_or_path: str | Path, **options: Any) -> "CrossEncoder":

@@ -406,14 +406,13 @@ def _folded(candidates: Sequence[_Candidate]) -> list[_Candidate]:
 
 
 def _reranked(query: str, candidates: Sequence[_Candidate], reranker: "Reranker") -> list[_Candidate]:
-    texts = [candidate.passage.searchable for candidate in candidates]
-    pairs_P2 = np.stack([np.zeros(len(texts), np.int64), np.arange(len(texts))], axis=1)
-    scores_P = reranker.scorer([query])(texts, pairs_P2).tolist()
-    scored = [
-        replace(candidate, scores=candidate.scores | {"rerank": score})
-        for candidate, score in zip(candidates, scores_P, strict=True)
+    from .rerank import order
+
+    ranked = order(reranker, query, texts=[candidate.passage.searchable for candidate in candidates])
+    return [
+        replace(candidates[place], scores=candidates[place].scores | {"rerank": score})
+        for place, score in ranked
     ]
-    return sorted(scored, key=lambda candidate: -candidate.score)
 
 
 def _grouped(candidates: Sequence[_Candidate]) -> list[list[_Candidate]]:

@@ -204,7 +204,8 @@ def is_late_interaction(name_or_path: str | Path, *, local_files_only: bool = Fa
 
 def architectures(name_or_path: str | Path, *, local_files_only: bool = False) -> Sequence[str]:
     """The classes that a checkpoint's config.json names."""
-    return _architectures(in_folder_or_hub(name_or_path, local_files_only=local_files_only))
+    path = _path_of(str(name_or_path))
+    return _architectures(in_folder_or_hub(path, local_files_only=local_files_only))
 
 
 def _is_late(find: Find) -> bool:
