@@ -15,7 +15,7 @@ STOREYS = ("", "backbone", "indexing", "retrieval", "eval", "recipes", "__main__
 ROOMS = {
     "backbone": ("families",),
     "indexing": ("reading", "chunking", "plaid", "faiss", "filters", "store"),
-    "retrieval": ("encoders", "data", "training", "serving"),
+    "retrieval": ("encoders", "data", "training", "adapters", "serving"),
     "eval": ("systems", "compare", "glue", "bench", "code_questions"),
 }
 """The sub-folders of each folder, bottom up."""
