@@ -19,6 +19,7 @@ from .eval import commands as evaluation
 from .recipes import commands as training
 from .recipes import shipped_commands as shipped
 from .retrieval import commands as retrieval
+from .retrieval.serving import mcp_commands as mcp
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +40,7 @@ for panel, part in (
     for command in part.app.registered_commands:
         command.rich_help_panel = panel
     app.add_typer(part.app)
+app.add_typer(mcp.app, name="mcp", rich_help_panel="Index and search")
 app.add_typer(benchmarks.app, name="bench", rich_help_panel="Evaluate")
 
 
