@@ -41,8 +41,8 @@ def test_the_start_command_indexes_and_finds(tmp_path: Path) -> None:
     assert "packing.py" in done.stdout
 
 
-COMMANDS = ["index", "search", "serve", "info", "remove", "compact", "verify", "eval", "compare", "glue"]
-COMMANDS += ["train", "mine", "mine-docstrings", "score", "push"]
+COMMANDS = ["index", "search", "serve", "info", "mcp", "remove", "compact", "verify", "eval", "compare"]
+COMMANDS += ["glue", "train", "mine", "mine-docstrings", "score", "push"]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "bench encode", "bench search", "bench serve", "bench train"])

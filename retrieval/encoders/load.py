@@ -204,7 +204,7 @@ def is_late_interaction(name_or_path: str | Path, *, local_files_only: bool = Fa
 
 def architectures(name_or_path: str | Path, *, local_files_only: bool = False) -> Sequence[str]:
     """The classes that a checkpoint's config.json names."""
-    path = _path_of(str(name_or_path))
+    path = model_path(str(name_or_path))
     return _architectures(in_folder_or_hub(path, local_files_only=local_files_only))
 
 
