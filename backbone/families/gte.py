@@ -34,11 +34,8 @@ def _rotary(values: Mapping[str, Any]) -> dict[str, Any]:
     if scaling is None:
         return {"global_rope_theta": theta}
     named = scaling if isinstance(scaling, dict) else {}
-    factor, width, heads = (
-        named.get("factor"),
-        values.get("hidden_size", 768),
-        values.get("num_attention_heads", 12),
-    )
+    factor: Any = named.get("factor")
+    width, heads = values.get("hidden_size", 768), values.get("num_attention_heads", 12)
     numbers = all(type(value) in (int, float) and value > 0 for value in (theta, factor, width, heads))
     if named.get("type") != "ntk" or named.get("mixed_b") is not None or not numbers:
         raise UsageError(f"rope_scaling is {scaling!r:.60}: ntk without mixed_b is supported")

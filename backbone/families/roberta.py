@@ -29,7 +29,7 @@ FAMILY = replace(
     | {"vocab_size": Setting("vocab_size", 50_265), "pad_token_id": Setting("pad_token_id", 1)},
     adapt=offset,
 )
-_MULTILINGUAL = FAMILY.settings | {"vocab_size": Setting("vocab_size", 30_522)}
+_MULTILINGUAL = {**FAMILY.settings} | {"vocab_size": Setting("vocab_size", 30_522)}
 XLM_ROBERTA = replace(
     FAMILY,
     name="xlm-roberta",

@@ -1,7 +1,7 @@
 """The backbone inside a sentence-transformers or PyLate model: swapping in flatcoat's, and its precision."""
 
 import copy
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import torch
 
@@ -48,7 +48,7 @@ def unpad_classifier(model: "PreTrainedModel") -> bool:
     """
     from flatcoat.backbone.hf_model import unpadded
 
-    encoder = model.base_model
+    encoder = cast("PreTrainedModel", model.base_model)
     if encoder is model or encoder.config.output_hidden_states or (packed := unpadded(encoder)) is None:
         return False
     setattr(model, model.base_model_prefix, packed)

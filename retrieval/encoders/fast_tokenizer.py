@@ -199,7 +199,7 @@ class FastTokenizer:
 def _require_rebuilt(file: Path, settings: dict[str, Any]) -> None:
     """Raise ValueError unless the file is the tokenizer that transformers makes of the settings."""
     held = json.loads(file.read_bytes())
-    kind = (held.get("model") or {}).get("type")
+    kind = (held.get("model") or {}).get("type", "")
     expected = {"WordPiece": _wordpiece, "BPE": _byte_level, "Unigram": _unigram}.get(kind)
     is_wordpiece = "tokenize_chinese_chars" in settings
     if expected is None or (kind == "WordPiece") != is_wordpiece:
