@@ -5,9 +5,8 @@ from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-_DATE = re.compile(
-    r"\d{4}-\d\d(?P<day>-\d\d(?P<time>[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?)?)?", re.ASCII
-)
+_TIME = r"([01]\d|2[0-3]):\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
+_DATE = re.compile(rf"\d{{4}}-\d\d(?P<day>-\d\d(?P<time>[T ]{_TIME})?)?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS = 86_400_000
 

@@ -30,9 +30,11 @@ _HAS_FIELD = "EXISTS (SELECT 1 FROM json_each(documents.metadata) AS field WHERE
 _OWN = "json_tree(json_patch(passages.metadata, documents.metadata), '$.' || ?) AS field"
 _OWN_FIELD = f"EXISTS (SELECT 1 FROM {_OWN} WHERE field.atom IS NOT NULL AND {{test}})"
 _HAS_OWN_FIELD = f"EXISTS (SELECT 1 FROM {_OWN})"
-# Milliseconds since 1970; NULL for what is no date, such as 2024-02-30, which SQLite takes for March 1st.
+# Milliseconds since 1970; NULL for what is no date, such as 2024-02-30, which SQLite takes for March 1st, or
+# 24:00, which it takes for the next day.
 _INSTANT = """
-    CASE date(substr(field.value, 1, 10), '+0 days') WHEN substr(field.value, 1, 10)
+    CASE WHEN date(substr(field.value, 1, 10), '+0 days') = substr(field.value, 1, 10)
+            AND substr(field.value, 12, 2) != '24'
         THEN CAST(round((julianday(field.value) - 2440587.5) * 86400000) AS INTEGER) END
 """.strip()
 _IN_SPANS = f"""
