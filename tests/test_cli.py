@@ -119,7 +119,7 @@ def test_search_as_json(index: Path) -> None:
     first = found["results"][0]
     assert set(first) == {
         *("rank", "score", "document_id", "title", "lines", "text", "metadata", "section"),
-        *("scores", "duplicates", "more", "explanation", "best_span", "best_lines"),
+        *("scores", "duplicates", "more", "explanation", "best_span", "best_lines", "evidence"),
     }
     assert all(len(result["best_lines"]) == 2 for result in found["results"])
     assert {result["document_id"] for result in found["results"]} == {"cats.md", "src/http.py"}

@@ -119,7 +119,7 @@ def shipped_token_counts(texts: Sequence[str]) -> list[int]:
     """Tokens per text as a document of the model inside the package, of which the tokenizer alone is loaded.
 
     >>> shipped_token_counts(["cats purr"])
-    [7]
+    [6]
     """
     return [count + 1 for count in _shipped_tokenizer().counts(checked_texts(texts))]  # With its prefix.
 

@@ -98,7 +98,7 @@ def test_results_say_where_they_are(index: Retriever) -> None:
 
 
 def test_a_retriever_filters_and_reranks(index: Retriever) -> None:
-    retriever = FlatcoatRetriever(index=index, where={"year": {"$gte": 2002}}, rerank="flatcoat-small")
+    retriever = FlatcoatRetriever(index=index, where={"year": {"$gte": 2002}}, rerank="flatcoat-minilm")
     assert {found.metadata["source"] for found in retriever.invoke("blue sky")} == {"bread", "bridge"}
     assert retriever.invoke("blue sky", where="year=2000")[0].metadata["source"] == "sky"
 
@@ -156,4 +156,4 @@ def test_filters_are_those_of_langchains_stores(tmp_path: Path) -> None:
 
 def test_a_late_interaction_model_has_no_embeddings() -> None:
     with pytest.raises(UsageError, match="one vector per token"):
-        FlatcoatEmbeddings("flatcoat-small")
+        FlatcoatEmbeddings("flatcoat-minilm")

@@ -72,7 +72,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, make_dense: Callable[..., 
     made = {}
     for name, model in (("late", SHIPPED_NAME), ("dense", make_dense())):
         made[name] = tmp_path_factory.mktemp("served") / name
-        retriever = Retriever.create(made[name], model)
+        retriever = Retriever.create(made[name], model, precision="fp32")
         retriever.add(DOCUMENTS)
         retriever.close()
     return made

@@ -125,7 +125,7 @@ async def test_vectors_come_by_themselves(agent: Agent, workspace: Workspace) ->
             break
         await asyncio.sleep(0.1)
     status = await agent.answer("index_status")
-    assert "searches now rank by: hybrid" in status and "model: flatcoat-small" in status
+    assert "searches now rank by: hybrid" in status and "model: flatcoat-minilm" in status
     assert "docs/birds.md:" in await agent.answer("search", query="where do small birds breed?")
 
 
