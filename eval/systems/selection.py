@@ -77,14 +77,15 @@ class SystemSelection:
     @cached_property
     def indexes(self) -> "list[SearchIndex]":
         """An index for flatcoat's search by model, with the encoder that all systems of the model share."""
-        from flatcoat.retrieval.encoders.load import load_encoder
+        from flatcoat.retrieval.encoders.load import index_precision, load_encoder
 
         from .cached_encoder import CachedEncoder
         from .search import SearchIndex
 
         readers = 1 if self.ablation else len(self.engines) + bool(self.modes)
         folder = self.folder if readers > 1 else None
-        return [SearchIndex(CachedEncoder(load_encoder(model), folder)) for model in self.models]
+        encoders = (load_encoder(model, index_precision(model)) for model in self.models)
+        return [SearchIndex(CachedEncoder(encoder, folder)) for encoder in encoders]
 
     def forget(self) -> None:
         """Delete indexes and kept vectors: the next data set has other texts."""

@@ -193,6 +193,14 @@ def fast_here(precision: "Precision") -> "Precision | None":
     return precision if precision in fast_precisions(device) else None
 
 
+def index_precision(name: str | Path | None) -> "Precision | None":
+    """The precision in which ``Retriever.create`` computes a model here if none is named; None: its own.
+
+    >>> index_precision("org/model")
+    """
+    return fast_here(SHIPPED_PRECISION) if name in (None, SHIPPED_NAME) else None
+
+
 def is_late_interaction(name_or_path: str | Path, *, local_files_only: bool = False) -> bool:
     """True for a PyLate checkpoint (its config names ColBERT or MaxSim) and for a Stanford one.
 

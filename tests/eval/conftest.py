@@ -122,7 +122,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """Stand the model-less encoders in for checkpoints; the list fills with what was asked for."""
     asked: list[str | None] = []
 
-    def load_encoder(name: str | None = None) -> BagEncoder | WordEncoder:
+    def load_encoder(name: str | None = None, precision: object = None) -> BagEncoder | WordEncoder:
         asked.append(name)
         return WordEncoder() if name == "org/words" else BagEncoder()
 

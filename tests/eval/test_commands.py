@@ -181,8 +181,8 @@ def test_the_corpus_is_encoded_once_for_all_engines_and_modes(write_beir, loaded
     encoded = []
     load = load_module.load_encoder
 
-    def load_counting(name=None):
-        encoder = load(name)
+    def load_counting(name=None, precision=None):
+        encoder = load(name, precision)
         encode = encoder.encode_documents
 
         def counted(texts):
