@@ -6,9 +6,9 @@ again, and a run that was cut off goes on where it stopped.
 
 import os
 import tarfile
-from collections.abc import Callable
 from hashlib import file_digest
 from pathlib import Path
+from shutil import copyfileobj
 from tempfile import TemporaryDirectory
 
 from flatcoat.errors import DataError
@@ -62,7 +62,7 @@ def _unpack(package: Package, archive: Path, folder: Path) -> None:
     with TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as scratch:
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(scratch, filter=_plain_files(package))
+                _extract(tar, Path(scratch), package=package)
         except (tarfile.TarError, OSError, EOFError) as error:
             raise DataError(f"{package.file} cannot be unpacked: {error}") from error
         inner = list(Path(scratch).iterdir())
@@ -75,20 +75,24 @@ def _unpack(package: Package, archive: Path, folder: Path) -> None:
                 raise
 
 
-def _plain_files(package: Package) -> Callable[[tarfile.TarInfo, str], tarfile.TarInfo | None]:
-    """The ``data`` filter of tarfile, for files and folders alone and up to a total size."""
-    total = 0
-
-    def checked(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo | None:
-        nonlocal total
-        if not (member.isfile() or member.isdir()):
-            return None
-        total += member.size
-        if total > _LARGEST:
-            raise DataError(f"{package.file} unpacks to more than {_LARGEST:,} bytes")
-        return tarfile.data_filter(member, destination)
-
-    return checked
+def _extract(tar: tarfile.TarFile, folder: Path, *, package: Package) -> None:
+    """Write files and folders alone, up to a total size (Python has filters for this from 3.11.4 on)."""
+    folder, total = folder.resolve(), 0
+    for member in tar:
+        place = (folder / member.name).resolve()
+        if not place.is_relative_to(folder):
+            raise DataError(
+                f"{package.file} cannot be unpacked: {member.name!r:.200} leads out of its folder"
+            )
+        if member.isdir():
+            place.mkdir(parents=True, exist_ok=True)
+        elif member.isfile() and (data := tar.extractfile(member)):
+            total += member.size
+            if total > _LARGEST:
+                raise DataError(f"{package.file} unpacks to more than {_LARGEST:,} bytes")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with data, place.open("wb") as file:
+                copyfileobj(data, file)
 
 
 def _hash(path: Path) -> str:

@@ -105,6 +105,8 @@ async def test_a_postprocessor_keeps_the_best() -> None:
     kept = postprocessor.postprocess_nodes(nodes, query_str="why do cats purr?")
     assert len(kept) == 2 and kept[0].node.get_content() == texts[2]
     assert (kept[0].score or 0) > (kept[1].score or 0) and nodes[2].score == 1.0
-    assert await postprocessor.apostprocess_nodes(nodes, query_str="why do cats purr?") == kept
+    later = await postprocessor.apostprocess_nodes(nodes, query_str="why do cats purr?")
+    assert [one.node for one in later] == [one.node for one in kept]
+    assert [one.score for one in later] == pytest.approx([one.score for one in kept], abs=1e-4)
     with pytest.raises(UsageError, match="query"):
         postprocessor.postprocess_nodes(nodes)
