@@ -118,16 +118,9 @@ def contract_of(model: "str | Path | Encoder", precision: Precision | None, leng
                 f"the encoder given computes in {own}, not {precision}: load it in {precision}"
             )
         return model.contract
-    from flatcoat.retrieval.encoders.load import (
-        SHIPPED_NAME,
-        SHIPPED_PRECISION,
-        load_encoder,
-        load_query_encoder,
-        own_name,
-    )
+    from flatcoat.retrieval.encoders.load import index_precision, load_encoder, load_query_encoder, own_name
 
-    if str(model) == SHIPPED_NAME:
-        precision = precision or SHIPPED_PRECISION
+    precision = precision or index_precision(str(model))
     if not any(Path(file).exists() for file in _GPU_FILES):
         queries = load_query_encoder(own_name(model), is_trusted=True)
         if queries is not None:

@@ -14,6 +14,7 @@ from flatcoat.retrieval.results import Mode
 if TYPE_CHECKING:
     from flatcoat.eval.costs import OnProgress
     from flatcoat.eval.datasets import RetrievalDataset
+    from flatcoat.retrieval.encoders.encoder import Encoder
     from flatcoat.retrieval.rerank import Reranker
 
     from .search import SearchIndex
@@ -77,15 +78,12 @@ class SystemSelection:
     @cached_property
     def indexes(self) -> "list[SearchIndex]":
         """An index for flatcoat's search by model, with the encoder that all systems of the model share."""
-        from flatcoat.retrieval.encoders.load import index_precision, load_encoder
-
         from .cached_encoder import CachedEncoder
         from .search import SearchIndex
 
         readers = 1 if self.ablation else len(self.engines) + bool(self.modes)
         folder = self.folder if readers > 1 else None
-        encoders = (load_encoder(model, index_precision(model)) for model in self.models)
-        return [SearchIndex(CachedEncoder(encoder, folder)) for encoder in encoders]
+        return [SearchIndex(CachedEncoder(_load(model), folder)) for model in self.models]
 
     def forget(self) -> None:
         """Delete indexes and kept vectors: the next data set has other texts."""
@@ -148,6 +146,14 @@ class CachedSystem:
         if self._last is None or self._last[0] != query:
             self._last = query, self.system.search(dataset, k, folder=folder, on_progress=on_progress)
         return self._last[1]
+
+
+def _load(model: str | None) -> "Encoder":
+    """The encoder, in the precision in which an index by it is computed here."""
+    from flatcoat.retrieval.encoders.load import fast_here, index_precision, load_encoder
+
+    precision = index_precision(model)
+    return load_encoder(model, fast_here(precision) if precision else None)
 
 
 def parse_engine(text: str) -> EngineSettings:

@@ -194,11 +194,12 @@ def fast_here(precision: "Precision") -> "Precision | None":
 
 
 def index_precision(name: str | Path | None) -> "Precision | None":
-    """The precision in which ``Retriever.create`` computes a model here if none is named; None: its own.
+    """The precision of a new index by a model if none is named; None: the model's own.
 
-    >>> index_precision("org/model")
+    >>> index_precision(SHIPPED_NAME), index_precision("org/model")
+    ('int8', None)
     """
-    return fast_here(SHIPPED_PRECISION) if name in (None, SHIPPED_NAME) else None
+    return SHIPPED_PRECISION if name in (None, SHIPPED_NAME) else None
 
 
 def is_late_interaction(name_or_path: str | Path, *, local_files_only: bool = False) -> bool:
