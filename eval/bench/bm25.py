@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import chain, count, islice
 from pathlib import Path
@@ -222,7 +223,7 @@ def _open_fts5(folder: Path) -> Search:
 
 
 def _build_tantivy(passages: Iterator[str], folder: Path) -> None:
-    import tantivy
+    tantivy = import_module("tantivy")
 
     index = _tantivy(folder)
     writer = index.writer(heap_size=256 << 20, num_threads=1)
@@ -246,7 +247,7 @@ def _open_tantivy(folder: Path) -> Search:
 
 
 def _tantivy(folder: Path) -> Any:
-    import tantivy
+    tantivy = import_module("tantivy")
 
     schema = tantivy.SchemaBuilder()
     schema.add_unsigned_field("number", stored=True)
