@@ -192,26 +192,31 @@ class Searcher:
         self._opening = Lock()  # Indexes and models may be large: one thread opens or loads, the others wait.
 
     def search(self, question: Question) -> list[Result]:
-        """The best passages, or the best passage per document, best first; without a query in their order."""
+        """The best passages, or the best passage per document, best first; without a query in their order.
+
+        From beginning to end one commit is read.
+        """
         if question.query is None:
             find = partial(listed, self._store, question.filters, question.pattern)
             results = self._store.of_one_state(partial(find, k=question.k, group=question.group))
             return results if question.best_lines else [replace(one, best_span=None) for one in results]
-        return self._ranked(question)
-
-    def _ranked(self, question: Question) -> list[Result]:
         question = self._possible(question)
         reranker = self._reranker(question.rerank)
         vectors = None if question.mode == "bm25" else self._queries().encode_queries([question.asked])
+        try:
+            return self._store.of_one_state(partial(self._ranked, question, vectors, reranker=reranker))
+        except StaleRow as stale:
+            raise StorageError(
+                f"index {self._store.path} is damaged: a passage that was found is not stored "
+                "(flatcoat verify says what else is wrong)"
+            ) from stale
+
+    def _ranked(
+        self, question: Question, vectors: "Vectors | None", *, reranker: "Reranker | None"
+    ) -> list[Result]:
         count = self._bounded(max(5 * question.k, 50))
         while True:
-            try:
-                candidates = self._store.of_one_state(partial(self._candidates, question, vectors, count))
-            except StaleRow as stale:
-                raise StorageError(
-                    f"index {self._store.path} is damaged: a passage that was found is not stored "
-                    "(flatcoat verify says what else is wrong)"
-                ) from stale
+            candidates = self._candidates(question, vectors, count)
             exhausted = len(candidates) < count
             candidates = _folded(candidates)
             if reranker and candidates:
@@ -269,13 +274,19 @@ class Searcher:
         return stages
 
     def _open(self) -> "_Opened":
+        opened, state = self._opened, self._store.state
+        if opened is not None and opened.state == state:
+            return opened
         with self._opening:
-            state = self._store.state
-            if self._opened is None or self._opened.state != state:
-                snapshot, encoded = self._store.snapshot(), self._store.encoded()
-                engine = open_index(snapshot, self._store.engine)
-                self._opened = _Opened(state, snapshot, encoded, engine)
-            return self._opened
+            opened, state = self._opened, self._store.state
+            if opened is None or opened.state != state:
+                opened = self._opened = self._store.of_one_state(self._open_anew)
+            return opened
+
+    def _open_anew(self) -> "_Opened":
+        snapshot = self._store.snapshot()
+        engine = open_index(snapshot, self._store.engine)
+        return _Opened(self._store.state, snapshot, self._store.encoded(), engine)
 
     def _reranker(self, model: "Reranker | str | Path | None") -> "Reranker | None":
         if not isinstance(model, str | Path):

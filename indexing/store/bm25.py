@@ -4,6 +4,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -25,12 +26,16 @@ def postings_of(texts: Iterable[str]) -> Postings:
 
 
 class Bm25Snapshots:
-    """Takes BM25 snapshots of the index whose files are in ``folder``; each file is opened once."""
+    """Takes BM25 snapshots of the index whose files are in ``folder``; each file is opened once.
+
+    Threads may share it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._opened: dict[str, Postings] = {}
         self._latest: tuple[int, Bm25Index] | None = None
+        self._lock = Lock()
 
     def take(self, connection: sqlite3.Connection) -> Bm25Index:
         """The index as ``connection`` sees it, in a transaction.
@@ -38,12 +43,14 @@ class Bm25Snapshots:
         StorageError where a file is damaged, or was swept after a later commit.
         """
         generation = read_generation(connection)
-        if self._latest is None or self._latest[0] != generation:
-            records = segment_table.segments(connection)
-            names = {record.postings.name for record in records if record.postings}
-            self._opened = {name: one for name, one in self._opened.items() if name in names}
-            self._latest = generation, Bm25Index([self._live(connection, record) for record in records])
-        return self._latest[1]
+        with self._lock:
+            if self._latest is None or self._latest[0] != generation:
+                records = segment_table.segments(connection)
+                names = {record.postings.name for record in records if record.postings}
+                self._opened = {name: one for name, one in self._opened.items() if name in names}
+                live = [self._live(connection, record) for record in records]
+                self._latest = generation, Bm25Index(live)
+            return self._latest[1]
 
     def _live(self, connection: sqlite3.Connection, record: SegmentRecord) -> LivePostings:
         rows_N = segment_table.written_rows(connection, record.number)

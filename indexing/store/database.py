@@ -64,7 +64,7 @@ class Database:
     def __init__(self, folder: Path) -> None:
         """NotFoundError where there is no index, ConflictError or StorageError where it cannot be read."""
         self.folder = folder
-        self.connection, self._file = _open(folder)
+        self.connection, self.file = _open(folder)
         self._is_closed = False
 
     def was_replaced(self) -> bool:
@@ -72,7 +72,7 @@ class Database:
         if self._is_closed:
             return False
         try:
-            return _file(self.folder, self._file.changed is not None) != self._file
+            return _file(self.folder, self.file.changed is not None) != self.file
         except FileNotFoundError as error:
             raise NotFoundError(
                 f"index {self.folder} is gone, it was removed or moved: open it where it is now"
@@ -80,7 +80,7 @@ class Database:
 
     def require_unmoved(self) -> None:
         """Raise ConflictError where a file that is read without locks changed in the meantime."""
-        if self._file.changed is not None and self.was_replaced():
+        if self.file.changed is not None and self.was_replaced():
             raise ConflictError(f"index {self.folder} was written while it was read: try again")
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Database:
         if not self._is_closed:
             self._is_closed = True
             self.connection.close()
-            _tidy(self.folder, self._file)
+            _tidy(self.folder, self.file)
 
 
 def connect_to_write(folder: Path) -> sqlite3.Connection:

@@ -1,7 +1,9 @@
 """Snapshots taken of an index: each file is opened once, however many snapshots share it."""
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +18,19 @@ from .schema import read_generation, read_meta
 
 if TYPE_CHECKING:
     from flatcoat.indexing.plaid.codec import Codec
+    from flatcoat.indexing.vectors import Shape
+
+    from .segment_table import SegmentRecord
 
 
 class Snapshots:
-    """Takes snapshots of the index whose files are in ``folder``."""
+    """Takes snapshots of the index whose files are in ``folder``. Threads may share it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._segments: dict[int, Segment] = {}
         self._codec: tuple[str, Codec] | None = None
+        self._lock = Lock()
 
     def take(self, connection: sqlite3.Connection) -> Snapshot:
         """The passages that have vectors, as ``connection`` sees them, in a transaction.
@@ -35,14 +41,11 @@ class Snapshots:
         records = [record for record in segment_table.segments(connection) if record.has_vectors]
         places = [segment_table.places(connection, record) for record in records]
         shape = segment_table.shape(connection)
-        for record in records:
-            if record.number not in self._segments:
-                self._segments[record.number] = record.open(self.folder, shape)
-        self._segments = {record.number: self._segments[record.number] for record in records}
+        segments = self._opened(records, shape)
         none = np.zeros(0, np.int64)
         faiss = segment_table.derived_file(connection, "faiss")
         return Snapshot(
-            tuple(self._segments.values()),
+            segments,
             rows=np.concatenate([none, *(place.rows for place in places)]),
             segment_of=np.repeat(np.arange(len(records)), [len(place.rows) for place in places]),
             positions=np.concatenate([none, *(place.positions for place in places)]),
@@ -52,16 +55,25 @@ class Snapshots:
             calibration=_operating_points(read_meta(connection, "calibration")),
         )
 
+    def _opened(self, records: "Sequence[SegmentRecord]", shape: "Shape | None") -> tuple[Segment, ...]:
+        with self._lock:
+            for record in records:
+                if record.number not in self._segments:
+                    self._segments[record.number] = record.open(self.folder, shape)
+            self._segments = {record.number: self._segments[record.number] for record in records}
+            return tuple(self._segments.values())
+
     def codec(self, connection: sqlite3.Connection) -> "Codec | None":
         """The codec of the token vectors; None before there is one."""
         file = segment_table.derived_file(connection, "codec")
         if file is None:
             return None
-        if self._codec is None or self._codec[0] != file.name:
-            from flatcoat.indexing.plaid.codec import Codec
+        with self._lock:
+            if self._codec is None or self._codec[0] != file.name:
+                from flatcoat.indexing.plaid.codec import Codec
 
-            self._codec = file.name, Codec.load(require_file(self.folder / file.name, file.bytes))
-        return self._codec[1]
+                self._codec = file.name, Codec.load(require_file(self.folder / file.name, file.bytes))
+            return self._codec[1]
 
 
 def _operating_points(values: Any) -> tuple[OperatingPoint, ...]:

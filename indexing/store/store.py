@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError, StorageError, UsageError
-from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.bm25 import Bm25Index, Statistics
 from flatcoat.indexing.documents import Document, Passage, checked_id
 from flatcoat.indexing.filters.cache import FilterCache
@@ -27,12 +26,11 @@ from flatcoat.indexing.terms import query_terms
 from flatcoat.indexing.vectors import Hits, VectorIndex
 
 from . import document_table, schema, segment_table
-from .bm25 import Bm25Snapshots
 from .database import Database, explained
 from .document_table import StoredDocument
 from .engines import AUTO, EngineSettings, open_index
 from .fields import require_fields
-from .snapshots import Snapshots
+from .readers import Reader, Readers
 from .source_paths import as_path, as_root, canonical
 from .sources import (
     DocumentFile,
@@ -92,13 +90,13 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._is_writing = False
-        self._replacements = 0
         self._filtered = FilterCache()
-        self._adopt(Database(path))
-        self.contract, self.engine = _made_with(self._connection)
+        self._readers = Readers(path)
+        self._closing = weakref.finalize(self, self._readers.close)
+        self._own = threading.local()
+        """The reader of this thread, while it reads."""
+        self.contract, self.engine = self._readers.contract, self._readers.engine
 
     @staticmethod
     def create(path: str | Path, contract: dict[str, Any], *, engine: EngineSettings = AUTO) -> "Store":
@@ -140,8 +138,7 @@ class Store:
 
     def close(self) -> None:
         """Close the database; the store cannot be used afterwards."""
-        with self._lock:
-            self._closing()
+        self._closing()
 
     def __enter__(self) -> "Store":
         return self
@@ -165,14 +162,14 @@ class Store:
             with self._reading():
                 pass  # It may have been replaced.
             writer = Writer(self.path)
-            self._is_writing = True
+            self._readers.is_writing = True
             _writing.set(writing | {id(self)})
             try:
                 yield writer
                 writer.commit()
             finally:
                 writer.close()
-                self._is_writing = False
+                self._readers.is_writing = False
                 _writing.set(writing)
 
     @property
@@ -184,21 +181,25 @@ class Store:
     def state(self) -> State:
         """The state that is read now: nothing has changed between two reads of equal states."""
         with self._reading() as connection:
-            return State(self._replacements, schema.read_generation(connection))
+            return State(self._reader.index.replacements, schema.read_generation(connection))
 
     def of_one_state(self, read: Callable[[], Read]) -> Read:
-        """The result of several reads of this store, made again where the index changed in the meantime."""
+        """The result of several reads of this store, which all see one commit.
+
+        Made again where a later commit swept a file that they need.
+        """
+        if self._is_reading:
+            return read()
         for _ in range(_MOST_TRIES):
-            before = self.state
+            before = None
             try:
-                result = read()
+                with self._reading():
+                    before = self.state
+                    return read()
             except FlatcoatError as error:
-                if self.state == before:
+                if before is None or self.state == before:
                     raise
                 _log.debug("index %s changed while it was read, which is tried again: %s", self.path, error)
-                continue
-            if self.state.replacements == before.replacements:
-                return result
         return read()
 
     def document_hashes(self) -> dict[str, str]:
@@ -283,7 +284,7 @@ class Store:
 
         def take() -> Snapshot:
             with self._reading() as connection:
-                return self._snapshots.take(connection)
+                return self._reader.index.snapshots.take(connection)
 
         return self.of_one_state(take)
 
@@ -357,7 +358,7 @@ class Store:
         wanted = as_filters(filters)
         clause, values = where(wanted)
         with self._reading() as connection:
-            key = self._replacements, schema.read_generation(connection), clause, *values
+            key = self.state, clause, *values
             if (rows := self._filtered.get(key)) is None:
                 rows = document_table.rows_where(connection, clause, values)
                 require_fields(connection, fields_in_doubt(wanted))
@@ -365,18 +366,15 @@ class Store:
         return rows if text is None else self._rows_that_match(text, rows, (*key, text))
 
     def _rows_that_match(self, text: TextPattern, rows: np.ndarray, key: Hashable) -> np.ndarray:
-        with self._reading():
-            found = self._filtered.get(key)
-        if found is not None:
+        if (found := self._filtered.get(key)) is not None:
             return found
         span, matching = text.spans(), list[int]()
-        for start in range(0, len(rows), _TEXTS_AT_ONCE):  # Other threads read in between.
+        for start in range(0, len(rows), _TEXTS_AT_ONCE):
             with self._reading() as connection:
                 texts = document_table.texts(connection, rows[start : start + _TEXTS_AT_ONCE])
             matching += [row for row, content in texts if span(content) is not None]
         found = np.sort(np.array(matching, np.int64))
-        with self._reading():
-            self._filtered.put(key, found)
+        self._filtered.put(key, found)
         return found
 
     def in_order(self, rows: np.ndarray, limit: int, *, by_document: bool = False) -> list[tuple[int, int]]:
@@ -432,65 +430,50 @@ class Store:
 
         def take() -> Bm25Index:
             with self._reading() as connection:
-                return self._bm25_snapshots.take(connection)
+                return self._reader.index.bm25_snapshots.take(connection)
 
         return self.of_one_state(take)
 
     @property
-    def _connection(self) -> sqlite3.Connection:
-        return self._database.connection
+    def _is_reading(self) -> bool:
+        """Whether this thread is in a read."""
+        return getattr(self._own, "reader", None) is not None
 
-    def _adopt(self, database: Database) -> None:
-        self._database = database
-        self._closing = weakref.finalize(self, database.close)
-        self._snapshots = Snapshots(self.path / schema.SEGMENTS)
-        self._bm25_snapshots = Bm25Snapshots(self.path / schema.SEGMENTS)
-
-    def _follow(self) -> None:
-        """Go over to the index that replaced ours, if one did."""
-        if not self._database.was_replaced():
-            return
-        if self._is_writing:
-            # Were it the last to close, the writer's connection would delete the log of the new index.
-            raise ConflictError(f"index {self.path} was replaced while it was written: write again")
-        database = Database(self.path)
-        try:
-            if _made_with(database.connection) != (self.contract, self.engine):
-                raise ConflictError(
-                    f"index {self.path} was replaced by one that another model or engine made: open it again"
-                )
-        except BaseException:
-            database.close()
-            raise
-        _log.info("index %s was replaced and is read anew", self.path)
-        self._closing()
-        self._adopt(database)
-        self._replacements += 1
+    @property
+    def _reader(self) -> Reader:
+        """The reader of this thread, in a read."""
+        return self._own.reader
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """One read transaction; errors of SQLite are raised as StorageError.
+        """One read transaction, or a part of the one that this thread is in.
 
-        Whoever reads a malformed row refuses it: an error of another kind is a fault of this code.
+        Errors of SQLite are raised as StorageError. Whoever reads a malformed row refuses it: an error of
+        another kind is a fault of this code.
         """
-        with self._lock:
+        try:
+            if self._is_reading:
+                yield self._reader.database.connection
+            else:
+                with self._borrowed() as database:
+                    yield database.connection
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"index {self.path} cannot be read: {explained(error)}") from error
+        except UnicodeEncodeError as error:
+            raise UsageError(f"half a surrogate pair is no text: {error.object!r:.80}") from error
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Database]:
+        """A connection in a transaction, which is that of this thread meanwhile."""
+        reader = self._readers.borrow()
+        try:
+            reader.database.connection.execute("BEGIN")
+            self._own.reader = reader
             try:
-                self._follow()
-                connection = self._connection
-                connection.execute("BEGIN")
-                try:
-                    yield connection
-                finally:
-                    connection.execute("ROLLBACK")
-                self._database.require_unmoved()
-            except (OSError, sqlite3.Error) as error:
-                raise StorageError(f"index {self.path} cannot be read: {explained(error)}") from error
-            except UnicodeEncodeError as error:
-                raise UsageError(f"half a surrogate pair is no text: {error.object!r:.80}") from error
-
-
-def _made_with(connection: sqlite3.Connection) -> tuple[dict[str, Any], EngineSettings]:
-    contract = schema.read_meta(connection, "contract")
-    if not isinstance(contract, dict):
-        raise damaged(f"the contract of the index, {contract!r:.40},")
-    return contract, EngineSettings.from_json(schema.read_meta(connection, "engine"))
+                yield reader.database
+            finally:
+                self._own.reader = None
+                reader.database.connection.execute("ROLLBACK")
+            reader.database.require_unmoved()
+        finally:
+            self._readers.give_back(reader)

@@ -175,7 +175,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path, engine: str, write: str, monke
 def goes_on(path: Path, write: str) -> None:
     """Whether the last commit is whole, and what failed succeeds now."""
     with Store.open(path) as store:
-        names = {name for (name,) in store._connection.execute("SELECT name FROM files")}
+        names = store._names()
         assert {entry.name for entry in (path / "segments").iterdir()} == names
         assert store.verify() == []
         assert contents(store) == {"a": passages("a", 30), "b": passages("b", 3)}

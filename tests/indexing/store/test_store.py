@@ -378,18 +378,19 @@ def test_threads_that_share_a_store_write_in_turns(store: Store) -> None:
 
 def test_no_document_is_looked_up_by_reading_all(store: Store) -> None:
     asked: list[str] = []
-    store._connection.set_trace_callback(asked.append)
-    store.document(1, "name")
-    store.document(None, "id")
-    store.holds("id")
-    store.names_of(1)
-    store.count_of(1)
-    store._connection.set_trace_callback(None)
-    queries = [query for query in asked if query.startswith("SELECT") and "documents" in query]
-    assert len(queries) == 5
-    for query in queries:
-        for *_, step in store._connection.execute(f"EXPLAIN QUERY PLAN {query}"):
-            assert step.startswith("SEARCH documents USING"), query
+    with store._reading() as connection:
+        connection.set_trace_callback(asked.append)
+        store.document(1, "name")
+        store.document(None, "id")
+        store.holds("id")
+        store.names_of(1)
+        store.count_of(1)
+        connection.set_trace_callback(None)
+        queries = [query for query in asked if query.startswith("SELECT") and "documents" in query]
+        assert len(queries) == 5
+        for query in queries:
+            for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {query}"):
+                assert step.startswith("SEARCH documents USING"), query
 
 
 def test_open_wants_an_index(store: Store, tmp_path: Path) -> None:
