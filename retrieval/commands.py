@@ -84,6 +84,15 @@ Files = Annotated[
         "-l", "--files-with-matches", help="Print the paths of the K best files alone, one per line."
     ),
 ]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="TOKENS",
+        help="Print what a prompt needs: the lines that hold most of what was found, at most so many tokens "
+        "of the model, each excerpt below its place.",
+    ),
+]
 
 app.command()(index_command.index)
 
@@ -103,6 +112,7 @@ def search(
     group: Annotated[bool, typer.Option("--group", help="Show one result per document.")] = False,
     context: Context = None,
     files: Files = False,
+    budget: Budget = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show scores, and which words of QUERY matched which words.")
     ] = False,
@@ -126,14 +136,19 @@ def search(
     flatcoat search "open a connection" --regex "def \\w+\\(" --fixed sqlite3
 
     flatcoat search --where symbol=Store.open -k 20
+
+    flatcoat search "how are retries timed" -k 10 --budget 1500
     """
     from flatcoat.console import output, progress_bar
 
     from .discovery import open_index
     from .display import matching_files, print_results
+    from .evidence import as_prompt
 
     if files and as_json:
         raise typer.BadParameter("--json names the document of each result: leave out one of the two")
+    if files and budget is not None:
+        raise typer.BadParameter("--budget prints lines, --files-with-matches paths: leave out one")
     filters = _filters(where)
     _check_pattern(regex, fixed, case)
     is_narrowed = bool(filters or regex or fixed or content != "all")
@@ -157,6 +172,7 @@ def search(
             best_lines=not files,
             signals=None if signals else (),
             content=content,
+            budget=budget,
         )
     if behind:
         typer.echo(f"searched as it is, flatcoat index brings it up to date: {behind}", err=True)
@@ -166,7 +182,9 @@ def search(
         values = {"query": query, "results": [result.to_json() for result in results], "index": held}
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return
-    if files:
+    if budget is not None:
+        typer.echo(as_prompt(results))
+    elif files:
         typer.echo("".join(f"{path}\n" for path in matching_files(results, retriever.store)), nl=False)
     else:
         print_results(output(color), results, query or "", store=retriever.store, context=context)

@@ -102,7 +102,7 @@ def within_budget(
 def as_prompt(results: "Iterable[Result]") -> str:
     """The evidence of results as a prompt quotes it: each excerpt below its place, a blank line between.
 
-        >>> from flatcoat.retrieval.results import Result
+    >>> from flatcoat.retrieval.results import Result
     >>> result = Result(1, 0.5, "sky.md", "", (1, 9), "", {}, evidence=(Excerpt((2, 2), "It is blue."),))
     >>> print(as_prompt([result]))
     sky.md:2

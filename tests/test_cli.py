@@ -175,6 +175,15 @@ def test_files_that_match_are_paths_for_the_shell(
     assert {"src/http.py", "cats.md", "row7"} <= {*places}
 
 
+def test_a_budget_prints_lines_for_a_prompt(index: Path) -> None:
+    arguments = ("search", "when do cats purr", "--index", index, "--mode", "bm25")
+    text = invoke(*arguments, "--budget", 60).stdout
+    assert "cats.md:3\nCats purr when they are content." in text
+    assert json.loads(invoke(*arguments, "--budget", 60, "--json").stdout)["results"][0]["evidence"]
+    both = run(*arguments, "--budget", 60, "-l")
+    assert (both.returncode, "--files-with-matches" in both.stderr) == (2, True)
+
+
 def test_no_file_that_matches_is_no_line_on_stdout(index: Path) -> None:
     none = invoke("search", "x", "--index", index, "-l", "--where", "lang=go")
     assert (none.stdout, none.stderr) == ("", "nothing found that meets the conditions\n")
