@@ -11,8 +11,8 @@ from flatcoat.atomic_files import atomic_write_text
 
 logger = logging.getLogger(__name__)
 
-_SMALL = 32 << 20
-"""Bytes that are hashed in milliseconds, and so every time."""
+_SMALL = 1 << 20
+"""Bytes that are hashed in a few milliseconds, even where each becomes four, and so every time."""
 
 _DIGITS = 64
 
