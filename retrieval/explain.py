@@ -12,12 +12,14 @@ from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.terms import Span, find_terms, query_spans
 
 from .results import Match
+from .shard import RankingRequest
 from .snippets import Evidence
 
 if TYPE_CHECKING:
-    from flatcoat.indexing.store.store import Store
     from flatcoat.indexing.vectors import TokenVectors, Vectors
     from flatcoat.retrieval.encoders.tokenization import TokenSpan
+
+    from .shard import Shard
 
 
 @runtime_checkable
@@ -109,7 +111,7 @@ class _Term(NamedTuple):
 
 
 def explain_bm25(
-    store: "Store", query: str, *, rows: Sequence[int], passages: Sequence[Passage]
+    shard: "Shard", query: str, *, rows: Sequence[int], passages: Sequence[Passage]
 ) -> list[list[Match]]:
     """For each passage the words that match a term of the query; their scores add up to BM25.
 
@@ -118,8 +120,9 @@ def explain_bm25(
     among = np.array(rows, dtype=np.int64)
     terms = []
     for text, span in query_spans(query).items():
-        hits = store.bm25(text, len(rows), rows=among)
-        terms.append(_Term(text, span, dict(zip(hits.ids, hits.scores.tolist(), strict=True))))
+        hits = shard.rank(RankingRequest(text, None, len(rows), rows=among)).bm25
+        scores = dict(zip(hits.rows, hits.scores.tolist(), strict=True)) if hits else {}
+        terms.append(_Term(text, span, scores))
     return [_matches(terms, row, passage.text) for row, passage in zip(rows, passages, strict=True)]
 
 

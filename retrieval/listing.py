@@ -7,9 +7,9 @@ import numpy as np
 
 from flatcoat.indexing.filters.condition import Filter
 from flatcoat.indexing.filters.text_pattern import TextPattern
-from flatcoat.indexing.store.store import Store
 
 from .results import Result
+from .shard import Shard
 from .snippets import Evidence, best_span
 
 if TYPE_CHECKING:
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
 
 
 def listed(
-    store: Store, filters: Sequence[Filter], pattern: TextPattern | None, *, k: int, group: bool
+    shard: Shard, filters: Sequence[Filter], pattern: TextPattern | None, *, k: int, group: bool
 ) -> list[Result]:
     """The first ``k`` passages, or documents by their first passage, that filters and a pattern let through.
 
     Their score is 0; the best lines are those of the first match, where there is a pattern.
     """
-    rows = store.rows_where(filters, text=pattern)
-    found = store.in_order(rows, k, by_document=group)
-    passages = store.passages([row for row, _ in found])
+    found = shard.filtered(filters, pattern, limit=k, by_document=group)
+    passages = shard.passages([one.row for one in found])
     return [
         Result(
             rank=rank,
@@ -37,10 +36,10 @@ def listed(
             text=passage.text,
             metadata=passage.metadata,
             section=passage.section,
-            more=count - 1,
+            more=one.count - 1,
             best_span=_lines_of_match(passage, pattern),
         )
-        for rank, (passage, (_, count)) in enumerate(zip(passages, found, strict=True), start=1)
+        for rank, (passage, one) in enumerate(zip(passages, found, strict=True), start=1)
     ]
 
 

@@ -28,6 +28,7 @@ from .index_model import IndexModel, contract_of
 from .ingest import Added, Adder, Progress, new_or_changed
 from .results import Mode, Result
 from .search import Question, Searcher
+from .shard import StoreShard
 
 if TYPE_CHECKING:
     from flatcoat.indexing.filters.text_pattern import Case
@@ -58,7 +59,7 @@ class Retriever:
         self.overlap = int(store.contract.get("overlap", 0))  # Earlier indexes do not name it.
         self._model = IndexModel(store, model)
         self._searcher = Searcher(
-            store,
+            StoreShard(store),
             lambda: self.query_encoder,
             lambda: self.encoder,
             count_tokens=lambda texts: self._model.token_counts(texts),

@@ -1,10 +1,9 @@
 """Answer one query: rank by vectors and BM25, fuse, apply signals, fold, rerank, group, explain."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
@@ -18,10 +17,7 @@ from flatcoat.indexing.filters.forms import Filters, as_filters
 from flatcoat.indexing.filters.text_pattern import Case, TextPattern
 from flatcoat.indexing.fusion import HYBRID, HYBRID_CODE, Fusion
 from flatcoat.indexing.reading.content import Content
-from flatcoat.indexing.snapshot import Snapshot
-from flatcoat.indexing.store.engines import open_index
-from flatcoat.indexing.store.stats import Encoded
-from flatcoat.indexing.store.store import StaleRow, State, Store
+from flatcoat.indexing.store.store import StaleRow
 from flatcoat.indexing.terms import Span
 
 from .deduplicate import fold_duplicates, group_by
@@ -30,10 +26,11 @@ from .explain import Interaction, LateInteraction, explain_bm25, interactions
 from .listing import listed
 from .ranking import apply_signals, checked_signals
 from .results import Match, Mode, Result, checked_budget, checked_k, checked_query, checked_recall
+from .shard import Ranking, RankingRequest, Shard
 from .snippets import Evidence, best_span, words_of_query
 
 if TYPE_CHECKING:
-    from flatcoat.indexing.vectors import Hits, VectorIndex, Vectors
+    from flatcoat.indexing.vectors import Vectors
     from flatcoat.retrieval.encoders.encoder import Encoder, QueryEncoder
 
     from .rerank import Reranker
@@ -151,15 +148,6 @@ class _Candidate:
         return f"{self.passage.document_id}:{self.passage.lines[0]}"
 
 
-class _Opened(NamedTuple):
-    """The index of one state of the store, its snapshot, and how many passages that holds."""
-
-    state: State
-    snapshot: Snapshot
-    encoded: Encoded
-    engine: "VectorIndex[int]"
-
-
 class _Finding(NamedTuple):
     """What of a passage answers the query, as far as it was asked for."""
 
@@ -169,7 +157,7 @@ class _Finding(NamedTuple):
 
 
 class Searcher:
-    """Answers questions to one store.
+    """Answers questions to one index, or to all shards of a collection as to one.
 
     Encoders are loaded at the first question that needs them: ``queries`` for vectors, the whole ``encoder``
     to explain them. ``count_tokens`` counts the tokens of texts, which a budget is of.
@@ -177,19 +165,18 @@ class Searcher:
 
     def __init__(
         self,
-        store: Store,
+        shard: Shard,
         queries: "Callable[[], QueryEncoder]",
         encoder: "Callable[[], Encoder]",
         *,
         count_tokens: Callable[[Sequence[str]], list[int]],
     ) -> None:
-        self._store = store
+        self._shard = shard
         self._queries = queries
         self._encoder = encoder
         self._count_tokens = count_tokens
-        self._opened: _Opened | None = None
         self._rerankers: dict[str, Reranker] = {}
-        self._opening = Lock()  # Indexes and models may be large: one thread opens or loads, the others wait.
+        self._loading = Lock()  # Models may be large: one thread loads, the others wait.
 
     def search(self, question: Question) -> list[Result]:
         """The best passages, or the best passage per document, best first; without a query in their order.
@@ -197,17 +184,17 @@ class Searcher:
         From beginning to end one commit is read.
         """
         if question.query is None:
-            find = partial(listed, self._store, question.filters, question.pattern)
-            results = self._store.of_one_state(partial(find, k=question.k, group=question.group))
+            find = partial(listed, self._shard, question.filters, question.pattern)
+            results = self._shard.of_one_state(partial(find, k=question.k, group=question.group))
             return results if question.best_lines else [replace(one, best_span=None) for one in results]
         question = self._possible(question)
         reranker = self._reranker(question.rerank)
         vectors = None if question.mode == "bm25" else self._queries().encode_queries([question.asked])
         try:
-            return self._store.of_one_state(partial(self._ranked, question, vectors, reranker=reranker))
+            return self._shard.of_one_state(partial(self._ranked, question, vectors, reranker=reranker))
         except StaleRow as stale:
             raise StorageError(
-                f"index {self._store.path} is damaged: a passage that was found is not stored "
+                f"index {self._shard.name} is damaged: a passage that was found is not stored "
                 "(flatcoat verify says what else is wrong)"
             ) from stale
 
@@ -228,71 +215,51 @@ class Searcher:
 
     def _possible(self, question: Question) -> Question:
         """The question as this index can answer it: by BM25 alone where no passage has vectors (yet)."""
-        if not question.ranks_twice:
+        if not question.ranks_twice or self._shard.encoded().passages:
             return question
-        has_vectors = self._store.contract["encoder"] is not None and self._open().encoded.passages > 0
-        return question if has_vectors else replace(question, mode="bm25")
+        return replace(question, mode="bm25")
 
     def _bounded(self, count: int) -> int:
         """A number of candidates, no larger than the index beyond _DEEP."""
-        return count if count <= _DEEP else min(count, max(self._store.stats().passages + 1, _DEEP))
+        return count if count <= _DEEP else min(count, max(self._shard.encoded().of + 1, _DEEP))
 
     def _candidates(self, question: Question, vectors: "Vectors | None", count: int) -> list[_Candidate]:
         """The best ``count`` passages of the first stage; rankings to be fused are twice as deep."""
-        stages = self._rankings(question, vectors, depth=2 * count if question.ranks_twice else count)
-        rows = list(dict.fromkeys(chain.from_iterable(stages.values())))
-        passages = dict(zip(rows, self._store.passages(rows), strict=True))
+        rankings = self._shard.rank(
+            RankingRequest(
+                None if question.mode == "vectors" else question.asked,
+                vectors,
+                2 * count if question.ranks_twice else count,
+                filters=question.filters,
+                pattern=question.pattern,
+                recall=question.recall,
+            )
+        )
+        named = {"vectors": rankings.vectors, "bm25": rankings.bm25}
+        rows = list(dict.fromkeys(row for one in named.values() if one for row in one.rows))
+        passages = dict(zip(rows, self._shard.passages(rows), strict=True))
+        stages = {name: _scores(one, passages) for name, one in named.items() if one}
         if question.ranks_twice:
             first = next(iter(stages["bm25"]), None)
-            coverage = 0.0 if first is None else self._store.coverage(question.asked, first)
+            coverage = 0.0 if first is None else self._shard.coverage(question.asked, first)
             fusion = question.fusion_of(passages.values())
-            lacking = set() if self._open().encoded.is_complete else self._store.without_vectors(rows)
             stages["fused"] = fusion.fuse(
-                stages["vectors"], stages["bm25"], coverage=coverage, lacking=lacking
+                stages["vectors"], stages["bm25"], coverage=coverage, lacking=rankings.lacking
             )
         last = next(reversed(stages.values()))
         candidates = [
             _Candidate(
                 row, passages[row], {name: stage[row] for name, stage in stages.items() if row in stage}
             )
-            for row in sorted(last, key=lambda row: -last[row])
+            for row in _in_order(last, passages)
         ]
         return _with_signals(question, candidates)[:count]
-
-    def _rankings(
-        self, question: Question, vectors: "Vectors | None", depth: int
-    ) -> dict[str, dict[int, float]]:
-        """Scores by row of the best ``depth`` passages, best first, by "vectors", by "bm25", or by both."""
-        is_narrowed = question.filters or question.pattern
-        rows = self._store.rows_where(question.filters, text=question.pattern) if is_narrowed else None
-        stages: dict[str, dict[int, float]] = {}
-        if vectors is not None:
-            (hits,) = self._open().engine.search(vectors, depth, allowed=rows, recall=question.recall)
-            stages["vectors"] = _scores(hits)
-        if question.mode != "vectors":
-            stages["bm25"] = _scores(self._store.bm25(question.asked, depth, rows=rows))
-        return stages
-
-    def _open(self) -> "_Opened":
-        opened, state = self._opened, self._store.state
-        if opened is not None and opened.state == state:
-            return opened
-        with self._opening:
-            opened, state = self._opened, self._store.state
-            if opened is None or opened.state != state:
-                opened = self._opened = self._store.of_one_state(self._open_anew)
-            return opened
-
-    def _open_anew(self) -> "_Opened":
-        snapshot = self._store.snapshot()
-        engine = open_index(snapshot, self._store.engine)
-        return _Opened(self._store.state, snapshot, self._store.encoded(), engine)
 
     def _reranker(self, model: "Reranker | str | Path | None") -> "Reranker | None":
         if not isinstance(model, str | Path):
             return model
         name = str(model)
-        with self._opening:
+        with self._loading:
             if name not in self._rerankers:
                 from .rerank import load_reranker
 
@@ -344,7 +311,7 @@ class Searcher:
         explanations: Sequence[list[Match] | None] = [None] * len(candidates)
         if question.explain and question.mode != "vectors":
             rows = [candidate.row for candidate in candidates]
-            explanations = explain_bm25(self._store, question.asked, rows=rows, passages=passages)
+            explanations = explain_bm25(self._shard, question.asked, rows=rows, passages=passages)
         return [
             _found(question, passage, words_of_query(passage.text, question.asked), explanation)
             for passage, explanation in zip(passages, explanations, strict=True)
@@ -360,7 +327,7 @@ class Searcher:
         if isinstance(encoder, LateInteraction):
             explain = partial(interactions, encoder, encode=encoder.encode_documents)
         elif question.mode != "bm25" and isinstance(queries := self._queries(), LateInteraction):
-            stored = self._open().snapshot.token_vectors([candidate.row for candidate in firsts])
+            stored = self._shard.token_vectors([candidate.row for candidate in firsts])
             explain = partial(interactions, queries, encode=self._encode_documents)
         else:
             return none
@@ -389,8 +356,22 @@ def _found(
     return _Finding(best_span(passage.text, evidence), explanation, telling)
 
 
-def _scores(hits: "Hits[int]") -> dict[int, float]:
-    return dict(zip(hits.ids, hits.scores.tolist(), strict=True))
+def _scores(ranking: Ranking, passages: Mapping[int, Passage]) -> dict[int, float]:
+    """Scores by row, best first."""
+    scores = dict(zip(ranking.rows, ranking.scores.tolist(), strict=True))
+    if not (ranking.scores[1:] == ranking.scores[:-1]).any():
+        return scores
+    return {row: scores[row] for row in _in_order(scores, passages)}
+
+
+def _in_order(scores: Mapping[int, float], passages: Mapping[int, Passage]) -> list[int]:
+    """The rows, best first; of equal scores by document and line, which every index agrees on."""
+
+    def key(row: int) -> tuple[float, str, int, int]:
+        passage = passages[row]
+        return -scores[row], passage.document_id, passage.lines[0], row
+
+    return sorted(scores, key=key)
 
 
 def _with_signals(question: Question, candidates: Sequence[_Candidate]) -> list[_Candidate]:

@@ -42,6 +42,7 @@ BUDGET = 1 << 30
 RETRAIN_AT = 4
 """Growth of the number of tokens since the codec was trained at which a new one is."""
 
+_GIVEN = "codec_is_given"  # in the table meta
 _MOST_SMALL = 32  # small segments that are left unmerged
 _MOST_DEAD = 0.3  # of a segment's vectors may be tombstones
 _MOST_STALE = 0.2  # of the vectors of the FAISS file may be added or removed
@@ -65,7 +66,7 @@ def compact(connection: sqlite3.Connection, snapshots: Snapshots, *, full: bool,
     if codec is None and engine == "plaid" and vectors > 0:
         before = snapshots.take(connection)
         _retrain(connection, folder, None, budget)
-    elif codec and _has_outgrown(codec, vectors):
+    elif codec and _has_outgrown(connection, codec, vectors):
         _retrain(connection, folder, codec, budget)
     else:
         chosen = all_but_full(segments) if full else due(segments)
@@ -117,12 +118,39 @@ def prepare(connection: sqlite3.Connection, snapshots: Snapshots, added: TokenVe
     """Train a new codec where the collection outgrows its own by ``added``, before that is encoded."""
     codec = snapshots.codec(connection)
     vectors = sum(segment.live_vectors for segment in _with_vectors(connection))
-    if codec and _has_outgrown(codec, vectors + len(added.values_TD)):
+    if codec and _has_outgrown(connection, codec, vectors + len(added.values_TD)):
         _retrain(connection, snapshots.folder, codec, BUDGET, added)
 
 
-def _has_outgrown(codec: "Codec", vectors: int) -> bool:
-    return vectors > RETRAIN_AT * codec.tokens
+def give_codec(
+    connection: sqlite3.Connection,
+    snapshots: Snapshots,
+    codec: "Codec",
+    *,
+    calibration: Sequence[Sequence[float]],
+) -> None:
+    """Make ``codec``, which was trained elsewhere, that of an index without one, for good."""
+    before = snapshots.take(connection)
+    _save_codec(connection, snapshots.folder, codec)
+    write_meta(connection, "calibration", calibration)
+    write_meta(connection, _GIVEN, True)
+    if segments := _with_vectors(connection):
+        shape = segment_table.shape(connection)
+        merge = SegmentMerge(connection, snapshots.folder, shape=shape, budget=BUDGET)
+        merge.merge(segments, codec, change=lambda block: _reencode(block, None, codec))
+        if not calibration:
+            _calibrate(connection, snapshots.folder, before)
+
+
+def _has_outgrown(connection: sqlite3.Connection, codec: "Codec", vectors: int) -> bool:
+    """Whether a new codec is due; one that was given is shared with other indexes, and stays."""
+    return vectors > RETRAIN_AT * codec.tokens and not read_meta(connection, _GIVEN)
+
+
+def _save_codec(connection: sqlite3.Connection, folder: Path, codec: "Codec") -> None:
+    path = folder / f"{segment_table.new_file_number(connection):06d}.codec.npz"
+    codec.save(path)
+    segment_table.replace_derived_file(connection, "codec", seal(path))
 
 
 def _with_vectors(connection: sqlite3.Connection) -> list[SegmentRecord]:
@@ -149,9 +177,7 @@ def _retrain(
     count = min(sample_size(vectors, settings.centroids), most)
     sample_TD = merge.sample(segments, count, codec=old, added=added)
     new = Codec.train(sample_TD, vectors, bits=settings.bits, centroids=settings.centroids)
-    path = folder / f"{segment_table.new_file_number(connection):06d}.codec.npz"
-    new.save(path)
-    segment_table.replace_derived_file(connection, "codec", seal(path))
+    _save_codec(connection, folder, new)
     write_meta(connection, "calibration", ())
     merge.merge(segments, new, change=lambda block: _reencode(block, old, new))
 

@@ -61,10 +61,13 @@ class _Entry(NamedTuple):
 class Database:
     """The connection of one reader. Not for two threads at once."""
 
-    def __init__(self, folder: Path) -> None:
-        """NotFoundError where there is no index, ConflictError or StorageError where it cannot be read."""
+    def __init__(self, folder: Path, *, is_immutable: bool = False) -> None:
+        """NotFoundError where there is no index, ConflictError or StorageError where it cannot be read.
+
+        ``is_immutable`` says that nobody ever writes the file: it is read without locks.
+        """
         self.folder = folder
-        self.connection, self.file = _open(folder)
+        self.connection, self.file = (_open_immutable if is_immutable else _open)(folder)
         self._is_closed = False
 
     def was_replaced(self) -> bool:
@@ -88,7 +91,8 @@ class Database:
         if not self._is_closed:
             self._is_closed = True
             self.connection.close()
-            _tidy(self.folder, self.file)
+            if self.file.changed is None:
+                _tidy(self.folder, self.file)
 
 
 def connect_to_write(folder: Path) -> sqlite3.Connection:
@@ -180,13 +184,19 @@ def _open(folder: Path) -> tuple[sqlite3.Connection, File]:
         if _code(error) not in _NO_SHARED_MEMORY:
             raise
         reason = error
+    _log.info("index %s is read without locks, as what does not change: %s", folder, reason)
+    return _open_immutable(folder, str(reason))
+
+
+def _open_immutable(folder: Path, reason: str = "read without locks") -> tuple[sqlite3.Connection, File]:
+    """A connection without locks; StorageError where a writer left a log behind."""
+    require_plain(folder)
     file = _file(folder, True)
     if file.changed and file.changed[2]:
         raise StorageError(
             f"index {folder} holds commits that its last writer left in {schema.DATABASE}-wal ({reason}): "
             "open it once where you may write"
         )
-    _log.info("index %s is read without locks, as what does not change: %s", folder, reason)
     return _checked(folder, "mode=ro&immutable=1"), file
 
 

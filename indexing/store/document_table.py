@@ -97,6 +97,15 @@ def passages(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, P
     return {row: _passage(row, *parts) for row, *parts in connection.execute(query, [json_of(rows)])}
 
 
+def places(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, tuple[str, int]]:
+    """The id of the document and the first line of each of ``rows`` that is there."""
+    query = """
+        SELECT passages.row, documents.id, first_line FROM json_each(?) AS wanted
+        JOIN passages ON passages.row = wanted.value JOIN documents ON documents.key = passages.document
+    """
+    return {row: (id, line) for row, id, line in connection.execute(query, [json_of(rows)])}
+
+
 def searchable(connection: sqlite3.Connection, segment: int) -> Iterator[tuple[int, str]]:
     """Row and searchable text (``Passage.searchable``) of each live passage of a segment."""
     query = """
@@ -142,17 +151,18 @@ def texts(connection: sqlite3.Connection, rows: Iterable[int]) -> list[tuple[int
 
 def in_order(
     connection: sqlite3.Connection, rows: Iterable[int], limit: int, *, by_document: bool
-) -> list[tuple[int, int]]:
+) -> list[tuple[int, int, tuple[str, int]]]:
     """The first ``limit`` of ``rows`` by the ids of their documents, and for how many rows each stands.
 
-    That is one, or all of its document.
+    That is one, or all of its document. Behind them the id of the document, and the first line.
     """
     query = """
-        SELECT min(row), count(*) FROM json_each(?) AS wanted
+        SELECT min(row), count(*), documents.id, first_line FROM json_each(?) AS wanted
         JOIN passages ON passages.row = wanted.value JOIN documents ON documents.key = passages.document
         GROUP BY documents.id, CASE WHEN ? THEN 0 ELSE row END ORDER BY documents.id, row LIMIT ?
     """
-    return connection.execute(query, [json_of(rows), by_document, min(limit, 2**63 - 1)]).fetchall()
+    found = connection.execute(query, [json_of(rows), by_document, min(limit, 2**63 - 1)])
+    return [(row, count, (id, line)) for row, count, id, line in found]
 
 
 def documents(

@@ -2,11 +2,33 @@
 
 import sqlite3
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.documents import OWN_FIELDS, normalized
 
 _MOST_SHOWN = 20
+
+
+class KnownFields(NamedTuple):
+    """Of the fields of a filter, those that some document has, and the errors for others."""
+
+    known: frozenset[str]
+    errors: dict[str, str]
+
+
+def known_fields(connection: sqlite3.Connection, fields: Iterable[str]) -> KnownFields:
+    """Which of ``fields`` documents have; where no document has any field, nothing is an error."""
+    known, errors = set[str](), dict[str, str]()
+    for field in fields:
+        if _has(connection, normalized(field)):
+            known.add(field)
+            continue
+        try:
+            require_fields(connection, [field])
+        except UsageError as error:
+            errors[field] = str(error)
+    return KnownFields(frozenset(known), errors)
 
 
 def require_fields(connection: sqlite3.Connection, fields: Iterable[str]) -> None:

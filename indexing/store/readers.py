@@ -39,15 +39,16 @@ class Reader(NamedTuple):
 class Readers:
     """Lends connections to the index in a folder; where the index was replaced, to the one in its place.
 
-    Raises as ``Database`` does.
+    ``is_immutable`` is as for ``Database``, which says what is raised.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_immutable: bool = False) -> None:
         self.folder = folder
+        self._is_immutable = is_immutable
         self.is_writing = False
         self._lock = Lock()
         self._is_closed = False
-        first = Database(folder)
+        first = Database(folder, is_immutable=is_immutable)
         self._file = first.file
         self._idle = [first]
         self._index = OpenedIndex(folder, 0)
@@ -63,7 +64,7 @@ class Readers:
                 raise StorageError(f"index {self.folder} is closed: open it again")
             if self._idle and not self._idle[-1].was_replaced():
                 return Reader(self._idle.pop(), self._index)
-            database = Database(self.folder)
+            database = Database(self.folder, is_immutable=self._is_immutable)
             try:
                 if database.file != self._file:
                     self._follow(database)

@@ -29,7 +29,7 @@ from . import document_table, schema, segment_table
 from .database import Database, explained
 from .document_table import StoredDocument
 from .engines import AUTO, EngineSettings, open_index
-from .fields import require_fields
+from .fields import KnownFields, known_fields, require_fields
 from .readers import Reader, Readers
 from .source_paths import as_path, as_root, canonical
 from .sources import (
@@ -88,11 +88,11 @@ class Store:
     ['why is the sky blue']
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_immutable: bool = False) -> None:
         self.path = path
         self._turn = threading.Lock()
         self._filtered = FilterCache()
-        self._readers = Readers(path)
+        self._readers = Readers(path, is_immutable=is_immutable)
         self._closing = weakref.finalize(self, self._readers.close)
         self._own = threading.local()
         """The reader of this thread, while it reads."""
@@ -122,15 +122,15 @@ class Store:
         return Store.open(path)
 
     @staticmethod
-    def open(path: str | Path) -> "Store":
-        """Open an index.
+    def open(path: str | Path, *, is_immutable: bool = False) -> "Store":
+        """Open an index; ``is_immutable`` promises that nobody ever writes it, which spares all locks.
 
         NotFoundError where there is none, ConflictError where it has the format of another flatcoat,
         StorageError where it cannot be read.
         """
         path = as_path(path)
         try:
-            return Store(path)
+            return Store(path, is_immutable=is_immutable)
         except (OSError, sqlite3.Error) as error:
             raise StorageError(
                 f"{path / schema.DATABASE} cannot be read as an index: {explained(error)}"
@@ -348,20 +348,28 @@ class Store:
             require_fields(connection, fields_in_doubt(wanted))
             return document_table.documents(connection, clause, values, overlap=overlap)
 
-    def rows_where(self, filters: Filters, *, text: TextPattern | None = None) -> np.ndarray:
+    def fields_among(self, filters: Filters) -> KnownFields:
+        """Which of the fields that filters take for granted documents have."""
+        with self._reading() as connection:
+            return known_fields(connection, fields_in_doubt(as_filters(filters)))
+
+    def rows_where(
+        self, filters: Filters, *, text: TextPattern | None = None, are_checked: bool = False
+    ) -> np.ndarray:
         """Rows (int64, rising) of the passages for which all ``filters`` hold and whose text matches.
 
         The rows of the latest filters are cached until the next commit. UsageError where a filter is
-        malformed, or names a field that no document has, unless it also asks whether the field exists, and
-        where the texts take too long to match.
+        malformed, or names a field that no document has, unless it also asks whether the field exists or the
+        fields ``are_checked`` already, and where the texts take too long to match.
         """
         wanted = as_filters(filters)
         clause, values = where(wanted)
         with self._reading() as connection:
-            key = self.state, clause, *values
+            key = self.state, are_checked, clause, *values
             if (rows := self._filtered.get(key)) is None:
                 rows = document_table.rows_where(connection, clause, values)
-                require_fields(connection, fields_in_doubt(wanted))
+                if not are_checked:
+                    require_fields(connection, fields_in_doubt(wanted))
                 self._filtered.put(key, rows)
         return rows if text is None else self._rows_that_match(text, rows, (*key, text))
 
@@ -377,7 +385,14 @@ class Store:
         self._filtered.put(key, found)
         return found
 
-    def in_order(self, rows: np.ndarray, limit: int, *, by_document: bool = False) -> list[tuple[int, int]]:
+    def places(self, rows: Sequence[int] | np.ndarray) -> dict[int, tuple[str, int]]:
+        """The id of the document and the first line of each of ``rows`` that is there."""
+        with self._reading() as connection:
+            return document_table.places(connection, rows)
+
+    def in_order(
+        self, rows: np.ndarray, limit: int, *, by_document: bool = False
+    ) -> list[tuple[int, int, tuple[str, int]]]:
         """The first ``limit`` of ``rows`` by document, and for how many each stands: ``in_order``."""
         with self._reading() as connection:
             return document_table.in_order(connection, rows, limit, by_document=by_document)

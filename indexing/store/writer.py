@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -31,6 +31,9 @@ from .schema import row_checksum
 from .snapshots import Snapshots
 from .source_paths import Root
 from .upgrade import upgrade
+
+if TYPE_CHECKING:
+    from flatcoat.indexing.plaid.codec import Codec
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -213,6 +216,23 @@ class Writer:
                 self._forget(source, name)
                 removed += document_table.delete_named(self._connection, source, name)
         return removed
+
+    def give_codec(self, codec: "Codec", calibration: Sequence[Sequence[float]] = ()) -> None:
+        """Give PLAID's codec, trained elsewhere, to an index that has none; it is never trained anew.
+
+        Vectors that are there are coded. ``calibration`` are its operating points
+        (``plaid.operating_points``), measured elsewhere; without them they are measured here where the index
+        is large enough. ConflictError where the index has a codec, or vectors of another shape.
+        """
+        self.commit()
+        with self._all_or_nothing():
+            shape = segment_table.shape(self._connection)
+            if shape is not None:
+                shape.require(Shape("token", codec.width), "coded")
+            if self._snapshots.codec(self._connection):
+                raise ConflictError(f"index {self._path} has a codec: it stays")
+            compaction.give_codec(self._connection, self._snapshots, codec, calibration=calibration)
+        self.commit()
 
     def change_contract(self, contract: dict[str, Any]) -> None:
         """Replace the contract of an index without vectors; ConflictError where it has some."""

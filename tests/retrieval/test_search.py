@@ -68,10 +68,14 @@ def rankings(retriever: Retriever, query: str, depth: int) -> tuple[dict[int, fl
     vectors = retriever.encoder.encode_queries([query])
     (hits,) = retriever.store.index().search(vectors, depth)
     words = retriever.store.bm25(query, depth)
-    return (
-        dict(zip(hits.ids, hits.scores.tolist(), strict=True)),
-        dict(zip(words.ids, words.scores.tolist(), strict=True)),
-    )
+    scores = [dict(zip(one.ids, one.scores.tolist(), strict=True)) for one in (hits, words)]
+    return ordered(retriever, scores[0]), ordered(retriever, scores[1])
+
+
+def ordered(retriever: Retriever, scores: dict[int, float]) -> dict[int, float]:
+    """The same, best first; equal scores by document and line."""
+    places = retriever.store.places(list(scores))
+    return {row: scores[row] for row in sorted(scores, key=lambda row: (-scores[row], places[row]))}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -88,7 +92,7 @@ def test_scores_of_every_stage_are_those_of_its_twin(retriever: Retriever, mode:
         covered = retriever.store.coverage(query, next(iter(words)))
         expected = HYBRID.fuse(vectors, words, coverage=covered)
     results = retriever.search(query, k=10, mode=mode)
-    rows = sorted(expected, key=lambda row: -expected[row])[:10]
+    rows = list(ordered(retriever, expected))[:10]
     assert ids(results) == [passage.document_id for passage in retriever.store.passages(rows)]
     assert [result.score for result in results] == pytest.approx([expected[row] for row in rows])
     assert [result.rank for result in results] == list(range(1, 11))

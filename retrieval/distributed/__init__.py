@@ -1,0 +1,1 @@
+"""Collections of shards: built shard by shard, searched as one index, here or on a cluster of Ray."""

@@ -1,0 +1,195 @@
+"""Several shards searched as one index: statistics are summed first, rankings are merged, nothing else differs.
+
+Every shard ranks with the statistics of all, so that a passage has the same scores wherever it is stored. The
+best of all shards are among the best of each. Equal scores come by document and line, whichever shard has
+them. What follows (fusion, signals, folding, reranking, grouping) sees the merged rankings alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+
+from flatcoat.errors import UsageError
+from flatcoat.indexing.bm25 import Statistics
+from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.filters.condition import Filter
+from flatcoat.indexing.filters.text_pattern import TextPattern
+from flatcoat.indexing.store.fields import KnownFields
+from flatcoat.indexing.store.stats import Encoded
+from flatcoat.indexing.terms import query_terms
+from flatcoat.indexing.top_k import reaching
+from flatcoat.retrieval.shard import (
+    SHARD_BITS,
+    Found,
+    Ranking,
+    RankingRequest,
+    Rankings,
+    Shard,
+    ShardStatistics,
+    StoreShard,
+)
+
+if TYPE_CHECKING:
+    from flatcoat.indexing.collection.collection import Collection
+
+Read = TypeVar("Read")
+Answer = TypeVar("Answer")
+
+
+class Member(NamedTuple):
+    """A shard, or several behind one, and their numbers."""
+
+    shard: Shard
+    numbers: frozenset[int]
+
+
+class Shards:
+    """Several shards as one; they may hold further ones themselves.
+
+    >>> with Store.create("one.index", {"encoder": None}) as store:
+    ...     shards = Shards("all", [Member(StoreShard(store, 3), frozenset([3]))])
+    ...     shards.statistics("cat").bm25.passages
+    0
+    """
+
+    def __init__(self, name: str, members: Sequence[Member] = ()) -> None:
+        self.name = name
+        self._members = members
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """The shards that are asked."""
+        return self._members
+
+    def of_one_state(self, read: Callable[[], Read]) -> Read:
+        """As ``Shard.of_one_state``: shards never change."""
+        return read()
+
+    def encoded(self) -> Encoded:
+        """As ``Shard.encoded``."""
+        parts = self.each(lambda shard: shard.encoded())
+        return Encoded(sum(part.passages for part in parts), sum(part.of for part in parts))
+
+    def statistics(self, text: str, filters: Sequence[Filter] = ()) -> ShardStatistics:
+        """As ``Shard.statistics``."""
+        parts = self.each(lambda shard: shard.statistics(text, filters))
+        bm25 = Statistics(0, 0, dict.fromkeys(query_terms(text), 0))
+        for part in parts:
+            bm25 += part.bm25
+        known = frozenset(chain.from_iterable(part.fields.known for part in parts))
+        errors = {field: error for part in parts for field, error in part.fields.errors.items()}
+        encoded = Encoded(sum(one.encoded.passages for one in parts), sum(one.encoded.of for one in parts))
+        fields = KnownFields(known, {field: error for field, error in errors.items() if field not in known})
+        return ShardStatistics(encoded, bm25, fields)
+
+    def rank(self, request: RankingRequest) -> Rankings:
+        """As ``Shard.rank``; UsageError for a filter on a field that no document of any shard has."""
+        if request.statistics is None:
+            request = replace(request, statistics=self._checked(request.text or "", request.filters).bm25)
+        request = replace(request, with_places=True)
+        only = None if request.rows is None else {row >> SHARD_BITS for row in request.rows.tolist()}
+        parts = self.each(lambda shard: shard.rank(request), only)
+        return Rankings(
+            None if request.vectors is None else merged([part.vectors for part in parts], request.depth),
+            None if request.text is None else merged([part.bm25 for part in parts], request.depth),
+            frozenset(chain.from_iterable(part.lacking for part in parts)),
+        )
+
+    def coverage(self, query: str, row: int) -> float:
+        """As ``Shard.coverage``."""
+        return self._holding(row >> SHARD_BITS).coverage(query, row)
+
+    def passages(self, rows: Sequence[int]) -> list[Passage]:
+        """As ``Shard.passages``."""
+        return self._by_row(rows, lambda shard, some: shard.passages(some))
+
+    def token_vectors(self, rows: Sequence[int]) -> Sequence[np.ndarray | None]:
+        """As ``Shard.token_vectors``."""
+        return self._by_row(rows, lambda shard, some: shard.token_vectors(some))
+
+    def filtered(
+        self,
+        filters: Sequence[Filter],
+        pattern: TextPattern | None,
+        *,
+        limit: int,
+        by_document: bool,
+        are_checked: bool = False,
+    ) -> list[Found]:
+        """As ``Shard.filtered``."""
+        if not are_checked:
+            self._checked("", filters)
+        parts = self.each(
+            lambda shard: shard.filtered(
+                filters, pattern, limit=limit, by_document=by_document, are_checked=True
+            )
+        )
+        found = chain.from_iterable(parts)
+        return sorted(found, key=lambda one: (one.place[0], one.row))[:limit]
+
+    def each(self, ask: Callable[[Shard], Answer], only: "set[int] | None" = None) -> list[Answer]:
+        """The answers of all members, or of those that hold one of some numbers."""
+        return [ask(member.shard) for member in self.members if only is None or member.numbers & only]
+
+    def _checked(self, text: str, filters: Sequence[Filter]) -> ShardStatistics:
+        statistics = self.statistics(text, filters)
+        for error in statistics.fields.errors.values():
+            raise UsageError(error)
+        return statistics
+
+    def _holding(self, number: int) -> Shard:
+        return next(member.shard for member in self.members if number in member.numbers)
+
+    def _by_row(
+        self, rows: Sequence[int], fetch: Callable[[Shard, list[int]], Sequence[Answer]]
+    ) -> list[Answer]:
+        """What is fetched for each row, from the shards that hold them."""
+        found: dict[int, Answer] = {}
+        for member in self.members:
+            some = [row for row in rows if row >> SHARD_BITS in member.numbers]
+            if some:
+                found.update(zip(some, fetch(member.shard, some), strict=True))
+        return [found[row] for row in rows]
+
+
+class CollectionShards(Shards):
+    """The shards of a collection, all in this process, as of its generation."""
+
+    def __init__(self, collection: "Collection") -> None:
+        super().__init__(collection.path)
+        self._collection = collection
+        self._generation = -1
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """The shards of the collection's generation."""
+        manifest = self._collection.manifest
+        if self._generation != manifest.generation:
+            stores = self._collection.stores()
+            self._members = [Member(StoreShard(store, shard), frozenset([shard])) for shard, store in stores]
+            self._generation = manifest.generation
+        return self._members
+
+    def of_one_state(self, read: Callable[[], Read]) -> Read:
+        """As ``Shard.of_one_state``: the generation may change between two calls."""
+        while True:
+            before = self._collection.manifest.generation
+            result = read()
+            if self._collection.manifest.generation == before:
+                return result
+
+
+def merged(rankings: Sequence[Ranking | None], depth: int) -> Ranking:
+    """The ``depth`` best of rankings that have no row in common, equal scores by their places."""
+    some = [one for one in rankings if one is not None and one.rows]
+    if not some:
+        return Ranking([], np.zeros(0, np.float32), [])
+    rows = [row for one in some for row in one.rows]
+    places = [place for one in some for place in one.places or ()]
+    scores = np.concatenate([one.scores for one in some])
+    near = reaching(scores, depth).tolist()
+    order = sorted(near, key=lambda at: (-scores[at], places[at], rows[at]))[:depth]
+    return Ranking([rows[at] for at in order], scores[order], [places[at] for at in order])
