@@ -22,9 +22,34 @@ IndexFolder = Annotated[
         "--index", metavar="DIR", file_okay=False, help=f"{_FOUND}, made at its root where there is none."
     ),
 ]
+
+
+def _place(value: str) -> str:
+    """A path that may be a folder's, or a URL."""
+    if "://" not in value and Path(value).is_file():
+        raise typer.BadParameter(f"Directory {value!r} is a file.")
+    return value
+
+
+def _existing_place(value: str) -> str:
+    if "://" not in value and not Path(value).exists():
+        raise typer.BadParameter(f"Directory {value!r} does not exist.")
+    return _place(value)
+
+
+_URL = " Of a collection of shards also its URL."
+NewIndex = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        metavar="DIR",
+        parser=_place,
+        help=f"{_FOUND}, made at its root where there is none.{_URL}",
+    ),
+]
 Existing = Annotated[
-    Path | None,
-    typer.Option("--index", metavar="DIR", file_okay=False, exists=True, help=f"{_FOUND}."),
+    str | None,
+    typer.Option("--index", metavar="DIR", parser=_existing_place, help=f"{_FOUND}.{_URL}"),
 ]
 ColorWhen: TypeAlias = Literal["auto", "always", "never"]
 Color = Annotated[ColorWhen, typer.Option(help="Colours and links: on a terminal (auto), always, or never.")]

@@ -174,9 +174,10 @@ def search(
             content=content,
             budget=budget,
         )
+    store = None if retriever.collection else retriever.store
     if behind:
         typer.echo(f"searched as it is, flatcoat index brings it up to date: {behind}", err=True)
-    encoded = retriever.store.encoded()
+    encoded = retriever.encoded()
     if as_json:
         held = {"passages": encoded.of, "passages_with_vectors": encoded.passages, "behind": behind}
         values = {"query": query, "results": [result.to_json() for result in results], "index": held}
@@ -185,9 +186,9 @@ def search(
     if budget is not None:
         typer.echo(as_prompt(results))
     elif files:
-        typer.echo("".join(f"{path}\n" for path in matching_files(results, retriever.store)), nl=False)
+        typer.echo("".join(f"{path}\n" for path in matching_files(results, store)), nl=False)
     else:
-        print_results(output(color), results, query or "", store=retriever.store, context=context)
+        print_results(output(color), results, query or "", store=store, context=context)
     if not results:
         typer.echo("nothing found" + (" that meets the conditions" if is_narrowed else ""), err=files)
     if retriever.has_model and mode != "bm25" and not encoded.is_complete:
@@ -238,9 +239,10 @@ def remove(
     from .discovery import open_index
 
     retriever = open_index(index)
-    store = retriever.store
-    named = [id if store.holds(id) else store.document_in(id) or id for id in ids]
-    removed = retriever.remove(named)
+    if retriever.collection is None:
+        store = retriever.store
+        ids = [id if store.holds(id) else store.document_in(id) or id for id in ids]
+    removed = retriever.remove(ids)
     typer.echo(f"{removed:,} of {counted(len(ids), 'document')} removed")
 
 
@@ -281,20 +283,21 @@ def compact(index: Existing = None) -> None:
 def verify(index: Existing = None) -> None:
     """Check all checksums and cross-references of an index; exit code 1 if one is wrong."""
     from flatcoat.console import progress_bar
-    from flatcoat.indexing.store.store import Store
 
     from .discovery import required_index
+    from .retriever import opened
 
-    index = index or required_index()
+    where = index or required_index()
     with progress_bar() as progress:
         progress.add_task("verifying", total=None)
-        with Store.open(index) as store:
-            problems = store.verify()
+        found = opened(where)
+        problems = found.verify()
+        found.close()
     for problem in problems:
         typer.echo(problem)
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"{index} is whole")
+    typer.echo(f"{where} is whole")
 
 
 @app.command()
@@ -319,20 +322,27 @@ def info(
     if environment or (index is None and find_index() is None):
         _show_environment(as_json)
         return
-    from flatcoat.indexing.store.sources import place
+    from flatcoat.indexing.store.sources import Reading, place
 
     retriever = open_index(index)
-    stats, contract = retriever.info(), retriever.store.contract
-    sources = [(str(place(retriever.store.path, source)), source) for source in retriever.store.sources()]
+    stats = retriever.info()
+    sources: list[tuple[str, Reading]]
+    if retriever.collection:
+        contract = retriever.collection.contract
+        sources = [(path, Reading()) for path in retriever.collection.manifest.sources]
+    else:
+        store, contract = retriever.store, retriever.store.contract
+        sources = [(str(place(store.path, source)), source.reading) for source in store.sources()]
     if as_json:
         paths = [path for path, _ in sources]
-        reading = {path: source.reading.to_json() for path, source in sources}
+        reading = {path: reading.to_json() for path, reading in sources}
         values = {"sources": paths, "reading": reading, "contract": contract}
         typer.echo(json.dumps(stats.to_json() | values, indent=2))
         return
-    typer.echo(f"{retriever.store.path}: {stats.describe()}")
-    for path, source in sources:
-        typer.echo(f"made of: {path}{source.reading.describe()}")
+    shards = f" in {counted(retriever.collection.manifest.shards, 'shard')}" if retriever.collection else ""
+    typer.echo(f"{retriever.path}{shards}: {stats.describe()}")
+    for path, reading in sources:
+        typer.echo(f"made of: {path}{reading.describe()}")
     typer.echo(f"searched by: {stats.engine if retriever.has_model else 'BM25 alone, made without vectors'}")
     overlap = f", {retriever.overlap} of them of the passage before" if retriever.overlap else ""
     typer.echo(f"passage length: {counted(retriever.passage_tokens, 'token')}{overlap}")

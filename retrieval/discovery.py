@@ -24,9 +24,12 @@ _REPOSITORY = ".git"  # A file in a worktree or submodule.
 
 
 class Target(NamedTuple):
-    """The index that is to be written, and the roots to name; without roots, all its sources."""
+    """The index that is to be written (of a collection its URL), and the roots to name.
 
-    folder: Path
+    Without roots all its sources are meant.
+    """
+
+    folder: Path | str
     roots: Sequence[str | Path]
 
 
@@ -57,7 +60,7 @@ def required_index() -> Path:
     return found
 
 
-def open_index(named: Path | None, model: str | None = None) -> "Retriever":
+def open_index(named: Path | str | None, model: str | None = None) -> "Retriever":
     """The index that was named, or the one found here, which must be in its place. Raises as both."""
     from .retriever import Retriever
 
@@ -78,7 +81,7 @@ def is_in_place(store: "Store") -> bool:
     return store.location == located(store.path)
 
 
-def target_of(named: Path | None, roots: Sequence[str | Path]) -> Target:
+def target_of(named: Path | str | None, roots: Sequence[str | Path]) -> Target:
     """What ``flatcoat index`` writes: the index that was named or is found, or a new one around here.
 
     A new one is of the repository, or of this folder outside of any. An index that was moved or copied names

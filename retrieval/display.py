@@ -63,12 +63,20 @@ _PIPE = Layout()
 
 
 def print_results(
-    console: "Console", results: Sequence["Result"], query: str, *, store: "Store", context: int | None = None
+    console: "Console",
+    results: Sequence["Result"],
+    query: str,
+    *,
+    store: "Store | None",
+    context: int | None = None,
 ) -> None:
-    """Print results, wrapped and with links where the console is a terminal."""
+    """Print results, wrapped and with links where the console is a terminal.
+
+    ``store`` knows their files; None for a collection of shards, which names documents alone.
+    """
     is_terminal = console.file.isatty()
     others = [place.rpartition(":")[0] for result in results for place in result.duplicates]
-    files = store.files_of([*(result.document_id for result in results), *others])
+    files = store.files_of([*(result.document_id for result in results), *others]) if store else {}
     layout = Layout(
         width=console.width if is_terminal else None,
         context=context,
@@ -83,9 +91,14 @@ def print_results(
         console.print(show_result(result, query, layout))
 
 
-def matching_files(results: Iterable["Result"], store: "Store") -> list[str]:
-    """The files of results that are there now, best first and each once, as a shell reads them."""
+def matching_files(results: Iterable["Result"], store: "Store | None") -> list[str]:
+    """The files of results that are there now, best first and each once, as a shell reads them.
+
+    Without a ``store``, of a collection of shards, the ids of the documents.
+    """
     ids = [result.document_id for result in results]
+    if store is None:
+        return list(dict.fromkeys(ids))
     files = store.files_of(ids)
     return list(dict.fromkeys(shown_path(files[id].path) for id in ids if id in files))
 

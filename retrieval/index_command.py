@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from flatcoat.console import AsJson, IndexFolder, counted
+from flatcoat.console import AsJson, NewIndex, counted
 from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.store.engines import AUTO, EngineSettings
 from flatcoat.retrieval.encoders.contract import Precision
@@ -29,6 +29,7 @@ from .index_options import (
     Overlap,
     PassageTokens,
     Roots,
+    Shards,
     Watch,
     WithVectors,
 )
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 def index(
     paths: Roots = None,
-    index: IndexFolder = None,
+    index: NewIndex = None,
     model: Model = None,
     vectors: WithVectors = None,
     passage_tokens: PassageTokens = None,
@@ -55,6 +56,7 @@ def index(
     engine: Engine = None,
     bits: Bits = 4,
     factory: Factory = "HNSW32",
+    shards: Shards = None,
     include: Include = None,
     exclude: Exclude = None,
     hidden: Hidden = None,
@@ -71,25 +73,28 @@ def index(
 
     settings = None if engine is None else EngineSettings(engine, bits, factory=factory)
     is_found = index is None
-    index, roots = target_of(index, paths or ())
-    new = not _is_index(index)
+    target, roots = target_of(index if index is None or "://" in index else Path(index), paths or ())
+    new = not _is_index(target)
     _check(roots, new)
-    if is_found:
-        _enter(index, new)
+    if isinstance(target, Path) and is_found:
+        _enter(target, new)
     try:
         retriever = _open_or_create(
-            index,
+            target,
             model,
             vectors=vectors,
             passage_tokens=passage_tokens,
             overlap=overlap,
             precision=precision,
             engine=settings,
+            shards=shards,
         )
     except FlatcoatError:
         if new and is_found:
-            shutil.rmtree(index, ignore_errors=True)
+            shutil.rmtree(target, ignore_errors=True)
         raise
+    if watch and retriever.collection:
+        raise typer.BadParameter("a collection of shards is built, not watched: run the command again")
 
     def sync(on_progress: "Callable[[Added], None]") -> "Added":
         named = _columns(columns) if columns else None
@@ -109,15 +114,20 @@ def index(
             _follow(sync, retriever, as_json)
     except FlatcoatError:
         # An index without documents would only fix the model of the next attempt.
-        if new and not retriever.info().documents:
+        if new and isinstance(target, Path) and not retriever.info().documents:
             retriever.close()
-            shutil.rmtree(index, ignore_errors=True)
+            shutil.rmtree(target, ignore_errors=True)
         raise
 
 
-def _is_index(path: Path) -> bool:
+def _is_index(path: Path | str) -> bool:
+    from flatcoat.indexing.collection.folder import folder_at
+    from flatcoat.indexing.collection.manifest import is_manifest
+
     try:
-        return (path / "index.sqlite").exists()
+        if isinstance(path, Path) and (path / "index.sqlite").exists():
+            return True
+        return any(map(is_manifest, folder_at(path).names()))
     except OSError as error:
         raise typer.BadParameter(f"{str(path)[:80]!r}: {error.strerror}", param_hint="--index") from None
 
@@ -168,10 +178,10 @@ def _run(sync: "Callable[[Callable[[Added], None]], Added]", retriever: "Retriev
         try:
             added = sync(report)
         except KeyboardInterrupt:
-            safe = f"{retriever.store.path} holds {retriever.info().describe()} so far"
+            safe = f"{retriever.path} holds {retriever.info().describe()} so far"
             typer.echo(f"interrupted: {safe}: the same command goes on", err=True)
             raise typer.Exit(130) from None
-    _show(added, retriever.info(), retriever.store.path, time.monotonic() - began, as_json, Console())
+    _show(added, retriever.info(), retriever.path, time.monotonic() - began, as_json, Console())
 
 
 def _report_encoding(progress: "Progress", task: "TaskID", added: "Added") -> None:
@@ -198,7 +208,7 @@ def _follow(
 
 
 def _open_or_create(
-    index: Path,
+    index: Path | str,
     model: str | None,
     *,
     vectors: bool | None,
@@ -206,6 +216,7 @@ def _open_or_create(
     overlap: int | None,
     precision: Precision | None,
     engine: EngineSettings | None,
+    shards: int | None,
 ) -> "Retriever":
     """A new index, or the one that an earlier run of the same command began; other options are refused."""
     from flatcoat.retrieval.encoders.load import SHIPPED_NAME
@@ -222,12 +233,14 @@ def _open_or_create(
             precision=precision,
             index=engine or AUTO,
             overlap=overlap or 0,
+            shards=shards,
         )
     retriever = _with_model(index, model, vectors, precision)
     options: tuple[tuple[str, Any, Any], ...] = (
         ("passage length", passage_tokens, retriever.passage_tokens),
         ("overlap", overlap, retriever.overlap),
-        ("engine", engine, retriever.store.engine),
+        ("engine", engine, retriever.engine),
+        ("number of shards", shards, retriever.collection.manifest.shards if retriever.collection else 1),
         ("precision", precision, retriever.contract.precision if retriever.has_model else "that of none"),
     )
     for name, option, stored in options:
@@ -238,7 +251,7 @@ def _open_or_create(
 
 
 def _with_model(
-    index: Path, model: str | None, vectors: bool | None, precision: Precision | None
+    index: Path | str, model: str | None, vectors: bool | None, precision: Precision | None
 ) -> "Retriever":
     """An index that exists; one that was made without vectors gets a model where they are wanted now."""
     from flatcoat.retrieval.encoders.load import SHIPPED_NAME
@@ -270,7 +283,7 @@ def _columns(text: str) -> "Columns":
 
 
 def _show(
-    added: "Added", stats: "Stats", index: Path, seconds: float, as_json: bool, console: "Console"
+    added: "Added", stats: "Stats", index: Path | str, seconds: float, as_json: bool, console: "Console"
 ) -> None:
     counts = {name: getattr(added, name) for name in ("unchanged", "renamed", "removed")}
     if as_json:

@@ -11,6 +11,7 @@ from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.encoders.contract import Contract, Precision
 
 if TYPE_CHECKING:
+    from flatcoat.indexing.collection.collection import ShardCollection
     from flatcoat.retrieval.encoders.encoder import Encoder, QueryEncoder
 
 AnyEncoder = TypeVar("AnyEncoder", bound="QueryEncoder")
@@ -24,7 +25,7 @@ class IndexModel:
     ``given`` is an encoder, or the folder or hub name of one; None is the model that the contract names.
     """
 
-    def __init__(self, store: Store, given: "str | Path | Encoder | None" = None) -> None:
+    def __init__(self, store: "Store | ShardCollection", given: "str | Path | Encoder | None" = None) -> None:
         self._store = store
         encoder = store.contract["encoder"]
         self._contract = None if encoder is None else Contract.from_json(encoder)

@@ -64,6 +64,16 @@ Bits = Annotated[
 Factory = Annotated[
     str, typer.Option(help="FAISS index type, as in faiss.index_factory.", rich_help_panel=_NEW)
 ]
+Shards = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Make a collection of N shards, in a folder or at a URL such as s3://bucket/wiki: each is built "
+        "by itself, all are searched as one. Documents that PATHs have no more are removed.",
+        rich_help_panel=_NEW,
+    ),
+]
 Include = Annotated[
     list[str] | None,
     typer.Option(

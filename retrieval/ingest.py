@@ -1,14 +1,14 @@
 """Cut documents into passages and store their text: each batch is stored while the next is cut."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, count
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from flatcoat.indexing.documents import Document, Passage, checked, content_hash, normalized
 from flatcoat.indexing.store.source_paths import label
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from flatcoat.indexing.reading.scan import FileState
     from flatcoat.indexing.store.store import Store
     from flatcoat.indexing.store.writer import Writer
+
+    from .index_model import IndexModel
 
 BATCH = 1_000
 """Passages committed together, first their text, later their vectors: a cut-off run loses at most as many."""
@@ -56,6 +58,28 @@ class Added:
 
 Cut = Callable[[Document], list[Passage]]
 """A document to its passages, ``indexing.chunking.chunk`` with lengths and tokenizer chosen."""
+
+
+def combined(one: Added, other: Added) -> Added:
+    """The counts of two calls together.
+
+    >>> combined(Added(found=1), Added(found=2, passages=3)).found
+    3
+    """
+    return Added(*(getattr(one, name.name) + getattr(other, name.name) for name in fields(Added)))
+
+
+def cutter(model: "IndexModel", contract: Mapping[str, Any]) -> Cut:
+    """What cuts documents into passages as the contract of an index says, by the tokens of its model."""
+    tokens, overlap = int(contract["passage_tokens"]), int(contract.get("overlap", 0))
+
+    def cut(document: Document) -> list[Passage]:
+        from flatcoat.indexing.chunking.chunk import chunk
+
+        return chunk(document, model.token_counts, max_tokens=tokens, overlap=overlap)
+
+    return cut
+
 
 Progress = Callable[[Added], None]
 """Called after each batch with the counts so far."""

@@ -36,7 +36,7 @@ def listed(
             text=passage.text,
             metadata=passage.metadata,
             section=passage.section,
-            more=one.count - 1,
+            more=one.rows - 1,
             best_span=_lines_of_match(passage, pattern),
         )
         for rank, (passage, one) in enumerate(zip(passages, found, strict=True), start=1)

@@ -6,37 +6,39 @@ retriever.search("why is the sky blue?", k=5)
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from flatcoat.errors import ConflictError, DataError, UsageError
-from flatcoat.indexing.documents import Document, Passage
+from flatcoat.errors import ConflictError, DataError, FlatcoatError, NotFoundError, UsageError
+from flatcoat.indexing.documents import Document
 from flatcoat.indexing.filters.forms import Filters
 from flatcoat.indexing.fusion import Fusion
 from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.engines import Name as Engine
 from flatcoat.indexing.store.sources import Reading
-from flatcoat.indexing.store.stats import Stats
+from flatcoat.indexing.store.stats import Encoded, Stats
 from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.encoders.contract import Contract, Precision
 from flatcoat.retrieval.encoders.load import SHIPPED_NAME
 
 from .encoding import PassageEncoding
 from .index_model import IndexModel, contract_of
-from .ingest import Added, Adder, Progress, new_or_changed
+from .ingest import Added, Adder, Progress, cutter, new_or_changed
 from .results import Mode, Result
 from .search import Question, Searcher
-from .shard import StoreShard
+from .shard import Shard, StoreShard
 
 if TYPE_CHECKING:
+    from flatcoat.indexing.collection.collection import ShardCollection
     from flatcoat.indexing.filters.text_pattern import Case
     from flatcoat.indexing.reading.columns import Columns
     from flatcoat.indexing.reading.content import Content
     from flatcoat.indexing.store.writer import Writer
     from flatcoat.retrieval.encoders.encoder import Encoder, QueryEncoder
 
+    from .distributed.update import Update
     from .rerank import Reranker
 
 _USUAL, _LONGEST = 300, 8192
@@ -53,13 +55,13 @@ class Retriever:
     'sky'
     """
 
-    def __init__(self, store: Store, model: "str | Path | Encoder | None" = None) -> None:
-        self.store = store
+    def __init__(self, store: "Store | ShardCollection", model: "str | Path | Encoder | None" = None) -> None:
+        self._index = store
         self.passage_tokens = int(store.contract["passage_tokens"])
         self.overlap = int(store.contract.get("overlap", 0))  # Earlier indexes do not name it.
         self._model = IndexModel(store, model)
         self._searcher = Searcher(
-            StoreShard(store),
+            StoreShard(store) if isinstance(store, Store) else _shards(store),
             lambda: self.query_encoder,
             lambda: self.encoder,
             count_tokens=lambda texts: self._model.token_counts(texts),
@@ -74,6 +76,7 @@ class Retriever:
         precision: Precision | None = None,
         index: Engine | EngineSettings = "auto",
         overlap: int = 0,
+        shards: int | None = None,
     ) -> "Retriever":
         """Make an empty index at ``path``.
 
@@ -84,7 +87,9 @@ class Retriever:
         as the shipped one does. ``overlap`` is the number of tokens repeated from the previous passage of a
         text, at most half a passage; passages of code do not overlap. ``precision`` is the precision of a
         model given by name, here and when the index is opened. ``index`` is the engine: "exact", "plaid",
-        "faiss", or "auto", which is exact search as long as that is as fast.
+        "faiss", or "auto", which is exact search as long as that is as fast. ``shards`` makes a collection of
+        so many shards, at a path or a URL that fsspec knows (s3://bucket/wiki): indexes that are built one by
+        one and searched as one. Its dense vectors are searched exactly by "auto".
 
         Raises UsageError for an option out of range, ConflictError if there is an index at ``path`` or the
         encoder has another precision, and NotFoundError or DataError for a model that cannot be loaded.
@@ -109,11 +114,15 @@ class Retriever:
             "passage_tokens": int(tokens),
             "overlap": int(overlap),
         }
+        if shards is not None:
+            from flatcoat.indexing.collection.collection import ShardCollection
+
+            return Retriever(ShardCollection.create(path, contract, shards=shards, engine=engine), model)
         return Retriever(Store.create(path, contract, engine=engine), model)
 
     @staticmethod
     def open(path: str | Path, model: "str | Path | Encoder | None" = None) -> "Retriever":
-        """Open an index; its model is loaded when first needed.
+        """Open an index, or a collection of shards; its model is loaded when first needed.
 
         The model that the index names is read by flatcoat itself, as data alone and without the network; a
         model that needs the code of another library must be given as ``model``. A model given by name
@@ -121,10 +130,36 @@ class Retriever:
         on this machine. Raises NotFoundError if there is no index, and ConflictError if ``model`` did not
         make it.
         """
-        retriever = Retriever(Store.open(path), model)
+        retriever = Retriever(opened(path), model)
         if isinstance(model, str | Path):
             _ = retriever.query_encoder  # Which raises for another model.
         return retriever
+
+    @property
+    def store(self) -> Store:
+        """The one index; ConflictError for a collection of shards."""
+        if isinstance(self._index, Store):
+            return self._index
+        raise ConflictError(f"{self.path} is a collection of shards: this is done with single indexes alone")
+
+    @property
+    def collection(self) -> "ShardCollection | None":
+        """The collection of shards; None for a single index."""
+        return None if isinstance(self._index, Store) else self._index
+
+    @property
+    def path(self) -> "Path | str":
+        """The folder of the index, or the path or URL of the collection."""
+        return self._index.path
+
+    @property
+    def engine(self) -> EngineSettings:
+        """The engine as it was asked for."""
+        return self._index.engine
+
+    def encoded(self) -> Encoded:
+        """How many passages there are, and how many have vectors."""
+        return self._index.encoded()
 
     @property
     def has_model(self) -> bool:
@@ -187,6 +222,8 @@ class Retriever:
         documents = [documents] if isinstance(documents, Document) else documents
         if not isinstance(documents, Iterable):
             raise UsageError(f"{type(documents).__name__} came: a Document or several are needed")
+        if update := self._update(vectors):
+            return update.add(documents, on_progress=on_progress)
         with self._adding(vectors, on_progress) as (_, adder):
             adder.carry_out(new_or_changed(documents, self.store, added=adder.added))
         return adder.added
@@ -212,6 +249,9 @@ class Retriever:
         rows, ``encoding`` is the character encoding of texts (detected by default). A source remembers these
         options. ``vectors`` is as for ``add``.
 
+        A collection of shards is made of the roots given, all of which must be named each time: documents
+        that they have no more are removed.
+
         Files and sources that cannot be read are in ``skipped`` with the reason; the documents of a source
         that does not exist any more stay until ``forget``. Raises NotFoundError for a missing root,
         UsageError for a malformed option, and DataError if no root has anything to index.
@@ -221,6 +261,8 @@ class Retriever:
         reading = Reading(_patterns(include), _patterns(exclude), columns, encoding, hidden)
         reading.validate()
         named = [existing_root(root) for root in roots]
+        if update := self._update(vectors):
+            return update.add_files(named, reading, on_progress=on_progress)
         with self._adding(vectors, on_progress) as (writer, adder):
             sync = Sync(self.store, writer, adder=adder)
             for source in writer.enter_sources(named, reading) if named else sync.all_sources(reading):
@@ -233,8 +275,12 @@ class Retriever:
     def forget(self, root: str | Path) -> int:
         """Remove a source (a folder, file or data set) and all its documents; returns their number.
 
-        The files need not exist any more. Raises NotFoundError if the index has no such source.
+        The files need not exist any more. Of a collection the documents go with the next ``add_files``.
+        Raises NotFoundError if the index has no such source.
         """
+        if update := self._update():
+            update.forget(root)
+            return 0
         with self.store.writer() as writer:
             return writer.forget_source(self.store.source_at(root).key)
 
@@ -243,21 +289,27 @@ class Retriever:
 
         Files are compared by their times, folders by whether anything came or went. Vectors, and what takes
         longer than ``seconds``, are left to ``add_files()``. None where all that can be read is up to date.
-        Sources that ``add_files()`` would not read unasked are not looked at. No error of the index or its
-        files is raised: the index can be searched as it is.
+        Sources that ``add_files()`` would not read unasked are not looked at, and none of a collection. No
+        error of the index or its files is raised: the index can be searched as it is.
         """
+        if self.collection:
+            return None
         from .refresh import refresh
 
         return refresh(self.store, self._adder, seconds=seconds)
 
     def _adder(self, writer: "Writer", on_progress: Progress = lambda added: None) -> Adder:
-        def cut(document: Document) -> list[Passage]:
-            from flatcoat.indexing.chunking.chunk import chunk
+        return Adder(writer, cut=cutter(self._model, self.store.contract), on_progress=on_progress)
 
-            counts = self._model.token_counts
-            return chunk(document, counts, max_tokens=self.passage_tokens, overlap=self.overlap)
+    def _update(self, vectors: bool = True) -> "Update | None":
+        """What changes a collection; None for a single index."""
+        if self.collection is None:
+            return None
+        if not vectors:
+            raise UsageError("a shard is published with its vectors: vectors must be True")
+        from .distributed.update import Update
 
-        return Adder(writer, cut=cut, on_progress=on_progress)
+        return Update(self.collection, self._model)
 
     @contextmanager
     def _adding(self, vectors: bool, on_progress: Progress) -> "Iterator[tuple[Writer, Adder]]":
@@ -274,6 +326,8 @@ class Retriever:
 
     def remove(self, document_ids: str | Iterable[str]) -> int:
         """Remove documents by id, one or several; returns the number of documents removed."""
+        if update := self._update():
+            return update.remove(document_ids)
         with self.store.writer() as writer:
             return writer.remove(document_ids)
 
@@ -285,14 +339,21 @@ class Retriever:
     ) -> list[Document]:
         """The documents of these ids (all by default) that meet all filters of ``where``, as stored.
 
-        They come in the order in which they were added; ids that the index does not hold are passed over.
-        Blank lines at the end of a text are lost.
+        They come in the order in which they were added, those of a collection shard by shard; ids that the
+        index does not hold are passed over. Blank lines at the end of a text are lost.
         """
+        if self.collection:
+            named = None if ids is None else list(ids)
+            stores = [store for _, store in self.collection.stores()]
+            return [document for store in stores for document in store.documents(named, filters=where)]
         return self.store.documents(ids, filters=where)
 
     def compact(self) -> None:
         """Merge segments, drop removed passages, and retrain PLAID or FAISS if the index has grown."""
-        self.store.compact()
+        if update := self._update():
+            update.compact()
+        else:
+            self.store.compact()
 
     def search(
         self,
@@ -357,11 +418,33 @@ class Retriever:
 
     def info(self) -> Stats:
         """Numbers of documents, passages, vectors and segments, bytes on disk, and the engine."""
-        return self.store.stats()
+        return self._index.stats()
 
     def close(self) -> None:
         """Close the index's database."""
-        self.store.close()
+        self._index.close()
+
+
+def opened(path: str | Path) -> "Store | ShardCollection":
+    """The index at a path, or the collection at a path or URL."""
+    if "://" in str(path):
+        from flatcoat.indexing.collection.collection import ShardCollection
+
+        return ShardCollection.open(path)
+    try:
+        return Store.open(path)
+    except NotFoundError:
+        from flatcoat.indexing.collection.collection import ShardCollection
+
+        with suppress(FlatcoatError):
+            return ShardCollection.open(path)
+        raise
+
+
+def _shards(collection: "ShardCollection") -> "Shard":
+    from .distributed.shards import CollectionShards
+
+    return CollectionShards(collection)
 
 
 def _is_integer(value: object) -> bool:

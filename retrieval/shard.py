@@ -87,10 +87,10 @@ class RankingRequest:
 
 
 class Found(NamedTuple):
-    """A row that filters let through, and its place; it stands for ``count`` rows of its document, or one."""
+    """A row that filters let through, and its place; it stands for ``rows`` rows of its document, or one."""
 
     row: int
-    count: int
+    rows: int
     place: Place
 
 

@@ -14,8 +14,8 @@ STOREYS = ("", "backbone", "indexing", "retrieval", "eval", "recipes", "__main__
 
 ROOMS = {
     "backbone": ("families",),
-    "indexing": ("reading", "chunking", "plaid", "faiss", "filters", "store"),
-    "retrieval": ("encoders", "data", "training", "adapters", "serving"),
+    "indexing": ("reading", "chunking", "plaid", "faiss", "filters", "store", "collection"),
+    "retrieval": ("encoders", "data", "training", "adapters", "serving", "distributed"),
     "eval": ("systems", "compare", "glue", "bench", "code_questions"),
 }
 """The sub-folders of each folder, bottom up."""

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from flatcoat.indexing.plaid.codec import Codec
 
 
-class Collection:
+class ShardCollection:
     """A folder of immutable shards; threads may share it.
 
     It reads one generation until ``refresh`` or a commit of its own. Shards are opened when first needed.
 
     >>> import tempfile
-    >>> collection = Collection.create(f"{tempfile.mkdtemp()}/wiki", {"encoder": None}, shards=4)
+    >>> collection = ShardCollection.create(f"{tempfile.mkdtemp()}/wiki", {"encoder": None}, shards=4)
     >>> collection.stats().documents, collection.manifest.generation
     (0, 0)
     """
@@ -42,7 +42,7 @@ class Collection:
     @staticmethod
     def create(
         path: str | Path, contract: dict[str, Any], *, shards: int, engine: EngineSettings = AUTO
-    ) -> "Collection":
+    ) -> "ShardCollection":
         """Make an empty collection at a path or URL.
 
         UsageError for a number of shards out of range, ConflictError where the folder holds anything.
@@ -52,18 +52,16 @@ class Collection:
         engine.validate()
         folder = folder_at(path)
         if there := folder.names():
-            raise ConflictError(
-                f"{folder.url} holds {there[0]!r:.60}: choose a path that does not exist yet"
-            )
+            raise ConflictError(f"{folder.url} holds {there[0]!r:.60}: choose a path that does not exist yet")
         manifest = Manifest(shards, contract, engine)
         commit(folder, manifest)
-        return Collection(folder, manifest)
+        return ShardCollection(folder, manifest)
 
     @staticmethod
-    def open(path: str | Path, *, cache: Path | None = None) -> "Collection":
+    def open(path: str | Path, *, cache: Path | None = None) -> "ShardCollection":
         """Open the last generation of a collection; NotFoundError where there is none."""
         folder = folder_at(path)
-        return Collection(folder, latest(folder), cache=cache)
+        return ShardCollection(folder, latest(folder), cache=cache)
 
     @property
     def path(self) -> str:
@@ -83,8 +81,10 @@ class Collection:
     def store(self, shard: int) -> Store | None:
         """The index of a shard, read only; None where the shard is empty."""
         version = self.manifest.versions.get(shard)
-        if version is None:
-            return None
+        return None if version is None else self.open_version(shard, version)
+
+    def open_version(self, shard: int, version: ShardVersion) -> Store:
+        """The index of a version of a shard, read only."""
         key = shard, version.version
         with self._opening:
             if key not in self._stores:
@@ -161,21 +161,22 @@ class Collection:
 
     def encoded(self) -> Encoded:
         """How many passages have vectors."""
-        versions = self.manifest.versions.values()
-        return Encoded(sum(one.passages_with_vectors for one in versions), sum(one.passages for one in versions))
+        shards = self.manifest.versions.values()
+        encoded = sum(shard.passages_with_vectors for shard in shards)
+        return Encoded(encoded, of=sum(shard.passages for shard in shards))
 
     def stats(self) -> Stats:
         """Sizes of the collection; ``segments`` counts the shards that hold anything."""
-        all_of = list(self.manifest.versions.values())
+        shards = list(self.manifest.versions.values())
         first = next(self.stores(), None)
         one = first and first[1].stats()
         return Stats(
-            sum(version.documents for version in all_of),
-            sum(version.passages for version in all_of),
-            sum(version.passages_with_vectors for version in all_of),
-            sum(version.vectors for version in all_of),
-            len(all_of),
-            sum(version.bytes for version in all_of),
+            sum(shard.documents for shard in shards),
+            sum(shard.passages for shard in shards),
+            sum(shard.passages_with_vectors for shard in shards),
+            sum(shard.vectors for shard in shards),
+            len(shards),
+            sum(shard.bytes for shard in shards),
             one.kind if one else None,
             one.width if one else None,
             one.engine if one else "exact",

@@ -44,7 +44,8 @@ class ShardVersion(NamedTuple):
     """An immutable version of a shard: its sizes, and its files with their checksums.
 
     ``content`` tells whether documents differ from those that it was made of (``Content`` in
-    ``retrieval.distributed.parts``); it is empty where nobody compared them all.
+    ``retrieval.distributed.parts``); it is empty where nobody compared them all. ``codec`` is the name of the
+    collection's codec that codes its vectors, empty where they are not coded.
     """
 
     version: str
@@ -53,6 +54,7 @@ class ShardVersion(NamedTuple):
     passages_with_vectors: int
     vectors: int
     content: str
+    codec: str
     files: tuple[WrittenFile, ...]
 
     @property

@@ -26,9 +26,10 @@ ORPHAN_SECONDS = 24 * 3600.0
 """The age from which an orphan is swept: the attempt of another writer may be younger."""
 
 
-def publish(folder: Folder, shard: int, index: Path, *, content: str = "") -> ShardVersion:
+def publish(folder: Folder, shard: int, index: Path, *, content: str = "", codec: str = "") -> ShardVersion:
     """Copy a closed index folder into the collection as a new version of a shard.
 
+    ``content`` and ``codec`` are as in ``ShardVersion``.
     StorageError where something in the index is wrong: it is verified before.
     """
     with Store.open(index) as store:
@@ -49,6 +50,7 @@ def publish(folder: Folder, shard: int, index: Path, *, content: str = "") -> Sh
         stats.passages_with_vectors,
         stats.vectors,
         content,
+        codec,
         tuple(written),
     )
 

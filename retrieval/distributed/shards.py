@@ -1,4 +1,4 @@
-"""Several shards searched as one index: statistics are summed first, rankings are merged, nothing else differs.
+"""Several shards searched as one index: statistics are summed first, then rankings are merged.
 
 Every shard ranks with the statistics of all, so that a passage has the same scores wherever it is stored. The
 best of all shards are among the best of each. Equal scores come by document and line, whichever shard has
@@ -33,7 +33,7 @@ from flatcoat.retrieval.shard import (
 )
 
 if TYPE_CHECKING:
-    from flatcoat.indexing.collection.collection import Collection
+    from flatcoat.indexing.collection.collection import ShardCollection
 
 Read = TypeVar("Read")
 Answer = TypeVar("Answer")
@@ -158,7 +158,7 @@ class Shards:
 class CollectionShards(Shards):
     """The shards of a collection, all in this process, as of its generation."""
 
-    def __init__(self, collection: "Collection") -> None:
+    def __init__(self, collection: "ShardCollection") -> None:
         super().__init__(collection.path)
         self._collection = collection
         self._generation = -1
