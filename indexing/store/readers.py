@@ -33,7 +33,7 @@ class Reader(NamedTuple):
     """A connection for one thread at a time, and what is open of the index that it reads."""
 
     database: Database
-    index: OpenedIndex
+    opened: OpenedIndex
 
 
 class Readers:
@@ -51,7 +51,7 @@ class Readers:
         first = Database(folder, is_immutable=is_immutable)
         self._file = first.file
         self._idle = [first]
-        self._index = OpenedIndex(folder, 0)
+        self._opened = OpenedIndex(folder, 0)
         self.contract, self.engine = _made_with(first)
 
     def borrow(self) -> Reader:
@@ -63,7 +63,7 @@ class Readers:
             if self._is_closed:
                 raise StorageError(f"index {self.folder} is closed: open it again")
             if self._idle and not self._idle[-1].was_replaced():
-                return Reader(self._idle.pop(), self._index)
+                return Reader(self._idle.pop(), self._opened)
             database = Database(self.folder, is_immutable=self._is_immutable)
             try:
                 if database.file != self._file:
@@ -71,12 +71,12 @@ class Readers:
             except BaseException:
                 database.close()
                 raise
-            return Reader(database, self._index)
+            return Reader(database, self._opened)
 
     def give_back(self, reader: Reader) -> None:
         """Keep the connection for the next read, unless there are enough or its index was replaced."""
         with self._lock:
-            if not self._is_closed and reader.index is self._index and len(self._idle) < _MOST_IDLE:
+            if not self._is_closed and reader.opened is self._opened and len(self._idle) < _MOST_IDLE:
                 self._idle.append(reader.database)
                 return
         reader.database.close()
@@ -100,7 +100,7 @@ class Readers:
         while self._idle:
             self._idle.pop().close()
         self._file = database.file
-        self._index = OpenedIndex(self.folder, self._index.replacements + 1)
+        self._opened = OpenedIndex(self.folder, self._opened.replacements + 1)
 
 
 def _made_with(database: Database) -> tuple[dict[str, Any], EngineSettings]:

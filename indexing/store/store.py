@@ -181,7 +181,7 @@ class Store:
     def state(self) -> State:
         """The state that is read now: nothing has changed between two reads of equal states."""
         with self._reading() as connection:
-            return State(self._reader.index.replacements, schema.read_generation(connection))
+            return State(self._reader.opened.replacements, schema.read_generation(connection))
 
     def of_one_state(self, read: Callable[[], Read]) -> Read:
         """The result of several reads of this store, which all see one commit.
@@ -284,7 +284,7 @@ class Store:
 
         def take() -> Snapshot:
             with self._reading() as connection:
-                return self._reader.index.snapshots.take(connection)
+                return self._reader.opened.snapshots.take(connection)
 
         return self.of_one_state(take)
 
@@ -445,7 +445,7 @@ class Store:
 
         def take() -> Bm25Index:
             with self._reading() as connection:
-                return self._reader.index.bm25_snapshots.take(connection)
+                return self._reader.opened.bm25_snapshots.take(connection)
 
         return self.of_one_state(take)
 
