@@ -14,8 +14,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,12 @@ def record_folder(
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
-    """The installed versions of packages, by default of packages that affect results."""
-    return {package: version(package) for package in packages}
+    """The versions of packages, those that are installed; by default of packages that affect results."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _slug(name: str) -> str:

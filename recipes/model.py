@@ -79,18 +79,17 @@ def _find(base: str, file: str) -> Path | None:
 
 
 def _colbert_model(base: str, recipe: Recipe) -> "SentenceTransformer":
-    from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
+    from flatcoat.retrieval.encoders.colbert_model import ColbertModel
 
     settings = recipe.encoder
-    return UnpaddedColBERT(
-        base,
-        embedding_size=settings.width,
-        query_prefix=settings.query_prefix,
-        document_prefix=settings.document_prefix,
-        query_length=settings.query_length,
-        document_length=settings.document_length,
-        do_query_expansion=settings.query_expansion,
-    )
+    given = {
+        "query_prefix": settings.query_prefix,
+        "document_prefix": settings.document_prefix,
+        "query_length": settings.query_length,
+        "document_length": settings.document_length,
+        "do_query_expansion": settings.query_expansion,
+    }
+    return ColbertModel(base, width=settings.width, settings=given)
 
 
 def _dense_model(base: str, recipe: Recipe) -> "SentenceTransformer":

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import yaml
 from flatcoat import __version__
 from flatcoat.atomic_files import atomic_write_text
 from flatcoat.errors import ConflictError
+from flatcoat.eval.records import versions as package_versions
 from flatcoat.retrieval.data.examples import PLACE
 
 from .card import draw_curves, model_card
@@ -47,7 +47,7 @@ class RunStart:
             recipe=settings,
             pairs={name: len(rows) for name, rows in sources.items()},
             sha256={name: fingerprint(rows) for name, rows in sources.items()},
-            versions={"flatcoat": __version__} | {name: version(name) for name in _PACKAGES},
+            versions={"flatcoat": __version__} | package_versions(_PACKAGES),
         )
 
     @staticmethod

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,21 +139,26 @@ def bases(modernbert_folder: Path, bert_folder: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def make_colbert(tmp_path_factory: pytest.TempPathFactory, modernbert_folder: Path) -> MakeFolder:
-    """A ColBERT checkpoint saved by plain PyLate; options go to ``pylate.models.ColBERT``."""
+    """A ColBERT checkpoint saved by plain PyLate, where it is installed; options are its settings."""
     made: dict[str, Path] = {}
 
     def make(base: Path = modernbert_folder, **options: Any) -> Path:
         key = repr((base, sorted(options.items())))
         if key not in made:
             import torch
-            from pylate.models import ColBERT
 
             folder = tmp_path_factory.mktemp("colbert") / "model"
             torch.manual_seed(3)
-            model = ColBERT(
-                str(base), device="cpu", **({"embedding_size": 32, "document_length": 120} | options)
-            )
-            model.save(str(folder), create_model_card=False)
+            settings = {"document_length": 120} | options
+            if find_spec("pylate"):
+                from pylate.models import ColBERT
+
+                theirs = ColBERT(str(base), device="cpu", embedding_size=32, **settings)
+                theirs.save(str(folder), create_model_card=False)
+            else:
+                from flatcoat.retrieval.encoders.colbert_model import ColbertModel
+
+                ColbertModel(base, width=32, settings=settings, device="cpu").save(str(folder))
             made[key] = folder
         return made[key]
 

@@ -61,12 +61,13 @@ def engines(names: Sequence[str] = ()) -> list[Engine]:
     ['exact']
     """
     known = {EXACT: _exact, OURS: _flatcoat, "fast-plaid": _fast_plaid, "xtr-warp-rs": _xtr_warp}
-    missing = {"xtr-warp-rs"} if find_spec("xtr_warp") is None else set()
+    needed = {"fast-plaid": ("pylate",), "xtr-warp-rs": ("pylate", "xtr_warp")}
+    missing = {name for name, modules in needed.items() if not all(map(find_spec, modules))}
     for name in names:
         if name not in known:
             raise UsageError(f"no engine {name!r}: known are {', '.join(known)}")
         if name in missing:
-            raise MissingExtraError(f"{name} is not installed: pip install {name}")
+            raise MissingExtraError(f"{name} is not installed: pip install flatcoat[pylate] {name}")
     chosen = set(names) or known.keys() - missing
     return [engine for name in known if name in chosen for engine in known[name]()]
 

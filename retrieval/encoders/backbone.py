@@ -1,7 +1,7 @@
 """The backbone inside a sentence-transformers or PyLate model: swapping in flatcoat's, and its precision."""
 
 import copy
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
 
@@ -12,6 +12,7 @@ from .contract import Precision
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from torch import nn
     from transformers import PreTrainedModel
 
 _DTYPES: dict[Precision, torch.dtype] = {
@@ -22,23 +23,37 @@ _DTYPES: dict[Precision, torch.dtype] = {
 
 
 def unpad_backbone(model: "SentenceTransformer") -> bool:
-    """Let flatcoat's backbone compute a sentence-transformers or PyLate model, if it can express that.
+    """Let flatcoat's backbone compute a model of sentence-transformers or PyLate, if it can express that.
 
-    The weights are shared, not copied. Returns False for another backbone, which is left as it is.
+    That may be a MultiVectorEncoder too, whose trainer then trains it. The weights are shared, not copied.
+    Returns False for another backbone, which is left as it is.
     """
     from sentence_transformers.models import Transformer
     from transformers import PreTrainedModel
 
     from flatcoat.backbone.hf_model import unpadded
 
-    module = model[0]
+    module: Any = model[0]
     if not isinstance(module, Transformer) or not isinstance(module.auto_model, PreTrainedModel):
         return False
     if module.auto_model.config.output_hidden_states or (packed := unpadded(module.auto_model)) is None:
         return False
-    module.auto_model = packed
-    module.model_forward_params.add("keep_mask")
+    # sentence-transformers 6 calls it model, and keeps the other name for readers.
+    setattr(module, "model" if "model" in dict(module.named_children()) else "auto_model", packed)
+    # None there: the model takes any argument, as ours does.
+    if module.model_forward_params is not None:
+        module.model_forward_params.add("keep_mask")
+    if hasattr(module, "query_expansion"):
+        module.register_forward_pre_hook(_keep_expansion)
     return True
+
+
+def _keep_expansion(module: "nn.Module", args: tuple[Any, ...]) -> None:
+    """Let a MultiVectorEncoder's expansion tokens be computed, whose vectors are read, masked as they are."""
+    features = args[0]
+    expanded = features.get("query_expansion_positions")
+    if expanded is not None:
+        features["keep_mask"] = features["attention_mask"].bool() | expanded.bool()
 
 
 def unpad_classifier(model: "PreTrainedModel") -> bool:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 TOKEN_BUDGET = 16_384
 """Tokens per forward: enough for the cores of a CPU to share evenly."""
 
-_BATCH = 32
-"""Texts per forward of a model that transformers runs, the default of sentence-transformers and PyLate."""
+BATCH = 32
+"""Texts per forward of a model that transformers runs, the default of sentence-transformers."""
 
 
 class HiddenBatch(NamedTuple):
@@ -62,8 +62,8 @@ def in_batches(
 ) -> Iterator[tuple[int, Any]]:
     """Positions and vectors of texts that ``encode`` of another library encodes, batch by batch."""
     longest_first = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
-    for start in range(0, len(texts), _BATCH):
-        batch = longest_first[start : start + _BATCH]
+    for start in range(0, len(texts), BATCH):
+        batch = longest_first[start : start + BATCH]
         with taking_turns(tokenizer):
             vectors = encode([texts[index] for index in batch])
         yield from zip(batch, vectors, strict=True)

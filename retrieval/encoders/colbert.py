@@ -1,13 +1,13 @@
-"""Late-interaction encoders, one vector per token, over ``pylate.models.ColBERT`` or the files of one.
+"""Late-interaction encoders, one vector per token, over a ``ColbertModel`` or the files of one.
 
-On a ModernBERT checkpoint the texts run packed through flatcoat's backbone; other backbones run through
-PyLate. Plain PyLate loads what ``save`` writes, with equal outputs. Axes: N texts, T tokens, D width.
+On a backbone that flatcoat has the texts run packed; others run through transformers. PyLate, or
+sentence-transformers' MultiVectorEncoder, loads what ``save`` writes, with equal outputs.
+Axes: N texts, T tokens, D width.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -16,17 +16,22 @@ import torch.nn.functional as F
 from flatcoat.indexing.vectors import TokenVectors
 
 from .backbone import backbone_in_precision, default_precision, unpad_backbone
-from .batches import HiddenBatch, hidden_batches, in_batches
+from .batches import HiddenBatch, hidden_batches
 from .checkpoint import LateCheckpoint
 from .checkpoint_files import loading
-from .colbert_texts import ColbertTexts
+from .colbert_texts import ColbertTexts, late_token_ids
 from .contract import Precision
 from .encoder import checked_texts
 from .int8_files import in_full
+from .late_settings import DEFAULTS
 from .torch_checkpoint import TorchCheckpoint
 
 if TYPE_CHECKING:
-    from pylate.models import ColBERT
+    from .colbert_model import ColbertModel
+
+
+Layout = Literal["pylate", "multi-vector"]
+"""Formats of a late-interaction checkpoint that are written."""
 
 
 class ColbertEncoder(ColbertTexts):
@@ -38,7 +43,7 @@ class ColbertEncoder(ColbertTexts):
     """
 
     def __init__(
-        self, model: "ColBERT | TorchCheckpoint", name: str, *, precision: Precision | None = None
+        self, model: "ColbertModel | TorchCheckpoint", name: str, *, precision: Precision | None = None
     ) -> None:
         if not isinstance(model, TorchCheckpoint):
             unpad_backbone(model)
@@ -52,27 +57,37 @@ class ColbertEncoder(ColbertTexts):
     def load(
         name_or_path: str | Path, precision: Precision | None = None, **options: Any
     ) -> "ColbertEncoder":
-        """Load a PyLate or Stanford ColBERT checkpoint; ``options`` go to ``pylate.models.ColBERT``.
+        """Load a checkpoint of PyLate, of MultiVectorEncoder or a Stanford one.
 
         ``precision`` is the arithmetic of the backbone; the default is float32 on a CPU, on a GPU the dtype
-        of the saved weights. Raises NotFoundError for an unknown model, DataError for a damaged folder, and
-        UsageError for a precision that the model does not have.
+        of the saved weights. ``options`` are settings of ``late_settings`` that take the place of the
+        checkpoint's own, and options of ``ColbertModel``. Raises NotFoundError for an unknown model,
+        DataError for a damaged folder, and UsageError for a precision that the model does not have.
         """
-        from .pylate_colbert import UnpaddedColBERT
+        from .colbert_model import ColbertModel
 
+        settings = {name: options.pop(name) for name in DEFAULTS if name in options}
         with loading(name_or_path), in_full(name_or_path) as folder:
-            model = UnpaddedColBERT(str(folder), **options)
+            model = ColbertModel(str(folder), settings=settings, **options)
         return ColbertEncoder(model, str(name_or_path), precision=precision)
 
-    def save(self, folder: str | Path) -> None:
-        """Write a checkpoint that plain PyLate loads with equal outputs."""
+    def save(self, folder: str | Path, *, layout: Layout | None = None) -> None:
+        """Write a checkpoint in the format of PyLate, or of sentence-transformers' MultiVectorEncoder.
+
+        Both load in sentence-transformers 6 and later with equal outputs, the first in PyLate too. The
+        default is the format that was read. Raises UsageError for a model that PyLate's cannot hold.
+        """
+        from .colbert_files import write_multi_vector, write_pylate
+
         model = self.model
         if isinstance(model, LateCheckpoint):
-            from pylate.models import ColBERT
+            from .colbert_model import ColbertModel
 
+            lengths = {"document_length": model.document_length}
             with in_full(model.folder) as full:
-                model = ColBERT(str(full), device="cpu", document_length=model.document_length)
-        model.save(str(folder), create_model_card=False)
+                model = ColbertModel(str(full), settings=lengths, device="cpu")
+        layout = layout or ("multi-vector" if model.prefixes_are_text else "pylate")
+        (write_pylate if layout == "pylate" else write_multi_vector)(model, Path(folder))
 
     def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
         """Vectors of all query tokens, and of expansion tokens if the checkpoint uses them."""
@@ -88,11 +103,8 @@ class ColbertEncoder(ColbertTexts):
             return TokenVectors.from_list([], self.width)
         matrices: list[np.ndarray] = [np.empty(0)] * len(texts)
         if self._backbone is None:
-            encode = partial(self.model.encode, is_query=is_query, show_progress_bar=False)
-            for index, matrix in in_batches(encode, texts, tokenizer=self.model.tokenizer):
-                matrices[index] = np.asarray(matrix)
-            return TokenVectors.from_list(matrices)
-        sequences, key_masks = self._token_ids(texts, is_query)
+            return TokenVectors.from_list(self.model.encode(texts, is_query=is_query))
+        sequences, key_masks = late_token_ids(self.model, texts, is_query=is_query)
         for hidden in hidden_batches(
             self._backbone, sequences, key_masks=key_masks, device=self.modules.device
         ):

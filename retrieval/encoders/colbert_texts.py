@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from .checkpoint import LateCheckpoint, max_positions, weights_of
+from .checkpoint import max_positions, weights_of
 from .contract import Contract, Precision
 from .encoder import checked_texts
 from .tokenization import TokenSpan, character_spans, token_counter, token_ids
-
-if TYPE_CHECKING:
-    from pylate.models import ColBERT
 
 
 class LateTokens(NamedTuple):
@@ -29,9 +26,9 @@ class ColbertTexts:
     [5]
     """
 
-    def __init__(self, model: "ColBERT | LateCheckpoint", name: str, precision: Precision) -> None:
-        # Any: PyLate declares its settings optional, and a loaded model has them all.
-        self.model: Any = model
+    def __init__(self, model: Any, name: str, precision: Precision) -> None:
+        # A LateCheckpoint or a ColbertModel: they have the same attributes, and no common type.
+        self.model = model
         self.name = name
         self.precision: Precision = precision
         self._own_length = self.model.document_length
@@ -39,7 +36,7 @@ class ColbertTexts:
     @property
     def width(self) -> int:
         """Components of one vector."""
-        return self.model.width if isinstance(self.model, LateCheckpoint) else self.model[-1].out_features
+        return self.model.width
 
     @cached_property
     def _weights(self) -> str:
@@ -70,8 +67,9 @@ class ColbertTexts:
 
     def token_counts(self, texts: Sequence[str], *, is_query: bool = False) -> list[int]:
         """Tokens per text as a document or query, special tokens and prefix included, without truncation."""
-        prefix, _ = self._prefix_and_length(is_query)
-        return [count + (prefix is not None) for count in self._count(checked_texts(texts))]
+        prefix = _prefix(self.model, is_query)
+        counts = self._count([prefix.text + text for text in checked_texts(texts)])
+        return [count + (prefix.token is not None) for count in counts]
 
     def truncate_documents(self, length: int | None) -> None:
         """Truncate documents at ``length`` tokens, at most the model's; None: the checkpoint's own length."""
@@ -80,12 +78,19 @@ class ColbertTexts:
     def token_spans(self, texts: Sequence[str], *, is_query: bool) -> list[list[TokenSpan]]:
         """The token behind each vector of each text; UsageError for a tokenizer that does not know spans."""
         model, texts = self.model, checked_texts(texts)
-        sequences = self._token_ids(texts, is_query).ids
-        prefix, length = self._prefix_and_length(is_query)
-        spans_of = character_spans(model, texts, max_length=length - (prefix is not None))
+        sequences = late_token_ids(model, texts, is_query=is_query).ids
+        prefix = _prefix(model, is_query)
+        spans_of = character_spans(
+            model,
+            [prefix.text + text for text in texts],
+            max_length=prefix.length - (prefix.token is not None),
+            strip=not prefix.is_text,
+        )
         tokens_of_texts = []
         for text, ids, spans in zip(texts, sequences, spans_of, strict=True):
-            placed = spans if prefix is None else [spans[0], None, *spans[1:]]
+            placed = [_within(text, span, len(prefix.text)) for span in spans]
+            if prefix.token is not None:
+                placed.insert(1, None)
             placed += [None] * (len(ids) - len(placed))
             names = model.tokenizer.convert_ids_to_tokens(ids)
             tokens = [
@@ -98,27 +103,51 @@ class ColbertTexts:
             )
         return tokens_of_texts
 
-    def _token_ids(self, texts: Sequence[str], is_query: bool) -> LateTokens:
-        """PyLate's token ids, and masks if expansion tokens are not attended to.
 
-        The prefix follows CLS and counts for truncation; queries are expanded with MASK tokens.
-        """
-        model = self.model
-        prefix, length = self._prefix_and_length(is_query)
-        sequences = token_ids(model, texts, max_length=length - (prefix is not None))
-        if prefix is not None:
-            sequences = [[ids[0], prefix, *ids[1:]] for ids in sequences]
-        if not is_query or not model.do_query_expansion:
-            return LateTokens(sequences, None)
-        pad = model.tokenizer.pad_token_id
-        expanded = [ids + [pad] * (length - len(ids)) for ids in sequences]
-        if model.attend_to_expansion_tokens:
-            return LateTokens(expanded, None)
-        attended = [[position < len(ids) for position in range(length)] for ids in sequences]
-        return LateTokens(expanded, attended)
+class _Prefix(NamedTuple):
+    """What stands before the text: a token after the first one, or text; and the length of both in tokens."""
 
-    def _prefix_and_length(self, is_query: bool) -> tuple[int | None, int]:
-        model = self.model
-        if is_query:
-            return model.query_prefix_id, model.query_length
-        return model.document_prefix_id, model.document_length
+    token: int | None
+    text: str
+    is_text: bool
+    length: int
+
+
+def _prefix(model: Any, is_query: bool) -> _Prefix:
+    is_text = getattr(model, "prefixes_are_text", False)
+    if is_query:
+        token, text, length = model.query_prefix_id, model.query_prefix, model.query_length
+    else:
+        token, text, length = model.document_prefix_id, model.document_prefix, model.document_length
+    return _Prefix(token, text if is_text else "", is_text, length)
+
+
+def _within(text: str, span: tuple[int, int] | None, before: int) -> tuple[int, int] | None:
+    """A span of a text with ``before`` characters in front, as a span of the text; None outside of it."""
+    if span is None or span[1] <= before:
+        return None
+    first = max(span[0] - before, 0)
+    first += len(text[first : span[1] - before]) - len(text[first : span[1] - before].lstrip())
+    return (first, span[1] - before) if first < span[1] - before else None
+
+
+def late_token_ids(model: Any, texts: Sequence[str], *, is_query: bool) -> LateTokens:
+    """PyLate's token ids, and masks if expansion tokens are not attended to.
+
+    ``model`` has the attributes of a ``LateCheckpoint``. A prefix follows CLS and counts for truncation, as a
+    token, or of a MultiVectorEncoder as text; queries are expanded with MASK tokens.
+    """
+    prefix = _prefix(model, is_query)
+    length, inserted = prefix.length, prefix.token is not None
+    prefixed = [prefix.text + text for text in texts] if prefix.text else texts
+    sequences = token_ids(model, prefixed, max_length=length - inserted, strip=not prefix.is_text)
+    if inserted:
+        sequences = [[ids[0], prefix.token, *ids[1:]] for ids in sequences]
+    if not is_query or not model.do_query_expansion:
+        return LateTokens(sequences, None)
+    pad = model.tokenizer.pad_token_id
+    expanded = [ids + [pad] * (length - len(ids)) for ids in sequences]
+    if model.attend_to_expansion_tokens:
+        return LateTokens(expanded, None)
+    attended = [[position < len(ids) for position in range(length)] for ids in sequences]
+    return LateTokens(expanded, attended)

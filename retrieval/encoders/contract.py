@@ -1,6 +1,7 @@
 """The contract of an index: the encoder settings that made its vectors, and that queries need too."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -119,7 +120,9 @@ def _tensors(weights: "nn.Module | Mapping[str, np.ndarray]") -> "Iterator[tuple
         return
     import torch
 
-    for name, tensor in sorted(weights.state_dict().items()):
+    # sentence-transformers 6 calls the backbone of a model what it called auto_model before.
+    state = {re.sub(r"^0\.model\.", "0.auto_model.", name): it for name, it in weights.state_dict().items()}
+    for name, tensor in sorted(state.items()):
         array = tensor.detach().cpu().contiguous()
         if array.dtype == torch.bfloat16:
             array = array.view(torch.int16)  # NumPy has none.

@@ -8,8 +8,9 @@ from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.errors import DataError, FlatcoatError, NotFoundError
 from flatcoat.hub import hub_is_reachable
 
-from .checkpoint import Unsupported, read_checkpoint
+from .checkpoint import read_checkpoint
 from .checkpoint_files import Find, in_folder_or_hub, read_json
+from .checkpoint_modules import Unsupported
 from .load import SHIPPED_MODEL, SHIPPED_NAME, architectures, is_late_interaction
 
 PACKED = "flatcoat, packed"
@@ -63,7 +64,7 @@ def how_it_runs(name: str) -> HowItRuns:
 def _kind(path: str, find: Find, *, late: bool, local: bool) -> tuple[str, str]:
     """What a model gives, and the library that loads such models."""
     if late:
-        return "late interaction", "PyLate"
+        return "late interaction", "sentence-transformers"
     classes = architectures(path, local_files_only=local)
     if any(name.endswith("ForSequenceClassification") for name in classes):
         return "cross-encoder", "sentence-transformers"

@@ -11,6 +11,7 @@ from flatcoat.hub import hub_is_reachable
 
 from .checkpoint_files import Find, in_cache, in_folder, in_folder_or_hub, read_json
 from .encoder import checked_texts
+from .late_settings import is_late
 
 if TYPE_CHECKING:
     from .contract import Precision
@@ -36,11 +37,11 @@ def load_encoder(
 ) -> "Encoder":
     """Load a dense or late-interaction encoder by folder or hub name; None is the one inside the package.
 
-    A checkpoint is late-interaction if its files say so: PyLate's and Stanford's formats are known.
-    ``precision`` is the arithmetic of a ModernBERT backbone; "int8" runs on the CPU. The default is float32
-    on a CPU, on a GPU the dtype of the saved weights. ``options`` go to the class of the checkpoint's
-    library. Raises NotFoundError for an unknown model, DataError for a damaged folder, and UsageError for a
-    precision that the model does not have.
+    A checkpoint is late-interaction if its files say so: the formats of PyLate, Stanford's ColBERT and
+    MultiVectorEncoder are known. ``precision`` is the arithmetic of a backbone of flatcoat's; "int8" runs on
+    the CPU. The default is float32 on a CPU, on a GPU the dtype of the saved weights. ``options`` go to
+    ``ColbertEncoder.load`` or ``DenseEncoder.load``. Raises NotFoundError for an unknown model, DataError for
+    a damaged folder, and UsageError for a precision that the model does not have.
 
     >>> load_encoder("org/model", "bf16").contract.width  # doctest: +SKIP
     768
@@ -52,7 +53,7 @@ def load_encoder(
     if precision == "int8":
         options.setdefault("device", "cpu")
     find = in_folder_or_hub(path, local_files_only=options.get("local_files_only", False))
-    late = _is_late(find)
+    late = is_late(find)
     encoder_class = _encoder_class(late)
     checkpoint = None
     if options.keys() <= {"device", "local_files_only"}:
@@ -97,7 +98,8 @@ def load_query_encoder(name: str, *, is_trusted: bool) -> "QueryEncoder | None":
     >>> load_query_encoder(SHIPPED_NAME, is_trusted=True).encode_queries(["cats purr"]).values_TD.shape
     (5, 128)
     """
-    from .checkpoint import LateCheckpoint, Unsupported, read_checkpoint
+    from .checkpoint import LateCheckpoint, read_checkpoint
+    from .checkpoint_modules import Unsupported
     from .queries import ColbertQueries, DenseQueries
 
     try:
@@ -106,7 +108,7 @@ def load_query_encoder(name: str, *, is_trusted: bool) -> "QueryEncoder | None":
             find = in_folder_or_hub(path, local_files_only=not (Path(path).is_dir() or hub_is_reachable()))
         else:
             find = _as_data(name)
-        checkpoint = read_checkpoint(find, _is_late(find))
+        checkpoint = read_checkpoint(find, is_late(find))
     except (Unsupported, FlatcoatError, OSError, ValueError) as error:
         logger.info("the model %s encodes queries by torch: %s", _printable(name), _printable(str(error)))
         return None
@@ -139,7 +141,7 @@ def load_untrusted(name: str, *, named_by: str, precision: "Precision | None" = 
     code of the checkpoint or of another library runs, nothing is downloaded. Raises UsageError with the
     reason if that is impossible: the user may then name the model, for ``load_encoder``.
     """
-    from .checkpoint import Unsupported
+    from .checkpoint_modules import Unsupported
     from .torch_checkpoint import load_checkpoint
 
     if name == SHIPPED_NAME:
@@ -151,7 +153,7 @@ def load_untrusted(name: str, *, named_by: str, precision: "Precision | None" = 
         )
     try:
         find = _as_data(name)
-        late = _is_late(find)
+        late = is_late(find)
         return _encoder_class(late)(load_checkpoint(find, late), name, precision=precision)
     except (Unsupported, FlatcoatError, OSError, ValueError) as error:
         logger.debug("the model %r, named by %s, is not read as data", name, named_by, exc_info=True)
@@ -203,26 +205,18 @@ def index_precision(name: str | Path | None) -> "Precision | None":
 
 
 def is_late_interaction(name_or_path: str | Path, *, local_files_only: bool = False) -> bool:
-    """True for a PyLate checkpoint (its config names ColBERT or MaxSim) and for a Stanford one.
+    """True for a checkpoint of PyLate, of sentence-transformers' MultiVectorEncoder, and for a Stanford one.
 
     >>> is_late_interaction(SHIPPED_MODEL)
     True
     """
-    return _is_late(in_folder_or_hub(name_or_path, local_files_only=local_files_only))
+    return is_late(in_folder_or_hub(name_or_path, local_files_only=local_files_only))
 
 
 def architectures(name_or_path: str | Path, *, local_files_only: bool = False) -> Sequence[str]:
     """The classes that a checkpoint's config.json names."""
     path = model_path(str(name_or_path))
     return _architectures(in_folder_or_hub(path, local_files_only=local_files_only))
-
-
-def _is_late(find: Find) -> bool:
-    path = find("config_sentence_transformers.json")
-    if path is None:
-        return "HF_ColBERT" in _architectures(find)
-    settings = read_json(path, dict)
-    return settings.get("model_type") == "ColBERT" or settings.get("similarity_fn_name") == "MaxSim"
 
 
 def _architectures(find: Find) -> Sequence[str]:

@@ -12,8 +12,9 @@ from flatcoat.backbone.numpy_model import linear
 from flatcoat.indexing.exact import unit_length
 from flatcoat.indexing.vectors import TokenVectors
 
-from .checkpoint import DenseCheckpoint, LateCheckpoint, Module, Normalize, Projection
-from .colbert_texts import ColbertTexts
+from .checkpoint import DenseCheckpoint, LateCheckpoint
+from .checkpoint_modules import Module, Normalize, Projection
+from .colbert_texts import ColbertTexts, late_token_ids
 from .dense_texts import NO_MAXIMUM, QUERY_PROMPTS, DenseTexts
 from .encoder import checked_texts
 from .tokenization import token_ids
@@ -35,7 +36,7 @@ class ColbertQueries(ColbertTexts):
 
     def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
         """Vectors of all query tokens, and of expansion tokens if the checkpoint uses them."""
-        ids, masks = self._token_ids(checked_texts(texts), is_query=True)
+        ids, masks = late_token_ids(self.model, checked_texts(texts), is_query=True)
         model: LateCheckpoint = self.model
         hidden = map(model.backbone, ids, masks or [None] * len(ids))
         matrices = [unit_length(_applied(model.after, hidden_TD)) for hidden_TD in hidden]

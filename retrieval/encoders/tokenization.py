@@ -30,13 +30,18 @@ class TokenSpan(NamedTuple):
     span: tuple[int, int] | None
 
 
-def token_ids(model: "TextModel", texts: Sequence[str], *, max_length: int) -> list[list[int]]:
-    """Token ids as in sentence-transformers: special tokens included, truncated to ``max_length``."""
-    return _tokenized(model, texts, max_length)["input_ids"] if texts else []
+def token_ids(
+    model: "TextModel", texts: Sequence[str], *, max_length: int, strip: bool = True
+) -> list[list[int]]:
+    """Token ids as in sentence-transformers: special tokens included, truncated to ``max_length``.
+
+    Blanks around a text do not count, unless ``strip`` is False.
+    """
+    return _tokenized(model, texts, max_length, strip)["input_ids"] if texts else []
 
 
 def character_spans(
-    model: "TextModel", texts: Sequence[str], *, max_length: int
+    model: "TextModel", texts: Sequence[str], *, max_length: int, strip: bool = True
 ) -> list[list[tuple[int, int] | None]]:
     """The character span of each of the ``token_ids`` without blanks around it; None for special tokens.
 
@@ -44,9 +49,9 @@ def character_spans(
     """
     if not model.tokenizer.is_fast:
         raise UsageError("the model's tokenizer does not say where its tokens stand: a fast one is needed")
-    offsets = _tokenized(model, texts, max_length, return_offsets_mapping=True)["offset_mapping"]
+    offsets = _tokenized(model, texts, max_length, strip, return_offsets_mapping=True)["offset_mapping"]
     return [
-        [_trimmed(text, len(text) - len(text.lstrip()), span) for span in spans]
+        [_trimmed(text, len(text) - len(text.lstrip()) if strip else 0, span) for span in spans]
         for text, spans in zip(texts, offsets, strict=True)
     ]
 
@@ -60,13 +65,16 @@ def _trimmed(text: str, blanks: int, span: tuple[int, int]) -> tuple[int, int] |
     return first + len(token) - len(token.lstrip()), last - len(token) + len(token.rstrip())
 
 
-def _tokenized(model: "TextModel", texts: Sequence[str], max_length: int, **options: bool) -> Any:
+def _tokenized(
+    model: "TextModel", texts: Sequence[str], max_length: int, strip: bool, **options: bool
+) -> Any:
     library: Any = model
     # A checkpoint that flatcoat reads itself folds case in its tokenizer.json, if at all.
     lower = not isinstance(model.tokenizer, FastTokenizer) and getattr(library[0], "do_lower_case", False)
+    texts = [text.strip() if strip else text for text in texts]
     with taking_turns(model.tokenizer):
         return model.tokenizer(
-            [text.strip().lower() if lower else text.strip() for text in texts],
+            [text.lower() for text in texts] if lower else texts,
             truncation=True,
             max_length=max_length,
             return_attention_mask=False,

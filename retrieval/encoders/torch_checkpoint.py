@@ -9,8 +9,9 @@ from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.weights import fill, init_empty_weights
 from flatcoat.errors import FlatcoatError
 
-from .checkpoint import Checkpoint, Normalize, Pooling, Projection, Unsupported, read_checkpoint
+from .checkpoint import Checkpoint, read_checkpoint
 from .checkpoint_files import Find
+from .checkpoint_modules import Module, Normalize, Projection, Unsupported
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +89,11 @@ class _Dense(nn.Module):
 
 class _Normalize(nn.Module):
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: nn.functional.normalize(vectors_ND, dim=1) for name, vectors_ND in features.items()}
+        return {name: nn.functional.normalize(vectors_ND, dim=-1) for name, vectors_ND in features.items()}
 
 
-def _module(module: Projection | Pooling | Normalize) -> nn.Module:
-    """An identity in place of the pooling, which is over packed batches (``dense.pooled``)."""
+def _module(module: Module) -> nn.Module:
+    """An identity in place of what is done over packed batches: pooling, and leaving out skiplist tokens."""
     if isinstance(module, Projection):
         return _Dense(module)
     return _Normalize() if isinstance(module, Normalize) else nn.Identity()

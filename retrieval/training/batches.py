@@ -5,12 +5,12 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pylate.models import ColBERT
 from sentence_transformers.sampler import MultiDatasetDefaultBatchSampler
 from torch import Tensor
 
 from flatcoat.errors import UsageError
 from flatcoat.retrieval.data.examples import PLACE
+from flatcoat.retrieval.encoders.colbert_model import ColbertModel
 
 from .batch_teachers import BatchTeachers
 
@@ -125,7 +125,7 @@ class Collator:
 
     def _tokenized(self, texts: list[str], is_query: bool) -> dict[str, Tensor]:
         model = self._model
-        if isinstance(model, ColBERT):
+        if isinstance(model, ColbertModel):
             return model.tokenize(texts, is_query=is_query)
         prompt = model.prompts.get("query" if is_query else "document", "")
         return model.tokenize([prompt + text for text in texts])

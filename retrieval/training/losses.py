@@ -1,4 +1,4 @@
-"""The losses of retrievers: those of sentence-transformers and PyLate, and ours where they have none.
+"""The losses of retrievers: sentence-transformers' for dense ones, late interaction's equal to PyLate's.
 
 Below, s is the student's score (inner product, or MaxSim), t the teacher's, T the temperature, q a query, d+
 its document, d- a negative.
@@ -22,18 +22,16 @@ width.
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pylate import losses as late
-from pylate.losses.contrastive import extract_skiplist_mask
-from pylate.models import ColBERT
 from sentence_transformers import losses as dense
 from sentence_transformers.util import pairwise_dot_score
 from torch import Tensor, nn
 
 from flatcoat.errors import UsageError
+from flatcoat.retrieval.encoders.colbert_model import ColbertModel
 
 from .maxsim import BatchMaxSim, GatheredContrast, GatheredMaxSim
 from .settings import TrainingSettings
@@ -52,7 +50,7 @@ def make_loss(model: "SentenceTransformer", settings: TrainingSettings) -> nn.Mo
 
     Of the settings it reads ``loss``, ``temperature``, ``symmetric``, ``gather`` and ``matryoshka``.
     """
-    if isinstance(model, ColBERT):
+    if isinstance(model, ColbertModel):
         return _late_loss(model, settings)
     loss = _dense_loss(model, settings)
     if settings.matryoshka:
@@ -75,7 +73,7 @@ def require_learnable(
             f"a batch of one row without negatives has nothing to tell a document from ({source}): name a "
             "larger batch_size, a multiple of the processes, or negatives"
         )
-    late = isinstance(model, ColBERT)
+    late = isinstance(model, ColbertModel)
     if settings.loss == "distillation" and documents == 2:
         if late:
             raise UsageError(
@@ -109,38 +107,95 @@ def _dense_loss(model: "SentenceTransformer", settings: TrainingSettings) -> nn.
     )
 
 
-def _late_loss(model: ColBERT, settings: TrainingSettings) -> nn.Module:
+def _late_loss(model: ColbertModel, settings: TrainingSettings) -> nn.Module:
     if settings.loss == "margin-mse":
         return LateMarginMSE(model, settings.temperature)
     if settings.loss == "distillation":
-        return NormalizedScores(RowDistillation(late.Distillation(model)))
+        return NormalizedScores(LateDistillation(model))
     if settings.teachers:
         return TaughtContrast(model, settings)
     scores = GatheredMaxSim() if settings.gather else BatchMaxSim()
-    return late.Contrastive(model, scores, temperature=settings.temperature)
+    return LateContrast(model, scores, temperature=settings.temperature)
 
 
-class TaughtContrast(late.Contrastive):
-    """PyLate's contrastive loss, and the divergence from teachers' scores of all documents of the batch."""
+class _Columns(NamedTuple):
+    """Token vectors of length 1 of a batch, and True at the tokens that MaxSim counts."""
 
-    def __init__(self, model: ColBERT, settings: TrainingSettings):
-        super().__init__(model, self._score, temperature=settings.temperature)
-        self._maxsim = BatchMaxSim()
+    queries_BQD: Tensor
+    scored_BQ: Tensor
+    documents_BCLD: Tensor
+    scored_BCL: Tensor
+
+
+class LateLoss(nn.Module):
+    """What the losses of late interaction share: the token vectors of a batch.
+
+    ``model`` may be wrapped later, for several processes: what it says of tokens is asked of it as it came.
+    """
+
+    def __init__(self, model: ColbertModel) -> None:
+        super().__init__()
+        self.model = model
+        self._scored = model.scored
+
+    def columns(self, features: Iterable[dict[str, Tensor]]) -> _Columns:
+        """The vectors of tokenised columns, whose documents have one padded length."""
+        queries, *documents = features
+        return _Columns(
+            self._vectors(queries),
+            self._scored(queries, is_query=True),
+            torch.stack([self._vectors(column) for column in documents], dim=1),
+            torch.stack([self._scored(column, is_query=False) for column in documents], dim=1),
+        )
+
+    def _vectors(self, column: dict[str, Tensor]) -> Tensor:
+        return F.normalize(self.model(dict(column))["token_embeddings"], dim=-1)
+
+
+class LateContrast(LateLoss):
+    """Every query of a batch against every document by ``scores``, MaxSim: PyLate's Contrastive."""
+
+    def __init__(self, model: ColbertModel, scores: BatchMaxSim, *, temperature: float = 1.0) -> None:
+        super().__init__(model)
+        self._scores = scores
+        self._temperature = temperature
+
+    def forward(self, features: Features, labels: Tensor | None = None) -> Tensor:
+        return self.contrast(self.logits(features), columns=len(features) - 1)
+
+    def logits(self, features: Features) -> Tensor:
+        """Scores [B, N] over the temperature; the documents of a row side by side, the positive first."""
+        batch = self.columns(features)
+        scores_BN = self._scores(
+            batch.queries_BQD,
+            batch.documents_BCLD,
+            queries_mask=batch.scored_BQ,
+            documents_mask=batch.scored_BCL,
+        )
+        return scores_BN / self._temperature
+
+    @staticmethod
+    def contrast(logits_BN: Tensor, *, columns: int) -> Tensor:
+        """The cross-entropy of each query's own document, the first of its ``columns``."""
+        own_B = torch.arange(len(logits_BN), device=logits_BN.device) * columns
+        return F.cross_entropy(logits_BN, own_B)
+
+
+class TaughtContrast(LateContrast):
+    """The contrastive loss, and the divergence from teachers' scores of all documents of the batch."""
+
+    def __init__(self, model: ColbertModel, settings: TrainingSettings) -> None:
+        super().__init__(model, BatchMaxSim(), temperature=settings.temperature)
         self._teacher_weight = settings.teacher_weight
 
-    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
+    def forward(self, features: Features, labels: Tensor | None = None) -> Tensor:
         assert labels is not None
-        contrast = super().forward(list(sentence_features))
-        student_BN = self._scores_BN.float() / self.temperature
+        logits_BN = self.logits(features).float()
         # A check of a few rows brings a few documents: their scores come first.
-        teacher_BN = labels[:, : student_BN.shape[1]].float()
-        divergence = F.kl_div(student_BN.log_softmax(dim=1), teacher_BN.softmax(dim=1), reduction="batchmean")
+        teacher_BN = labels[:, : logits_BN.shape[1]].float()
+        divergence = F.kl_div(logits_BN.log_softmax(dim=1), teacher_BN.softmax(dim=1), reduction="batchmean")
+        contrast = self.contrast(logits_BN, columns=len(features) - 1)
         return contrast + self._teacher_weight * divergence
-
-    def _score(self, *vectors: Tensor, **masks: Tensor | None) -> Tensor:
-        """MaxSim, kept for the divergence: the loss above does not hand it out."""
-        self._scores_BN = self._maxsim(*vectors, **masks)
-        return self._scores_BN
 
 
 class NormalizedScores(nn.Module):
@@ -157,43 +212,40 @@ class NormalizedScores(nn.Module):
         return self.loss(features, (scores_BC - lowest) / (highest - lowest).clamp(min=1e-8))
 
 
-class RowDistillation(nn.Module):
-    """PyLate's distillation over columns: it expects one column with the documents of a row side by side."""
-
-    def __init__(self, loss: late.Distillation):
-        super().__init__()
-        self.model = loss.model
-        self.loss = loss
+class LateDistillation(LateLoss):
+    """The divergence over the documents of a row, scores laid out from 0 to 1: PyLate's Distillation."""
 
     def forward(self, features: Features, scores_BC: Tensor) -> Tensor:
-        queries, *columns = features
-        # C columns of [B, L] become one of [B * C, L], row by row.
-        documents = {
-            key: torch.stack([column[key] for column in columns], dim=1).flatten(0, 1) for key in columns[0]
-        }
-        return self.loss([queries, documents], scores_BC)
+        student_BC = _row_scores(self.columns(features))
+        lowest_B1 = student_BC.min(dim=1, keepdim=True).values
+        highest_B1 = student_BC.max(dim=1, keepdim=True).values
+        student_BC = (student_BC - lowest_B1) / (highest_B1 - lowest_B1 + 1e-8)
+        return F.kl_div(
+            student_BC.log_softmax(dim=1),
+            scores_BC.log_softmax(dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
 
 
-class LateMarginMSE(dense.MarginMSELoss):
+class LateMarginMSE(LateLoss):
     """Margin-MSE over MaxSim. Source: https://arxiv.org/abs/2010.02666."""
 
-    def __init__(self, model: ColBERT, temperature: float = 1.0):
-        # Masked tokens are zero vectors here, so that each scores 0: a query's adds nothing, a document's
-        # takes part in the maximum, as in PyLate.
-        def maxsim(queries_BQD: Tensor, documents_BLD: Tensor) -> Tensor:
-            return (queries_BQD @ documents_BLD.mT).amax(dim=2).sum(dim=1) / temperature
+    def __init__(self, model: ColbertModel, temperature: float = 1.0) -> None:
+        super().__init__(model)
+        self._temperature = temperature
 
-        super().__init__(model, maxsim)  # type: ignore[arg-type]
-        self._skiplist = model.skiplist
-        self._expands = model.do_query_expansion
+    def forward(self, features: Features, scores_BC: Tensor) -> Tensor:
+        student_BC = _row_scores(self.columns(features)) / self._temperature
+        student, teacher = (scores[:, :1] - scores[:, 1:] for scores in (student_BC, scores_BC))
+        return F.mse_loss(student, teacher)
 
-    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        features = list(sentence_features)
-        masks = extract_skiplist_mask(features, self._skiplist)
-        if self._expands:
-            masks[0] = torch.ones_like(masks[0])
-        vectors = [
-            F.normalize(self.model(column)["token_embeddings"], dim=-1) * mask[:, :, None]
-            for column, mask in zip(features, masks, strict=True)
-        ]
-        return self.compute_loss_from_embeddings(vectors, labels)
+
+def _row_scores(batch: _Columns) -> Tensor:
+    """MaxSim of each query with the documents of its row, [B, C].
+
+    A masked token scores 0: a query's adds nothing, a document's takes part in the maximum, as in PyLate.
+    """
+    queries_BQD = batch.queries_BQD * batch.scored_BQ[..., None]
+    documents_BCLD = batch.documents_BCLD * batch.scored_BCL[..., None]
+    return torch.einsum("bqd,bcld->bcql", queries_BQD, documents_BCLD).amax(dim=3).sum(dim=2)

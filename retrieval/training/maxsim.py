@@ -22,7 +22,7 @@ from torch import Tensor
 
 
 class BatchMaxSim:
-    """Scores as ``pylate.scores.ColBERTScores``: a ``score_metric`` of PyLate's contrastive losses.
+    """Scores of all queries of a batch with all documents, equal to PyLate's ``ColBERTScores``.
 
     >>> queries, documents = torch.eye(2)[:, None], torch.eye(2)[:, None, None]
     >>> BatchMaxSim()(queries, documents)
@@ -130,7 +130,7 @@ class GatheredMaxSim(BatchMaxSim):
             longest = torch.tensor(documents.shape[2], device=documents.device)
             dist.all_reduce(longest, op=dist.ReduceOp.MAX)
             missing = int(longest) - documents.shape[2]
-            # Rolled so that a query's own document stands where PyLate's loss expects it: at its own number.
+            # Rolled so that a query's own document stands where the loss expects it: at its own number.
             own_first = -dist.get_rank() * len(documents)
             documents = gathered(F.pad(documents, (0, 0, 0, missing))).roll(own_first, dims=0)
             mask_BCL = gathered(F.pad(mask_BCL.to(documents.dtype), (0, missing))).roll(own_first, dims=0)

@@ -3,13 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from pylate.models import ColBERT
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
@@ -26,10 +26,25 @@ SAFETENSORS = ["model.safetensors", "1_Dense/model.safetensors"]
 TEXTS = ["cat", "", "what of the bridge?", "The steel bridge of the river, and the light of the sky. " * 9]
 
 
-def assert_pylate_agrees(folder: Path) -> None:
-    encoder, plain = ColbertEncoder.load(folder, device="cpu"), ColBERT(str(folder), device="cpu")
-    for is_query, encode in ((True, encoder.encode_queries), (False, encoder.encode_documents)):
-        expected = plain.encode(TEXTS, is_query=is_query, show_progress_bar=False)
+def in_its_library(folder: Path) -> tuple[Any, Any]:
+    """Vectors of queries and of documents by PyLate, or without it by sentence-transformers 6."""
+    if find_spec("pylate"):
+        from pylate.models import ColBERT
+
+        plain = ColBERT(str(folder), device="cpu")
+        return tuple(plain.encode(TEXTS, is_query=is_query) for is_query in (True, False))
+    import sentence_transformers
+
+    model = sentence_transformers.MultiVectorEncoder(str(folder), device="cpu")
+    return model.encode_query(TEXTS, convert_to_numpy=True), model.encode_document(
+        TEXTS, convert_to_numpy=True
+    )
+
+
+def assert_its_library_agrees(folder: Path) -> None:
+    encoder = ColbertEncoder.load(folder, device="cpu")
+    encodings = (encoder.encode_queries, encoder.encode_documents)
+    for encode, expected in zip(encodings, in_its_library(folder), strict=True):
         for came, wanted in zip(encode(TEXTS), expected, strict=True):
             assert came.shape == wanted.shape
             assert came.dtype == wanted.dtype == np.float32
@@ -42,7 +57,7 @@ def test_a_recipe_becomes_a_checkpoint(recipe: Callable[..., Recipe], tmp_path: 
     assert log.steps == 3
     assert steps == [(1, 3), (2, 3), (3, 3)]
     assert [path.name for path in output.parent.iterdir()] == ["tiny"]
-    assert_pylate_agrees(output)
+    assert_its_library_agrees(output)
     contract = ColbertEncoder.load(output, device="cpu").contract
     assert (contract.width, contract.query_length, contract.document_length) == (16, 12, 40)
 
@@ -76,7 +91,7 @@ def test_half_precision_weights_are_half_the_size_and_load_as_float32(
             for tensor in load_file(file).values()
         )
     assert sizes["fp16"] * 2 == sizes["fp32"]
-    assert_pylate_agrees(tmp_path / "fp16")
+    assert_its_library_agrees(tmp_path / "fp16")
     full, half = (ColbertEncoder.load(tmp_path / dtype, device="cpu") for dtype in ("fp32", "fp16"))
     assert {weight.dtype for weight in half.model.parameters()} == {next(full.model.parameters()).dtype}
     difference = half.encode_documents(TEXTS).values_TD - full.encode_documents(TEXTS).values_TD
@@ -131,7 +146,7 @@ def test_a_checkpoint_may_be_the_start(
 ) -> None:
     for name, base in (("modernbert", modernbert_folder), ("bert", bert_folder)):
         run(recipe(scratch=None, base=str(base)), tmp_path / name)
-        assert_pylate_agrees(tmp_path / name)
+        assert_its_library_agrees(tmp_path / name)
 
 
 def test_a_base_that_is_not_there(recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from sentence_transformers import SentenceTransformer
 
 from flatcoat.retrieval.encoders.backbone import unpad_backbone
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
+from flatcoat.retrieval.encoders.colbert_model import ColbertModel
 from flatcoat.retrieval.encoders.dense import DenseEncoder
 from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, load_encoder
-from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
 from flatcoat.retrieval.training.settings import TrainingSettings
 from flatcoat.retrieval.training.train import train
 
@@ -32,7 +32,7 @@ def unpadded(folder: Path) -> SentenceTransformer:
     """The model as it is trained: loaded by PyLate or sentence-transformers, with flatcoat's backbone."""
     late = "colbert" in (folder / "modules.json").read_text().lower()
     model = (
-        UnpaddedColBERT(str(folder), device="cpu") if late else SentenceTransformer(str(folder), device="cpu")
+        ColbertModel(str(folder), device="cpu") if late else SentenceTransformer(str(folder), device="cpu")
     )
     assert unpad_backbone(model)
     return model

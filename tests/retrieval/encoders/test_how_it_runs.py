@@ -31,7 +31,7 @@ def test_what_is_left_to_other_libraries(
     make_colbert: MakeFolder, foreign_folder: Path, bert_folder: Path, tmp_path: Path
 ) -> None:
     found = how_it_runs(str(make_colbert(foreign_folder)))
-    assert (found.computed_by, found.loaded_by) == ("transformers", "PyLate")
+    assert (found.computed_by, found.loaded_by) == ("transformers", "sentence-transformers")
     assert found.why_not_packed.startswith(
         "model_type is 'deberta-v2': known are modernbert, mosaicbert, bert"
     )

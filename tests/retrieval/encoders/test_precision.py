@@ -9,13 +9,13 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from pylate.models import ColBERT
 from typer.testing import CliRunner
 
 from flatcoat import Document, FlatcoatError, Retriever
 from flatcoat.__main__ import app
 from flatcoat.indexing.vectors import TokenVectors
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
+from flatcoat.retrieval.encoders.colbert_model import ColbertModel
 from flatcoat.retrieval.encoders.contract import Precision
 from flatcoat.retrieval.encoders.dense import DenseEncoder
 from flatcoat.retrieval.encoders.load import load_encoder
@@ -80,7 +80,7 @@ def test_the_weights_stay_what_they_were(
 
 def test_training_sees_the_weights(folder: Path, loaded: Loaded) -> None:
     model = type(loaded["int8"]).load(folder, "int8", device="cpu").model
-    kind = "token_embeddings" if isinstance(model, ColBERT) else "sentence_embedding"
+    kind = "token_embeddings" if isinstance(model, ColbertModel) else "sentence_embedding"
     model(model.tokenize(["cats purr"]))[kind][..., 0].sum().backward()
     parts = ("Wqkv.weight", "Wi.weight", "Wo.weight")
     linears = {name: weight for name, weight in model[0].named_parameters() if name.endswith(parts)}

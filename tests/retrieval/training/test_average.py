@@ -10,7 +10,7 @@ from torch import nn
 
 from flatcoat.errors import UsageError
 from flatcoat.retrieval.encoders.backbone import unpad_backbone
-from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
+from flatcoat.retrieval.encoders.colbert_model import ColbertModel
 from flatcoat.retrieval.training.average import WeightAverage
 from flatcoat.retrieval.training.settings import TrainingSettings
 from flatcoat.retrieval.training.train import train
@@ -44,8 +44,8 @@ def rows() -> dict[str, Dataset]:
     return {"cats": Dataset.from_list(texts)}
 
 
-def trained(folder: Path, output: Path, *, evaluates: bool = False, **changes: object) -> UnpaddedColBERT:
-    model = UnpaddedColBERT(str(folder), device="cpu")
+def trained(folder: Path, output: Path, *, evaluates: bool = False, **changes: object) -> ColbertModel:
+    model = ColbertModel(str(folder), device="cpu")
     unpad_backbone(model)
     weights: torch.Tensor = model[-1].linear.weight  # type: ignore[assignment]
     options = {"batch_size": 8, "max_steps": 8, "learning_rate": 2e-3, "warmup": 0, "evaluate_every": 4}
@@ -84,7 +84,7 @@ def test_a_run_evaluates_the_average_and_ends_with_it(
 
 def test_frozen_layers_stay_as_they_are(make_colbert: MakeFolder, tmp_path: Path) -> None:
     folder = make_colbert(query_length=12)
-    before = UnpaddedColBERT(str(folder), device="cpu").state_dict()
+    before = ColbertModel(str(folder), device="cpu").state_dict()
     after = trained(folder, tmp_path, frozen_layers=1).state_dict()
     changed = {name for name, weights in after.items() if not torch.equal(weights, before[name])}
     assert not any("embeddings" in name or "layers.0." in name for name in changed)

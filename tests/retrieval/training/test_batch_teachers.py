@@ -9,13 +9,11 @@ import pytest
 import torch
 from datasets import Dataset
 from pydantic import ValidationError
-from pylate.losses import Contrastive
-from pylate.scores import ColBERTScores
 
 from flatcoat.errors import NotFoundError
 from flatcoat.indexing.bm25_baseline import Bm25
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
-from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
+from flatcoat.retrieval.encoders.colbert_model import ColbertModel
 from flatcoat.retrieval.training import batch_teachers
 from flatcoat.retrieval.training.batch_teachers import BatchTeachers
 from flatcoat.retrieval.training.batches import Collator
@@ -79,7 +77,9 @@ def test_an_unknown_teacher_is_an_error() -> None:
 
 
 def test_the_loss_is_the_contrast_and_the_divergence(make_colbert: MakeFolder) -> None:
-    model = UnpaddedColBERT(str(make_colbert(do_query_expansion=False)), device="cpu")
+    Contrastive = pytest.importorskip("pylate.losses").Contrastive
+    ColBERTScores = pytest.importorskip("pylate.scores").ColBERTScores
+    model = ColbertModel(str(make_colbert(do_query_expansion=False)), device="cpu")
     settings = TrainingSettings(teachers={"bm25": 1}, teacher_weight=0.7, temperature=2)
     batch = Collator(model, BatchTeachers(settings.teachers))(ROWS)
     columns = [
@@ -103,7 +103,7 @@ def test_the_loss_is_the_contrast_and_the_divergence(make_colbert: MakeFolder) -
 
 
 def test_training_with_teachers_lowers_the_loss(make_colbert: MakeFolder, tmp_path: Path) -> None:
-    model = UnpaddedColBERT(str(make_colbert(query_length=12)), device="cpu")
+    model = ColbertModel(str(make_colbert(query_length=12)), device="cpu")
     rows = [{"query": f"cat {number}", "document": f"the cat number {number}"} for number in range(32)]
     settings = TrainingSettings(
         teachers={"bm25": 1}, batch_size=8, max_steps=30, learning_rate=2e-3, log_every=5

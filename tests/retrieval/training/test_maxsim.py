@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pylate.scores import ColBERTScores
 from torch import Tensor
 
 from flatcoat.retrieval.training.maxsim import BatchMaxSim
+
+ColBERTScores = pytest.importorskip("pylate.scores").ColBERTScores
 
 
 def compare(

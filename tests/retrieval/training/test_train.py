@@ -15,7 +15,7 @@ from flatcoat import FlatcoatError
 from flatcoat.errors import UsageError
 from flatcoat.retrieval.encoders.backbone import unpad_backbone
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
-from flatcoat.retrieval.encoders.pylate_colbert import UnpaddedColBERT
+from flatcoat.retrieval.encoders.colbert_model import ColbertModel
 from flatcoat.retrieval.training.settings import LossName, TrainingSettings
 from flatcoat.retrieval.training.train import step_count, train
 
@@ -50,7 +50,7 @@ def model_of(kind: str, make_colbert: MakeFolder, make_dense: MakeFolder) -> Sen
     if kind == "dense":
         model = SentenceTransformer(str(make_dense()), device="cpu")
     else:
-        model = UnpaddedColBERT(str(make_colbert(query_length=12)), device="cpu")
+        model = ColbertModel(str(make_colbert(query_length=12)), device="cpu")
     unpad_backbone(model)
     return model
 
