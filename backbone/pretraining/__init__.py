@@ -1,0 +1,1 @@
+"""Masked-language-model pretraining: tokenizer, shards, packing, masking, optimisation, phases."""
