@@ -8,6 +8,7 @@ import typer
 
 from flatcoat.backbone.malloc import reuse_freed_memory
 from flatcoat.eval.bench import commands as benchmarks
+from flatcoat.eval.check import commands as checking
 from flatcoat.eval.compare import commands as comparison
 from flatcoat.eval.glue import commands as glue
 from flatcoat.retrieval.data import commands as training_data
@@ -34,6 +35,7 @@ for panel, part in (
     ("Train", training),
     ("Train", shipped),
     ("Evaluate", evaluation),
+    ("Evaluate", checking),
     ("Evaluate", comparison),
     ("Evaluate", glue),
 ):

@@ -16,7 +16,7 @@ ROOMS = {
     "backbone": ("families",),
     "indexing": ("reading", "chunking", "plaid", "faiss", "filters", "store", "collection"),
     "retrieval": ("encoders", "data", "training", "adapters", "serving", "distributed"),
-    "eval": ("systems", "compare", "glue", "bench", "code_questions"),
+    "eval": ("systems", "compare", "glue", "bench", "code_questions", "check"),
 }
 """The sub-folders of each folder, bottom up."""
 

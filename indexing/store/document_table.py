@@ -106,6 +106,15 @@ def places(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, tup
     return {row: (id, line) for row, id, line in connection.execute(query, [json_of(rows)])}
 
 
+def rows_of(connection: sqlite3.Connection, ids: Iterable[str]) -> list[int]:
+    """The rows of the passages of these documents, rising."""
+    query = """
+        SELECT row FROM passages JOIN documents ON documents.key = document
+        WHERE documents.id IN (SELECT value FROM json_each(?)) ORDER BY row
+    """
+    return [row for (row,) in connection.execute(query, [json.dumps([*ids])])]
+
+
 def searchable(connection: sqlite3.Connection, segment: int) -> Iterator[tuple[int, str]]:
     """Row and searchable text (``Passage.searchable``) of each live passage of a segment."""
     query = """

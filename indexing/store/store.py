@@ -26,6 +26,7 @@ from flatcoat.indexing.terms import query_terms
 from flatcoat.indexing.vectors import Hits, VectorIndex
 
 from . import document_table, schema, segment_table
+from .copying import copy_index
 from .database import Database, explained
 from .document_table import StoredDocument
 from .engines import AUTO, EngineSettings, open_index
@@ -302,6 +303,20 @@ class Store:
         """Merge segments, encode or index what is large enough: ``Writer.compact``."""
         with self.writer() as writer:
             writer.compact(full)
+
+    def copy(self, folder: Path) -> None:
+        """Copy the index as of now to a new ``folder``: ``copy_index``."""
+
+        def take() -> None:
+            with self._reading() as connection:
+                copy_index(connection, self.path, folder)
+
+        self.of_one_state(take)
+
+    def rows_of(self, ids: Iterable[str]) -> list[int]:
+        """The rows of all passages of these documents, in the order in which they were added."""
+        with self._reading() as connection:
+            return document_table.rows_of(connection, ids)
 
     def passages(self, rows: Sequence[int] | np.ndarray) -> list[Passage]:
         """The passages of ``rows``, in that order; StaleRow where one has been removed since."""
