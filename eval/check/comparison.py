@@ -52,7 +52,7 @@ class Comparison(NamedTuple):
 def measures(record: CheckRecord) -> list[Measure]:
     """Mean and interval of every measure of a check."""
     return [
-        Measure(name, float(np.mean(values)), *bootstrap_interval(np.array(values)[:, None])[:, 0].tolist())
+        Measure(name, float(np.mean(values)), *_ends(np.array(values)[:, None]))
         for name, values in record.scores.items()
     ]
 
@@ -71,10 +71,15 @@ def compare(record: CheckRecord, earlier: CheckRecord) -> Comparison:
     }
     adjusted = holm([float(randomisation_test(column)[0]) for column in columns.values()])
     changes = [
-        Change(name, float(column.mean()), *bootstrap_interval(column)[:, 0].tolist(), p_value)
+        Change(name, float(column.mean()), *_ends(column), p_value)
         for (name, column), p_value in zip(columns.items(), adjusted, strict=True)
     ]
     names = dict.fromkeys([*earlier.settings, *record.settings])
     pairs = {name: (earlier.settings.get(name), record.settings.get(name)) for name in names}
     differing = {name: (old, new) for name, (old, new) in pairs.items() if old != new}
     return Comparison(changes, differing, len(earlier.queries) - len(record.queries))
+
+
+def _ends(values_S1: np.ndarray) -> tuple[float, float]:
+    low, high = bootstrap_interval(values_S1)[:, 0].tolist()
+    return low, high
