@@ -13,7 +13,7 @@ from flatcoat.errors import UsageError
 from flatcoat.eval.costs import Costs, Meter, OnProgress
 from flatcoat.eval.datasets import RetrievalDataset
 from flatcoat.eval.truncation import Truncation
-from flatcoat.indexing.store.engines import EngineSettings
+from flatcoat.indexing.store.engines import AUTO, EngineSettings
 
 from .indexed import build_index, open_store, search_index
 from .streamed import BUDGET_BYTES, TopResults, search_exactly, searchable
@@ -65,6 +65,15 @@ class System(Protocol):
         ...
 
 
+def _engine_name(engine: EngineSettings) -> str:
+    """The name of an engine with the bits or factory that are not the default ones."""
+    if engine.name == "plaid" and engine.bits != AUTO.bits:
+        return f"plaid:{engine.bits}"
+    if engine.name == "faiss" and engine.factory != AUTO.factory:
+        return f"faiss:{engine.factory}"
+    return engine.name
+
+
 @dataclass(frozen=True)
 class EncoderSystem:
     """A dense or late-interaction encoder with an engine.
@@ -98,9 +107,9 @@ class EncoderSystem:
 
     @property
     def name(self) -> str:
-        """The encoder's name, followed by the engine unless that is exact search."""
+        """The encoder's name, followed by the engine unless that is exact search, as ``--index`` names it."""
         name = self.label or self.encoder.name
-        return name if self.engine.name == "exact" else f"{name} ({self.engine.name})"
+        return name if self.engine.name == "exact" else f"{name} ({_engine_name(self.engine)})"
 
     def describe(self) -> dict[str, Any]:
         """The encoder's contract without its name, which changes no result; the engine and the recall."""

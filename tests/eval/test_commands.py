@@ -82,7 +82,7 @@ def test_the_table_fits_80_columns_and_breaks_no_name(write_beir, loaded, tmp_pa
     lines = [line.rstrip() for line in invoke(data, model, *engines, "--mode", "vectors").stdout.splitlines()]
     table = lines[: lines.index("measures x 100, means over the judged queries")]
     assert max(map(len, table)) <= 80
-    names = ["BM25", model.name, f"{model.name} (auto)", f"{model.name} (faiss)"]
+    names = ["BM25", model.name, f"{model.name} (auto)", f"{model.name} (faiss:Flat)"]
     for name in [*names, f"{model.name} search (vectors)"]:
         figures = lines[lines.index(name) + 1].split()
         assert len(figures) == len(MEASURES) + 1
@@ -105,9 +105,9 @@ def test_records_hold_what_the_row_says(write_beir, loaded, tmp_path):
 
 
 def test_an_index_beside_exact_search(write_beir, loaded):
-    options = ["--model", "org/words", "--index", "exact", "--index", "plaid:2", *ALONE]
+    options = ["--model", "org/words", "--index", "exact", "--index", "plaid:2", "--index", "plaid:1", *ALONE]
     rows = json.loads(invoke("--benchmark", write_beir(), *options).stdout)["rows"]
-    assert [row["system"] for row in rows] == ["org/words", "org/words (plaid)"]
+    assert [row["system"] for row in rows] == ["org/words", "org/words (plaid:2)", "org/words (plaid:1)"]
     assert rows[1]["ndcg@10"] == pytest.approx(rows[0]["ndcg@10"])
     assert rows[1]["costs"]["build"] > 0 == rows[0]["costs"]["build"]
 

@@ -133,7 +133,7 @@ def test_systems_in_the_order_of_the_table(loaded) -> None:
     )
     names = [system.name for system in selection.systems()]
     searches = [f"org/words search ({mode})" for mode in ("hybrid", "bm25", "vectors")]
-    assert names == ["BM25", "org/words", "org/words (plaid)", *searches]
+    assert names == ["BM25", "org/words", "org/words (plaid:2)", *searches]
     with pytest.raises(FlatcoatError, match="no mode 'fused': vectors, bm25, hybrid are known"):
         list(replace(selection, modes=("fused",)).systems())
 
