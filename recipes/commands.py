@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -192,9 +193,14 @@ def _progress() -> Iterator[Callable[[int, int, float], None]]:
 
     with progress_bar() as progress:
         task = progress.add_task("reading the data", total=None)
-        yield lambda step, steps, loss: progress.update(
-            task, completed=step, total=steps, description=f"step {step:,} of {steps:,}, loss {loss:.3f}"
-        )
+
+        def show(step: int, steps: int, loss: float) -> None:
+            logged = "" if math.isnan(loss) else f", loss {loss:.3f}"
+            progress.update(
+                task, completed=step, total=steps, description=f"step {step:,} of {steps:,}{logged}"
+            )
+
+        yield show
 
 
 def _show_trials(trials: "Sequence[Trial]") -> None:
