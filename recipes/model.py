@@ -100,9 +100,13 @@ def _dense_model(base: str, recipe: Recipe) -> "SentenceTransformer":
     # Without an answer transformers would ask on the terminal.
     no_code: dict[str, Any] = {"trust_remote_code": False}
     transformer = Transformer(
-        base, settings.document_length, model_args=no_code, tokenizer_args={**no_code}, config_args=no_code
+        base,
+        max_seq_length=settings.document_length,
+        model_args=no_code,
+        tokenizer_args={**no_code},
+        config_args=no_code,
     )
-    pooling = Pooling(transformer.get_word_embedding_dimension(), pooling_mode=settings.pooling)
+    pooling = Pooling(transformer.auto_model.config.hidden_size, pooling_mode=settings.pooling)
     prompts = {"query": settings.query_prefix or "", "document": settings.document_prefix or ""}
     return SentenceTransformer(modules=[transformer, pooling, Normalize()], prompts=prompts)
 

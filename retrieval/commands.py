@@ -346,6 +346,8 @@ def info(
     typer.echo(f"searched by: {stats.engine if retriever.has_model else 'BM25 alone, made without vectors'}")
     overlap = f", {retriever.overlap} of them of the passage before" if retriever.overlap else ""
     typer.echo(f"passage length: {counted(retriever.passage_tokens, 'token')}{overlap}")
+    if retriever.token_pooling > 1:
+        typer.echo(f"token pooling: one vector for {retriever.token_pooling} tokens")
     for name, value in (contract["encoder"] or {}).items():
         shown = " ".join(value) if isinstance(value, list) else value
         typer.echo(

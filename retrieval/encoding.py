@@ -37,12 +37,22 @@ class PassageEncoding:
         with ThreadPoolExecutor(1, "flatcoat-writer") as pool:
             for segment in segments:
                 texts = [passage.searchable for passage in self._store.passages_of(segment)]
-                vectors = encoder().encode_documents(texts)
+                vectors = self._pooled(encoder().encode_documents(texts))
                 if written is not None:
                     self._finish(written)
                 written = pool.submit(self._write, segment, vectors)
             if written is not None:
                 self._finish(written)
+
+    def _pooled(self, vectors: "Vectors") -> "Vectors":
+        factor = int(self._store.contract.get("token_pooling", 1))
+        if factor == 1:
+            return vectors
+        from flatcoat.indexing.vectors import TokenVectors
+        from flatcoat.retrieval.encoders.token_pooling import pooled_tokens
+
+        assert isinstance(vectors, TokenVectors)
+        return pooled_tokens(vectors, factor)
 
     def _write(self, segment: int, vectors: "Vectors") -> None:
         self._writer.add_vectors(segment, vectors)

@@ -30,6 +30,7 @@ from .index_options import (
     PassageTokens,
     Roots,
     Shards,
+    TokenPooling,
     Watch,
     WithVectors,
 )
@@ -52,6 +53,7 @@ def index(
     vectors: WithVectors = None,
     passage_tokens: PassageTokens = None,
     overlap: Overlap = None,
+    token_pooling: TokenPooling = None,
     precision: InPrecision = None,
     engine: Engine = None,
     bits: Bits = 4,
@@ -85,6 +87,7 @@ def index(
             vectors=vectors,
             passage_tokens=passage_tokens,
             overlap=overlap,
+            token_pooling=token_pooling,
             precision=precision,
             engine=settings,
             shards=shards,
@@ -214,6 +217,7 @@ def _open_or_create(
     vectors: bool | None,
     passage_tokens: int | None,
     overlap: int | None,
+    token_pooling: int | None,
     precision: Precision | None,
     engine: EngineSettings | None,
     shards: int | None,
@@ -234,11 +238,13 @@ def _open_or_create(
             index=engine or AUTO,
             overlap=overlap or 0,
             shards=shards,
+            token_pooling=token_pooling or 1,
         )
     retriever = _with_model(index, model, vectors, precision)
     options: tuple[tuple[str, Any, Any], ...] = (
         ("passage length", passage_tokens, retriever.passage_tokens),
         ("overlap", overlap, retriever.overlap),
+        ("token pooling", token_pooling, retriever.token_pooling),
         ("engine", engine, retriever.engine),
         ("number of shards", shards, retriever.collection.manifest.shards if retriever.collection else 1),
         ("precision", precision, retriever.contract.precision if retriever.has_model else "that of none"),

@@ -42,6 +42,15 @@ Overlap = Annotated[
         rich_help_panel=_NEW,
     ),
 ]
+TokenPooling = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Store the mean of about so many similar token vectors instead of each: 2 halves the index "
+        "(late interaction only).",
+        rich_help_panel=_NEW,
+    ),
+]
 InPrecision = Annotated[
     Precision | None,
     typer.Option(

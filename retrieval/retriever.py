@@ -21,7 +21,7 @@ from flatcoat.indexing.store.sources import Reading
 from flatcoat.indexing.store.stats import Encoded, Stats
 from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.encoders.contract import Contract, Precision
-from flatcoat.retrieval.encoders.load import SHIPPED_NAME
+from flatcoat.retrieval.encoders.load import SHIPPED_NAME, as_encoder
 
 from .encoding import PassageEncoding
 from .index_model import IndexModel, contract_of
@@ -31,6 +31,8 @@ from .search import Question, Searcher
 from .shard import Shard, StoreShard
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from flatcoat.indexing.collection.collection import ShardCollection
     from flatcoat.indexing.filters.text_pattern import Case
     from flatcoat.indexing.reading.columns import Columns
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
     from .distributed.update import Update
     from .rerank import Reranker
+
+_MOST_POOLING = 16
+"""Token vectors of a passage for one that is left: more would leave no more than a dense model has."""
 
 _USUAL, _LONGEST = 300, 8192
 """Tokens of a passage of an index without a model, by default (as by the shipped model) and at most."""
@@ -59,6 +64,7 @@ class Retriever:
         self._index = store
         self.passage_tokens = int(store.contract["passage_tokens"])
         self.overlap = int(store.contract.get("overlap", 0))  # Earlier indexes do not name it.
+        self.token_pooling = int(store.contract.get("token_pooling", 1))
         self._model = IndexModel(store, model)
         self._searcher = Searcher(
             StoreShard(store) if isinstance(store, Store) else _shards(store),
@@ -70,33 +76,42 @@ class Retriever:
     @staticmethod
     def create(
         path: str | Path,
-        model: "str | Path | Encoder | None" = SHIPPED_NAME,
+        model: "str | Path | Encoder | SentenceTransformer | None" = SHIPPED_NAME,
         *,
         passage_tokens: int | None = None,
         precision: Precision | None = None,
         index: Engine | EngineSettings = "auto",
         overlap: int = 0,
         shards: int | None = None,
+        token_pooling: int = 1,
     ) -> "Retriever":
         """Make an empty index at ``path``.
 
-        ``model`` is an encoder, a checkpoint folder or hub name, by default the model shipped with flatcoat.
-        None is no model: such an index is searched by BM25 alone. ``passage_tokens`` is the maximum length of
-        a passage; by default the document length of the model, at most 512. A model given by name can read
-        passages as long as its positions allow, whole documents perhaps; without a model lengths are counted
-        as the shipped one does. ``overlap`` is the number of tokens repeated from the previous passage of a
-        text, at most half a passage; passages of code do not overlap. ``precision`` is the precision of a
-        model given by name, here and when the index is opened. ``index`` is the engine: "exact", "plaid",
-        "faiss", or "auto", which is exact search as long as that is as fast. ``shards`` makes a collection of
-        so many shards, at a path or a URL that fsspec knows (s3://bucket/wiki): indexes that are built one by
-        one and searched as one. Its dense vectors are searched exactly by "auto".
+        ``model`` is an encoder, a checkpoint folder or hub name, by default the model shipped with flatcoat;
+        or a ``SentenceTransformer`` or ``MultiVectorEncoder`` of sentence-transformers, which ``open`` takes
+        too. None is no model: such an index is searched by BM25 alone. ``passage_tokens`` is the maximum
+        length of a passage; by default the document length of the model, at most 512. A model given by name
+        can read passages as long as its positions allow, whole documents perhaps; without a model lengths are
+        counted as the shipped one does. ``overlap`` is the number of tokens repeated from the previous
+        passage of a text, at most half a passage; passages of code do not overlap. ``precision`` is the
+        precision of a model given by name, here and when the index is opened. ``index`` is the engine:
+        "exact", "plaid", "faiss", or "auto", which is exact search as long as that is as fast. ``shards``
+        makes a collection of so many shards, at a path or a URL that fsspec knows (s3://bucket/wiki): indexes
+        that are built one by one and searched as one. Its dense vectors are searched exactly by "auto".
+        ``token_pooling`` stores the mean of about so many similar token vectors of a passage instead of each
+        (``encoders.token_pooling``).
 
         Raises UsageError for an option out of range, ConflictError if there is an index at ``path`` or the
         encoder has another precision, and NotFoundError or DataError for a model that cannot be loaded.
         """
         if precision not in (None, *get_args(Precision)):
             raise UsageError(f"precision {precision!r}: {', '.join(get_args(Precision))} are possible")
-        made_by = None if model is None else contract_of(model, precision, passage_tokens)
+        if token_pooling not in range(1, _MOST_POOLING + 1):
+            raise UsageError(f"token_pooling {token_pooling!r}: from 1 to {_MOST_POOLING} is possible")
+        encoder = None if model is None else as_encoder(model)
+        made_by = None if encoder is None else contract_of(encoder, precision, passage_tokens)
+        if token_pooling != 1 and (made_by is None or made_by.kind != "colbert"):
+            raise UsageError("token_pooling is for models of late interaction, with one vector per token")
         limit = made_by.document_length if made_by else _LONGEST
         usual = min(limit, 512) if made_by else _USUAL
         tokens = usual if passage_tokens is None else passage_tokens
@@ -114,14 +129,18 @@ class Retriever:
             "passage_tokens": int(tokens),
             "overlap": int(overlap),
         }
+        if token_pooling != 1:  # Releases without it read an index that needs none.
+            contract["token_pooling"] = int(token_pooling)
         if shards is not None:
             from flatcoat.indexing.collection.collection import ShardCollection
 
-            return Retriever(ShardCollection.create(path, contract, shards=shards, engine=engine), model)
-        return Retriever(Store.create(path, contract, engine=engine), model)
+            return Retriever(ShardCollection.create(path, contract, shards=shards, engine=engine), encoder)
+        return Retriever(Store.create(path, contract, engine=engine), encoder)
 
     @staticmethod
-    def open(path: str | Path, model: "str | Path | Encoder | None" = None) -> "Retriever":
+    def open(
+        path: str | Path, model: "str | Path | Encoder | SentenceTransformer | None" = None
+    ) -> "Retriever":
         """Open an index, or a collection of shards; its model is loaded when first needed.
 
         The model that the index names is read by flatcoat itself, as data alone and without the network; a
@@ -130,7 +149,7 @@ class Retriever:
         on this machine. Raises NotFoundError if there is no index, and ConflictError if ``model`` did not
         make it.
         """
-        retriever = Retriever(opened(path), model)
+        retriever = Retriever(opened(path), None if model is None else as_encoder(model))
         if isinstance(model, str | Path):
             _ = retriever.query_encoder  # Which raises for another model.
         return retriever

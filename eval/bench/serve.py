@@ -83,7 +83,7 @@ def _dense_model(folder: Path) -> Path:
     from flatcoat.retrieval.encoders.load import SHIPPED_MODEL
 
     backbone = Transformer(str(SHIPPED_MODEL), max_seq_length=256)
-    pooling = Pooling(backbone.get_word_embedding_dimension(), pooling_mode="mean")
+    pooling = Pooling(backbone.auto_model.config.hidden_size, pooling_mode="mean")
     SentenceTransformer(modules=[backbone, pooling], device="cpu").save(str(folder), create_model_card=False)
     return folder
 

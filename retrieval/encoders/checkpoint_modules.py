@@ -17,15 +17,15 @@ _ACTIVATIONS = {
     "torch.nn.modules.linear.Identity": "Identity",
     "torch.nn.modules.activation.Tanh": "Tanh",
 }
-_POOLINGS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
+POOLINGS = {
+    "cls": "pooling_mode_cls_token",
+    "mean": "pooling_mode_mean_tokens",
+    "max": "pooling_mode_max_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
 }
-"""In the order in which sentence-transformers names them."""
+"""Modes in the order in which sentence-transformers names them, and their settings in releases before 6."""
 
 POOLING_ORDER = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 """The order in which sentence-transformers concatenates them, and flatcoat."""
@@ -157,12 +157,12 @@ def _modes(settings: dict[str, Any]) -> tuple[str, ...]:
             isinstance(named, list) and named == [mode for mode in POOLING_ORDER if mode in map(str, named)],
             "its pooling is unknown",
         )
-        return tuple(mode for mode in _POOLINGS.values() if mode in named)
+        return tuple(mode for mode in POOLINGS if mode in named)
     require(
-        "pooling_mode_mean_tokens" in settings and settings.keys() <= _POOLINGS.keys(),
+        "pooling_mode_mean_tokens" in settings and settings.keys() <= set(POOLINGS.values()),
         "its pooling is unknown",
     )
-    return tuple(mode for name, mode in _POOLINGS.items() if settings.get(name))
+    return tuple(mode for mode, name in POOLINGS.items() if settings.get(name))
 
 
 def class_name(module: Any) -> str:

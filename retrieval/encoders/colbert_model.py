@@ -28,6 +28,9 @@ from .late_settings import DEFAULTS, is_stanford, late_settings
 _WIDTH = 128
 """Components per token of a new projection: ColBERT's."""
 
+_HUB = ("local_files_only", "revision", "token", "trust_remote_code")
+"""Options of transformers for files on the hub."""
+
 
 class TokenProjection(nn.Module):
     """A linear layer over token vectors, by the names of PyLate's ``Dense``; ``residual`` adds its input."""
@@ -93,10 +96,10 @@ class ColbertModel(SentenceTransformer):
     """A transformer and projections of its token vectors, with the settings of ``late_settings``.
 
     A checkpoint without a projection gets a new one of ``width`` components, of random weights. Settings that
-    are named take the place of the checkpoint's own. ``hub`` are options of sentence-transformers'
-    ``Transformer.load``, such as ``local_files_only`` and ``model_kwargs``.
+    are named take the place of the checkpoint's own. ``hub`` are options of transformers for files on the hub
+    (local_files_only, revision, token, trust_remote_code), and ``model_kwargs`` for the backbone.
 
-    Raises DataError for a damaged checkpoint, and UsageError for an unknown setting.
+    Raises DataError for a damaged checkpoint, and UsageError for an unknown setting or option.
 
     >>> model = ColbertModel("answerdotai/ModernBERT-base", width=64)  # doctest: +SKIP
     >>> model.tokenize(["why is the sky blue?"])["input_ids"].shape  # doctest: +SKIP
@@ -113,19 +116,27 @@ class ColbertModel(SentenceTransformer):
         **hub: Any,
     ) -> None:
         given = settings or {}
-        if unknown := given.keys() - DEFAULTS.keys():
+        if unknown := (given.keys() - DEFAULTS.keys()) | (hub.keys() - {*_HUB, "model_kwargs"}):
             raise UsageError(f"unknown settings of late interaction: {', '.join(sorted(unknown))}")
         find = in_folder_or_hub(name_or_path, local_files_only=hub.get("local_files_only", False))
         said = late_settings(find)
         modules = _modules(find, str(name_or_path), hub)
-        hidden: int = modules[0].get_word_embedding_dimension()
+        hidden: int = modules[0].auto_model.config.hidden_size
         last = hidden if len(modules) == 1 else modules[-1].linear.out_features
         if len(modules) == 1 or width not in (None, last):
             modules.append(TokenProjection(last, width or _WIDTH))
         super().__init__(modules=modules, device=None if device is None else str(device))
         self.to(next(self.parameters()).dtype)
         chosen = {name: said[name] for name in DEFAULTS if said.get(name) is not None}
+        if said["layout"] == "multi-vector":
+            chosen = dict.fromkeys(("query_length", "document_length"), self._longest()) | chosen
         self._set(DEFAULTS | chosen | {name: value for name, value in given.items() if value is not None})
+
+    def _longest(self) -> int:
+        """Tokens of a text where nothing else is said, as MultiVectorEncoder has it."""
+        backbone: Any = self[0].auto_model
+        tokenizer: Any = self.tokenizer
+        return min(tokenizer.model_max_length, backbone.config.max_position_embeddings)
 
     def _set(self, settings: dict[str, Any]) -> None:
         self.query_prefix: str = settings["query_prefix"]
@@ -227,8 +238,7 @@ def _modules(find: Find, name: str, hub: Mapping[str, Any]) -> list[Any]:
     entries = [] if listed is None else read_json(listed, list)
     kinds = [str(entry.get("type")).rpartition(".")[2] for entry in entries if isinstance(entry, dict)]
     folder = str(entries[0]["path"]) if kinds[:1] == ["Transformer"] else ""
-    options: dict[str, Any] = {"trust_remote_code": False} | dict(hub)
-    modules: list[Any] = [Transformer.load(name, subfolder=folder, **options)]
+    modules: list[Any] = [_transformer(find, name, folder, hub)]
     modules += [
         TokenProjection.read(find, entry["path"])
         for kind, entry in zip(kinds, entries, strict=False)
@@ -239,6 +249,22 @@ def _modules(find: Find, name: str, hub: Mapping[str, Any]) -> list[Any]:
         modules.append(TokenProjection(weight.shape[1], weight.shape[0]))
         modules[-1].linear.weight = nn.Parameter(weight)
     return modules
+
+
+def _transformer(find: Find, name: str, folder: str, hub: Mapping[str, Any]) -> Transformer:
+    """The backbone with its tokenizer. Lengths are not its own here: ``late_token_ids`` truncates."""
+    options = {"trust_remote_code": False} | {key: value for key, value in hub.items() if key in _HUB}
+    if folder:
+        options["subfolder"] = folder
+    file = find(f"{folder}/sentence_bert_config.json" if folder else "sentence_bert_config.json")
+    said = {} if file is None else read_json(file, dict)
+    return Transformer(
+        name,
+        model_args=options | hub.get("model_kwargs", {}),
+        tokenizer_args=dict(options),
+        config_args=dict(options),
+        do_lower_case=bool(said.get("do_lower_case")),
+    )
 
 
 def _weights(find: Find, path: str) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from .batches import HiddenBatch, hidden_batches, in_batches
 from .checkpoint import DenseCheckpoint
 from .checkpoint_files import loading
 from .contract import Precision
-from .dense_texts import DOCUMENT_PROMPTS, NO_MAXIMUM, QUERY_PROMPTS, DenseTexts, is_pooling
+from .dense_texts import DOCUMENT_PROMPTS, NO_MAXIMUM, QUERY_PROMPTS, DenseTexts, is_pooling, pooling_modes
 from .encoder import checked_texts
 from .int8_files import in_full
 from .tokenization import token_ids
@@ -112,7 +112,7 @@ class DenseEncoder(DenseTexts):
             vectors_ND = pooled(
                 hidden.hidden_TD,
                 hidden.batch,
-                modes=self._pooling.get_pooling_mode_str(),
+                modes=pooling_modes(self._pooling),
                 prompt_tokens=prompt_tokens,
             )
             features = {"sentence_embedding": vectors_ND.to(self.modules.dtype)}

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .checkpoint import DenseCheckpoint, max_positions, weights_of
+from .checkpoint_modules import POOLING_ORDER, POOLINGS
 from .contract import Contract, Precision
 from .encoder import checked_texts
 from .tokenization import token_counter, token_ids
@@ -36,7 +37,7 @@ class DenseTexts:
     def width(self) -> int:
         """Components of one vector."""
         # Not through the contract, which would hash every weight before the first text.
-        return int(self.model.get_sentence_embedding_dimension() or 0)
+        return embedding_width(self.model)
 
     @cached_property
     def _weights(self) -> str:
@@ -53,7 +54,6 @@ class DenseTexts:
         """The settings and weights that determine the vectors of a text."""
         model = self.model
         length = int(model.max_seq_length or model.tokenizer.model_max_length)
-        pooling = self._pooling
         return Contract(
             kind="dense",
             model=self.name,
@@ -63,7 +63,7 @@ class DenseTexts:
             document_prefix=self._prompt(DOCUMENT_PROMPTS),
             query_length=length,
             document_length=length,
-            pooling=pooling.get_pooling_mode_str() if pooling else "",
+            pooling=pooling_modes(self._pooling),
             precision=self.precision,
         )
 
@@ -99,4 +99,21 @@ class DenseTexts:
 
 def is_pooling(module: object) -> bool:
     """Whether a module of a checkpoint or of sentence-transformers makes one vector of several."""
-    return hasattr(module, "get_pooling_mode_str")
+    return bool(pooling_modes(module))
+
+
+def pooling_modes(module: Any) -> str:
+    """The modes of a pooling, such as "cls+mean"; "" for another module, and for modes in another order."""
+    if hasattr(module, "get_pooling_mode_str"):
+        return module.get_pooling_mode_str()
+    named = getattr(module, "pooling_mode", ())  # In sentence-transformers 6.
+    named = (named,) if isinstance(named, str) else tuple(named)
+    if named != tuple(mode for mode in POOLING_ORDER if mode in named):
+        return ""
+    return "+".join(mode for mode in POOLINGS if mode in named)
+
+
+def embedding_width(model: Any) -> int:
+    """Components of the vectors of a model of sentence-transformers, whose releases have two names for it."""
+    width = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    return int(width() or 0)

@@ -50,6 +50,7 @@ _UNUSED = {
     "clean_up_tokenization_spaces",
     "extra_special_tokens",
     "is_local",
+    "local_files_only",
     "max_length",
     "model_input_names",
     "model_max_length",

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError, UsageError
@@ -66,6 +67,32 @@ def load_encoder(
         encoder = encoder_class(checkpoint, name, precision=precision)
     encoder.name = own_name(name)
     return encoder
+
+
+def as_encoder(model: Any) -> "str | Path | Encoder":
+    """The encoder over a model of sentence-transformers or PyLate; a name or an encoder is returned as it is.
+
+    A ``SentenceTransformer`` is not copied, a late-interaction model is. Its name is that by which it was
+    loaded. Raises UsageError for anything else.
+    """
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(model).__mro__}
+    if isinstance(model, str | Path) or hasattr(model, "contract"):
+        return model
+    if not kinds & {"sentence_transformers.SentenceTransformer", "sentence_transformers.MultiVectorEncoder"}:
+        raise UsageError(
+            f"the model is {type(model).__name__}: the name of a checkpoint, an encoder, a "
+            "SentenceTransformer or a MultiVectorEncoder is wanted"
+        )
+    name = own_name(model[0].auto_model.name_or_path)
+    if kinds & {"sentence_transformers.MultiVectorEncoder", "pylate.ColBERT"}:
+        from .colbert import ColbertEncoder
+
+        with TemporaryDirectory() as folder:
+            model.save_pretrained(folder, create_model_card=False)
+            encoder = ColbertEncoder.load(folder, device=str(model.device))
+        encoder.name = name
+        return encoder
+    return _encoder_class("flatcoat.ColbertModel" in kinds)(model, name)
 
 
 def own_name(name_or_path: str | Path) -> str:

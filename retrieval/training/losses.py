@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from flatcoat.errors import UsageError
 from flatcoat.retrieval.encoders.colbert_model import ColbertModel
+from flatcoat.retrieval.encoders.dense_texts import embedding_width
 
 from .maxsim import BatchMaxSim, GatheredContrast, GatheredMaxSim
 from .settings import TrainingSettings
@@ -54,8 +55,7 @@ def make_loss(model: "SentenceTransformer", settings: TrainingSettings) -> nn.Mo
         return _late_loss(model, settings)
     loss = _dense_loss(model, settings)
     if settings.matryoshka:
-        width = model.get_sentence_embedding_dimension()
-        assert width is not None
+        width = embedding_width(model)
         return dense.MatryoshkaLoss(model, loss, sorted({width, *settings.matryoshka}))
     return loss
 
@@ -85,7 +85,7 @@ def require_learnable(
             "%s has two documents in a row, whose scores become 1 and 0: margin-mse keeps their difference",
             source,
         )
-    width = 0 if late else model.get_sentence_embedding_dimension() or 0
+    width = 0 if late else embedding_width(model)
     if not late and max(settings.matryoshka, default=0) > width:
         raise UsageError(
             f"matryoshka names {max(settings.matryoshka)} components; the model's vectors are {width} wide"
