@@ -18,6 +18,7 @@ from . import __version__
 from .errors import FlatcoatError
 from .eval import commands as evaluation
 from .recipes import commands as training
+from .recipes import pretraining_commands as pretraining
 from .recipes import shipped_commands as shipped
 from .retrieval import commands as retrieval
 from .retrieval.serving import mcp_commands as mcp
@@ -34,6 +35,7 @@ for panel, part in (
     ("Train", training_data),
     ("Train", training),
     ("Train", shipped),
+    ("Train", pretraining),
     ("Evaluate", evaluation),
     ("Evaluate", checking),
     ("Evaluate", comparison),
@@ -43,6 +45,7 @@ for panel, part in (
         command.rich_help_panel = panel
     app.add_typer(part.app)
 app.add_typer(mcp.app, name="mcp", rich_help_panel="Index and search")
+app.add_typer(pretraining.tokenizer_app, name="tokenizer", rich_help_panel="Train")
 app.add_typer(benchmarks.app, name="bench", rich_help_panel="Evaluate")
 
 

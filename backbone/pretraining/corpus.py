@@ -44,9 +44,7 @@ class Corpus:
         )
         masker = Masker.of(self.tokenizer, masking.share, whole_words=masking.whole_words)
         loader = self._loader(shards, masker, seed)
-        return PhasePlan(
-            phase, stream, loader, micro_batch_tokens=settings.optimization.micro_batch_tokens
-        )
+        return PhasePlan(phase, stream, loader, micro_batch_tokens=settings.optimization.micro_batch_tokens)
 
     def evaluation(self, length: int) -> list[MaskedBatch]:
         """Batches of held-back text, the same every time, at the evaluation's share of masks."""

@@ -7,7 +7,7 @@ import torch
 from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.packing import PackedBatch
 
-_SIZES = {"cpu": 1024, "cuda": 8192}
+_SIZES = {"cpu": 512, "cuda": 8192}
 
 
 def training_flops(config: ModernBertConfig, batch: PackedBatch, *, predicted: int) -> float:
@@ -30,7 +30,7 @@ def training_flops(config: ModernBertConfig, batch: PackedBatch, *, predicted: i
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations per second of large square products on this device: the best of five."""
-    size = _SIZES.get(device.type, 2048)
+    size = _SIZES[device.type]
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(6):

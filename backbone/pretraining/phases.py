@@ -1,4 +1,4 @@
-"""The phases of a run, one after the other: steps, scores of held-back text, states to resume, checkpoints."""
+"""The phases of a run, one after the other: steps, scores of held-back text, states and checkpoints."""
 
 import json
 import os
@@ -36,7 +36,7 @@ OnStep = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """A finished phase: ``packing`` is the share of all batches that tokens fill; scores of held-back text."""
+    """A finished phase: ``packing`` is the share of its batches that tokens fill."""
 
     name: str
     steps: int

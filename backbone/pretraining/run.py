@@ -1,8 +1,8 @@
 """From settings to a pretrained checkpoint: tokenizer, shards, phases; resumed exactly where it was cut off.
 
-A run's folder has ``tokenizer/``, ``shards/``, ``states/`` (to resume), ``phases/NAME/`` (a checkpoint each, with
-the state that a later phase may start from), ``log.jsonl`` and ``curves.png``. At the end the last phase's
-checkpoint stands in the folder itself, beside ``pretraining.json``.
+A run's folder has ``tokenizer/``, ``shards/``, ``states/`` (to resume), ``phases/NAME/`` (a checkpoint each,
+with the state that a later phase may start from), ``log.jsonl`` and ``curves.png``. At the end the last
+phase's checkpoint stands in the folder itself, beside ``pretraining.json``.
 """
 
 import json
@@ -18,9 +18,8 @@ from flatcoat.errors import ConflictError
 from .corpus import Corpus
 from .distributed import joined
 from .phases import OnStep, PhaseResult, PhaseRunner
-from .select import make_objective
 from .settings import PretrainingSettings
-from .start import OnProgress, build_model, prepare_tokenizer
+from .start import OnProgress, build_objective, prepare_tokenizer
 from .watch import draw_curves
 
 _START, _RECORD = "run.json", "pretraining.json"
@@ -49,10 +48,8 @@ def pretrain(
             tokenizer = prepare_tokenizer(settings, output / "tokenizer", on_progress=on_progress)
             shards = settings.shards or output / "shards"
             corpus = Corpus(settings, tokenizer, folder=shards, on_progress=on_progress)
-        objective = make_objective(settings.objective, build_model(settings, tokenizer), settings)
-        runner = PhaseRunner(
-            settings, corpus, objective, output=output, processes=processes, on_step=on_step
-        )
+        objective = build_objective(settings, tokenizer)
+        runner = PhaseRunner(settings, corpus, objective, output=output, processes=processes, on_step=on_step)
         try:
             results = [runner.run(phase) for phase in settings.phases]
         finally:
@@ -78,8 +75,8 @@ def _begin(settings: PretrainingSettings, output: Path, *, resume: bool) -> None
     before = json.loads((output / _START).read_text())
     if changed := [key for key in sorted({*before, *values}) if before.get(key) != values.get(key)]:
         raise ConflictError(
-            f"the recipe changed since the run in {output} was started ({', '.join(changed)}): resume it with "
-            "what it had, or name another --output"
+            f"the recipe changed since the run in {output} was started ({', '.join(changed)}): "
+            "resume it with what it had, or name another --output"
         )
 
 

@@ -98,8 +98,8 @@ class Phase(Section):
     """A stretch of training with one length and one learning rate; phases follow one another.
 
     A phase continues where the one before it ended, or where ``start`` (an earlier phase) did, with its
-    optimiser. The learning rate rises over ``warmup_tokens``, stays, and with ``decay`` "1-sqrt" falls over the
-    whole phase to ``final`` times its value: annealing. The batch grows from ``first_batch_tokens`` to
+    optimiser. The learning rate rises over ``warmup_tokens``, stays, and with ``decay`` "1-sqrt" falls over
+    the whole phase to ``final`` times its value: annealing. The batch grows from ``first_batch_tokens`` to
     ``batch_tokens`` over ``batch_warmup_tokens``, by as many steps for each size. ``global_rope_theta``
     changes the rotary base of global layers, as context extension does. ``data`` replaces the recipe's.
     The phase's checkpoint is the mean of its last ``average`` saved states.
@@ -143,8 +143,8 @@ class Distillation(Section):
     """Learn from a ``teacher``, any checkpoint that flatcoat reads, with the same tokenizer.
 
     ``match`` its logits at masked tokens (the teacher sees the same masks; divided by ``temperature``), its
-    token vectors or its sentence vectors (of the text without masks). The divergence counts ``weight``, masked
-    language modelling 1 - ``weight``.
+    token vectors or its sentence vectors (of the text without masks). The divergence counts ``weight``,
+    masked language modelling 1 - ``weight``.
     """
 
     kind: Literal["distillation"]
@@ -157,8 +157,8 @@ class Distillation(Section):
 class ReplacedTokens(Section):
     """ELECTRA (arXiv 2003.10555): tell which tokens a small generator has replaced.
 
-    The generator has the model's depth and ``generator`` times its width, in whole heads, and shares its token
-    embeddings' size; both train together, the discriminator's loss counting ``weight`` times.
+    The generator has the model's depth and ``generator`` times its width, in whole heads; both train
+    together, the discriminator's loss counting ``weight`` times. The discriminator's encoder is saved.
     """
 
     kind: Literal["replaced-tokens"]
@@ -212,8 +212,8 @@ class Watching(Section):
 class PretrainingSettings(Section):
     """All that a run needs: a model to start from (``base``, or ``model`` and ``tokenizer``) and what to do.
 
-    Paths are relative to ``data_root``. ``held_back`` is text to score, never to train on. ``shards`` is where
-    tokenised text is kept, by default in the run's folder; runs with the same tokenizer may share it.
+    Paths are relative to ``data_root``. ``held_back`` is text to score, never to train on. ``shards`` is
+    where tokenised text is kept, by default in the run's folder; runs with the same tokenizer may share it.
     """
 
     base: str | None = None

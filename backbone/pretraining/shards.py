@@ -41,8 +41,8 @@ class Shard(NamedTuple):
 class Shards:
     """The token ids of a source's documents, without special tokens, as memory-mapped arrays.
 
-    ``shards.document_lengths()`` counts the tokens of each document; ``shards.tokens(start, stop)`` is a range
-    of the ids of all documents end to end.
+    ``shards.document_lengths()`` counts the tokens of each document; ``shards.tokens(start, stop)`` is a
+    range of the ids of all documents end to end.
     """
 
     def __init__(self, folder: Path):

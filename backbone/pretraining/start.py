@@ -1,23 +1,33 @@
-"""What a run begins with: its tokenizer, its shards, and the model that its first phase trains."""
+"""What a run begins with: its tokenizer, its shards, its model and what trains it."""
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import torch
 
 from flatcoat.atomic_files import atomic_write
 from flatcoat.backbone.config import ModernBertConfig, preset
 from flatcoat.backbone.heads import MaskedLanguageModel
+from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.tiling import tile
-from flatcoat.backbone.weights import read_checkpoint
-from flatcoat.errors import DataError, NotFoundError
+from flatcoat.errors import ConflictError, DataError, NotFoundError
 from flatcoat.hub import model_error
 
-from .settings import ModelSettings, PretrainingSettings, TextSource, TokenizerSettings
+from .distillation import DistilledModel, LogitDivergence, VectorDivergence
+from .objectives import MaskedLanguageModelling
+from .replaced_tokens import ReplacedTokenDetection
+from .settings import (
+    Distillation,
+    ModelSettings,
+    PretrainingSettings,
+    ReplacedTokens,
+    TextSource,
+    TokenizerSettings,
+)
 from .shards import Shards, write_shards
 from .texts import read_texts, source_files
 from .tokenizer import train_byte_level_bpe
@@ -111,21 +121,13 @@ def build_model(settings: PretrainingSettings, tokenizer: "PreTrainedTokenizerFa
         )
         if config.positions == "absolute" and config != model.config:
             raise DataError(f"{settings.base} has {model.config.longest} positions: shorten the phases")
-        return with_config(model, config)
+        model.config = model.model.config = config
+        return model
     assert settings.model is not None
     config = _new_config(settings.model, tokenizer, longest)
     if settings.model.tiled is None:
         return MaskedLanguageModel(config)
-    small_config, _ = read_checkpoint(settings.model.tiled)
-    small = MaskedLanguageModel.from_pretrained(settings.model.tiled, torch.float32)
-    rates = {"global_rope_theta": small_config.global_rope_theta}
-    return tile(small, replace(config, **cast(dict[str, Any], rates)))
-
-
-def with_config(model: MaskedLanguageModel, config: ModernBertConfig) -> MaskedLanguageModel:
-    """The model with settings that change no weight: rotary bases, longest sequence."""
-    model.config = model.model.config = config
-    return model
+    return tile(MaskedLanguageModel.from_pretrained(settings.model.tiled, torch.float32), config)
 
 
 def _new_config(
@@ -135,7 +137,38 @@ def _new_config(
     ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "cls", "sep")}
     changes |= {f"{name}_token_id": number for name, number in ids.items()}
     changes |= {"bos_token_id": ids["cls"], "eos_token_id": ids["sep"]}
-    return preset(
-        settings.preset, **changes, vocab_size=len(tokenizer), max_position_embeddings=longest
-    )
+    return preset(settings.preset, **changes, vocab_size=len(tokenizer), max_position_embeddings=longest)
 
+
+def build_objective(
+    settings: PretrainingSettings, tokenizer: "PreTrainedTokenizerFast"
+) -> MaskedLanguageModelling | DistilledModel | ReplacedTokenDetection:
+    """What the recipe's objective trains, around its model. Raises as ``build_model`` does.
+
+    A teacher has the run's tokenizer, else ConflictError.
+    """
+    model = build_model(settings, tokenizer)
+    objective = settings.objective
+    if isinstance(objective, ReplacedTokens):
+        return ReplacedTokenDetection(
+            model.model, generator_share=objective.generator, weight=objective.weight
+        )
+    if isinstance(objective, Distillation):
+        return DistilledModel(
+            model, _divergence(objective, model.config.hidden_size, tokenizer), weight=objective.weight
+        )
+    return MaskedLanguageModelling(model)
+
+
+def _divergence(
+    settings: Distillation, width: int, tokenizer: "PreTrainedTokenizerFast"
+) -> LogitDivergence | VectorDivergence:
+    if load_tokenizer(settings.teacher).get_vocab() != tokenizer.get_vocab():
+        raise ConflictError(
+            f"the teacher {settings.teacher} has another tokenizer: set tokenizer.base to {settings.teacher}"
+        )
+    if settings.match == "logits":
+        teacher = MaskedLanguageModel.from_pretrained(settings.teacher, torch.float32)
+        return LogitDivergence(teacher, temperature=settings.temperature)
+    encoder = ModernBert.from_pretrained(settings.teacher, torch.float32)
+    return VectorDivergence(encoder, width, sentences=settings.match == "sentences")

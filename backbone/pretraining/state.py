@@ -28,7 +28,7 @@ _PROGRESS = "progress.json"
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: ``step`` and ``tokens`` of all phases, the plan's state and seconds within ``phase``."""
+    """Where a run stands: ``step`` and ``tokens`` of all phases, the plan and seconds of its ``phase``."""
 
     phase: str
     step: int
@@ -88,9 +88,7 @@ def read_progress(place: Path) -> Progress:
         raise DataError(f"{place} is no state of a run, remove it: {error}") from None
 
 
-def load_state(
-    place: Path, module: nn.Module, optimizer: "Optimizer", *, processes: Processes
-) -> Progress:
+def load_state(place: Path, module: nn.Module, optimizer: "Optimizer", *, processes: Processes) -> Progress:
     """Give module and optimiser the tensors of a saved state; where the run stood.
 
     Raises ConflictError for a sharded state of another number of processes, DataError for a damaged one.
@@ -138,4 +136,3 @@ def _read(place: Path, progress: Progress, processes: Processes) -> dict[str, An
 
 def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-

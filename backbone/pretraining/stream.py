@@ -33,9 +33,7 @@ class SequenceStream:
     Memory: 24 bytes per sequence. Raises DataError for a source without a token.
     """
 
-    def __init__(
-        self, sources: Sequence[Shards], *, weights: Sequence[float | None], length: int, seed: int
-    ):
+    def __init__(self, sources: Sequence[Shards], *, weights: Sequence[float | None], length: int, seed: int):
         self._seed = seed
         self._readers = [_Reader(shards, length - SPECIAL) for shards in sources]
         for shards, reader in zip(sources, self._readers, strict=True):
@@ -53,7 +51,9 @@ class SequenceStream:
         return self
 
     def __next__(self) -> Span:
-        source = min(range(len(self._weights)), key=lambda number: self._drawn[number] / self._weights[number])
+        source = min(
+            range(len(self._weights)), key=lambda number: self._drawn[number] / self._weights[number]
+        )
         reader = self._readers[source]
         epoch, place = divmod(self._next[source], reader.count)
         self._next[source] += 1

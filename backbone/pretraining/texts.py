@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from flatcoat.errors import DataError, NotFoundError
 from flatcoat.hub import dataset_error, dataset_errors, load_dataset
@@ -88,8 +88,7 @@ def _decoded(file: Path) -> str:
 
 
 def _read_jsonl(file: Path, column: str) -> Iterator[str]:
-    opened: IO[bytes] = gzip.open(file) if file.suffix == ".gz" else file.open("rb")
-    with opened as lines:
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:

@@ -1,4 +1,4 @@
-"""Optimiser steps of an objective over packed micro batches, on one device or many, and scores without them."""
+"""Optimiser steps of an objective over packed micro batches, on one device or many, and scores."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -101,8 +101,8 @@ class Trainer:
         device = self.processes.device
         # Whatever is drawn in a forward depends on the micro batch alone: a resumed run draws the same.
         torch.manual_seed(batch.seed)
-        autocast = torch.autocast(device.type, self.dtype)
-        with autocast if self.dtype is not torch.float32 else nullcontext():
+        half = self.dtype is not torch.float32
+        with torch.autocast(device.type, self.dtype) if half else nullcontext():
             return self._parallel(batch.to(device), totals)
 
     def _totals(self, batches: Iterable[MaskedBatch]) -> Totals:

@@ -3,6 +3,7 @@
 import importlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,13 @@ def draw_curves(folder: Path) -> Path:
                 marker = "." if what != "training" else ""
                 axis.plot(*zip(*points, strict=True), color=colour, marker=marker, label=what)
         axis.set_ylabel(label)
-        for before, line in zip(training, training[1:], strict=False):
+        for before, line in pairwise(training):
             if line["phase"] != before["phase"]:
                 axis.axvline(before["tokens"], color=_WARM, linewidth=0.8)
     for line in {line["phase"]: line for line in reversed(training)}.values():
-        axes[0].annotate(line["phase"], (line["tokens"], 1.01), xycoords=("data", "axes fraction"), fontsize=8)
+        axes[0].annotate(
+            line["phase"], (line["tokens"], 1.01), xycoords=("data", "axes fraction"), fontsize=8
+        )
     axes[0].legend(frameon=False)
     axes[2].set_xlabel("tokens")
     figure.suptitle(folder.resolve().name)

@@ -11,7 +11,7 @@ from flatcoat import Recipe
 from flatcoat.recipes.commands import find_recipe
 
 FOLDER = Path(flatcoat.recipes.__file__).parent
-FILES = sorted(FOLDER.glob("*.yaml"))
+FILES = sorted(path for path in FOLDER.glob("*.yaml") if not path.stem.startswith("pretrain-"))
 PAPER = {
     "dpr-msmarco": {"base": "answerdotai/ModernBERT-base", "learning_rate": 8e-5},
     "dpr-msmarco-large": {"base": "answerdotai/ModernBERT-large", "learning_rate": 1e-4},
