@@ -1,0 +1,18 @@
+"""Shows the examples of docstrings as code: an extension of griffe, by which the API reference is read."""
+
+import re
+from typing import Any
+
+import griffe
+
+_EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
+
+
+class FencedDoctests(griffe.Extension):
+    """Puts a fence around each run of lines from ``>>>`` to the next blank line."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Called for every object once its docstring is known."""
+        if obj.docstring:
+            text = obj.docstring.value
+            obj.docstring.value = _EXAMPLE.sub(lambda match: f"```pycon\n{match[0]}\n```", text)
