@@ -22,7 +22,7 @@ Values = TypeVar("Values", dict[str, Any], list[Any])
 _MAX_JSON_BYTES = 16 << 20
 
 _PACKAGES = ("sentence_transformers", "pylate")
-_MODULES = {"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "Dropout"}
+_MODULES = {"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "Dropout", "MultiVectorMask"}
 _CONFIGS = ("config.json", "tokenizer_config.json", "sentence_bert_config.json")
 
 

@@ -128,7 +128,9 @@ class Collator:
         if isinstance(model, ColbertModel):
             return model.tokenize(texts, is_query=is_query)
         prompt = model.prompts.get("query" if is_query else "document", "")
-        return model.tokenize([prompt + text for text in texts])
+        features = model.tokenize([prompt + text for text in texts])
+        # sentence-transformers 6 says too that these are texts, which it takes them for anyway.
+        return {name: values for name, values in features.items() if isinstance(values, Tensor)}
 
 
 def _prefixed(column: str, features: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from sentence_transformers.models import Pooling
 
 from flatcoat.backbone.packing import PackedBatch, repad
 from flatcoat.retrieval.encoders.dense import pooled
+from flatcoat.retrieval.encoders.dense_texts import pooling_modes
 
 WIDTH = 6
 LENGTHS = [1, 2, 2, 5, 3, 9]
@@ -28,7 +29,7 @@ def test_vectors_are_those_of_the_padded_module(name: str, prompt_tokens: int) -
         "prompt_length": torch.tensor([prompt_tokens]),
     }
     expected = pooling(features)["sentence_embedding"]
-    came = pooled(hidden_TD, batch, modes=pooling.get_pooling_mode_str(), prompt_tokens=prompt_tokens)
+    came = pooled(hidden_TD, batch, modes=pooling_modes(pooling), prompt_tokens=prompt_tokens)
     if name == "lasttoken":  # The module has no last token of a text that is all prompt.
         came, expected = came[3:], expected[3:]
     torch.testing.assert_close(came, expected, rtol=1e-6, atol=1e-6)

@@ -234,10 +234,14 @@ def test_mini_batches_hold_as_many_tokens_as_they_may(make_dense: MakeFolder) ->
     features, _ = features_of(model, ROWS)
     lengths = features[1]["attention_mask"].sum(dim=1).tolist()
     seen: list[int] = []
-    model[0].auto_model.register_forward_hook(
-        lambda module, args, kwargs, output: seen.append(int(kwargs["attention_mask"].sum())),
-        with_kwargs=True,
-    )
+    backbone: Any = model[0].auto_model
+    whole = backbone.forward
+
+    def forward(**features: Any) -> Any:
+        seen.append(int(features["attention_mask"].sum()))
+        return whole(**features)
+
+    backbone.forward = forward  # No hook: sentence-transformers 6 calls the method itself.
     with gradient_cached(model, max_tokens=lengths[0] + lengths[1]):
         found = model(features[1])["sentence_embedding"]
     assert seen[0] == lengths[0] + lengths[1]
