@@ -195,7 +195,7 @@ def _mapped(folder: Path, number: int, part: str) -> NDArray[Any]:
     file = _file(folder, number, part)
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{file} cannot be read, remove {folder} and start again: {error}") from None
 
 

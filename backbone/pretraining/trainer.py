@@ -64,7 +64,7 @@ class Trainer:
         outcomes = []
         for number, batch in enumerate(step.batches, 1):
             with self._synchronised(number == len(step.batches)):
-                outcome = self._outcome(batch, totals)
+                outcome = self._outcome(self._parallel, batch, totals)
                 # Gradients are averaged over processes; the shares are to be summed.
                 (outcome.loss * self.processes.count).backward()
             outcomes.append(outcome)
@@ -85,25 +85,25 @@ class Trainer:
         The processes share the batches, which are the same for all of them.
         """
         own = batches[self.processes.rank :: self.processes.count]
-        if len(batches) < self.processes.count:  # Too few to share: each scores them all.
-            own = batches
+        if self.is_sharded or len(batches) < self.processes.count:
+            own = batches  # Forwards of sharded weights are joint: each process scores them all.
         totals = self._totals(own)
         self.module.eval()
         try:
-            figures = self._summed([self._outcome(batch, totals) for batch in own])
+            figures = self._summed([self._outcome(self.module, batch, totals) for batch in own])
         finally:
             self.module.train()
         if "masked_loss" in figures:
             figures["perplexity"] = math.exp(min(figures["masked_loss"], 700.0))
         return figures
 
-    def _outcome(self, batch: MaskedBatch, totals: Totals) -> Outcome:
+    def _outcome(self, module: nn.Module, batch: MaskedBatch, totals: Totals) -> Outcome:
         device = self.processes.device
         # Whatever is drawn in a forward depends on the micro batch alone: a resumed run draws the same.
         torch.manual_seed(batch.seed)
         half = self.dtype is not torch.float32
         with torch.autocast(device.type, self.dtype) if half else nullcontext():
-            return self._parallel(batch.to(device), totals)
+            return module(batch.to(device), totals)
 
     def _totals(self, batches: Iterable[MaskedBatch]) -> Totals:
         counts = [0.0, 0.0, 0.0]
