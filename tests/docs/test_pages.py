@@ -31,6 +31,7 @@ from .blocks import LANGUAGES, Block, blocks
 
 ROOT = Path(flatcoat.__file__).parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+SKILL = ROOT / "docs" / "skills" / "flatcoat" / "SKILL.md"
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 HUB_NAME = re.compile(r'"(?:lightonai|colbert-ir|sentence-transformers)/[\w.-]+"')
 SHELL = set("|&;<>$`")
@@ -173,6 +174,21 @@ def _check_options(line: str) -> None:
         command, rest = command.commands[rest[0]], rest[1:]
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     assert {word for word in rest if word.startswith("-")} <= options, line
+
+
+def test_the_blocks_of_the_skill_run(world: Path, cross_encoder: Path) -> None:
+    (world / ".git").mkdir()
+    (world / "docs").rename("notes")
+    front = yaml.safe_load(SKILL.read_text().split("---")[1])
+    assert front["name"] == "flatcoat" and len(front["description"]) < 1024
+    with Reader(SKILL, world, cross_encoder) as reader:
+        for block in blocks(SKILL):
+            reader.run(block)
+
+
+def test_every_page_is_in_the_list_for_language_models() -> None:
+    listed = re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "llms.txt").read_text())
+    assert sorted(listed) == [page.name for page in PAGES if page.stem != "notebooks"]
 
 
 def test_every_page_is_in_the_navigation_and_every_entry_is_a_page() -> None:
