@@ -6,6 +6,7 @@ from typing import Any
 import griffe
 
 _EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
+_DIRECTIVE = re.compile(r" *# doctest: .*")
 
 
 class FencedDoctests(griffe.Extension):
@@ -15,4 +16,8 @@ class FencedDoctests(griffe.Extension):
         """Called for every object once its docstring is known."""
         if obj.docstring:
             text = obj.docstring.value
-            obj.docstring.value = _EXAMPLE.sub(lambda match: f"```pycon\n{match[0]}\n```", text)
+            obj.docstring.value = _EXAMPLE.sub(_fenced, text)
+
+
+def _fenced(example: re.Match[str]) -> str:
+    return f"```pycon\n{_DIRECTIVE.sub('', example[0])}\n```"
