@@ -1,9 +1,9 @@
-"""Runs the suite under constraints-latest.txt: the newest torch, transformers and sentence-transformers, no PyLate.
+"""Runs the suite under constraints-latest.txt: the newest sentence-transformers and what it needs, no PyLate.
 
     python tests/latest.py [--venv FOLDER] [-- PYTEST ARGUMENTS]
 
-Makes the environment where there is none, installs what constraints-latest.txt pins, and runs pytest there. Its
-last lines say how many tests passed, failed and were skipped, and why each of these was.
+Makes the environment where there is none, installs what constraints-latest.txt pins, and runs pytest there.
+Its last lines say how many tests passed, failed and were skipped, and why each of these was.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> int:
     subprocess.run(
         [python, "-c", f'from importlib.metadata import version; print(f"{", ".join(shown)}")'], check=True
     )
-    return subprocess.run([python, "-m", "pytest", "-q", "-rs", *options.arguments], cwd=ROOT).returncode
+    return subprocess.run([python, "-m", "pytest", "-q", "-rfEs", *options.arguments], cwd=ROOT).returncode
 
 
 if __name__ == "__main__":

@@ -207,11 +207,13 @@ class NormalizedScores(nn.Module):
         self.loss = loss
 
     def forward(self, features: Features, scores_BC: Tensor) -> Tensor:
-        if scores_BC.isnan().any():  # The trainer names the rows, sentence-transformers 6 would refuse first.
-            return scores_BC.sum()
         lowest, highest = scores_BC.aminmax(dim=1, keepdim=True)
         # The bound keeps rows whose scores are all equal at 0.
-        return self.loss(features, (scores_BC - lowest) / (highest - lowest).clamp(min=1e-8))
+        normalised_BC = (scores_BC - lowest) / (highest - lowest).clamp(min=1e-8)
+        if normalised_BC.isnan().any():
+            # The trainer says in which rows; sentence-transformers 6 would refuse the batch as a whole.
+            return normalised_BC.sum()
+        return self.loss(features, normalised_BC)
 
 
 class LateDistillation(LateLoss):

@@ -1,4 +1,4 @@
-"""Checkpoints in the layout of Stanford's ColBERT (colbertv2.0): the vectors of the libraries that read them too."""
+"""Checkpoints in the layout of Stanford's ColBERT (colbertv2.0): equal vectors to other libraries'."""
 
 import copy
 import json
