@@ -19,6 +19,7 @@ from flatcoat.retrieval.encoders.tokenization import taking_turns
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
+    from flatcoat.retrieval.encoders.contract import Precision
     from flatcoat.retrieval.encoders.encoder import Encoder
 
 Score: TypeAlias = Callable[[Sequence[str], np.ndarray], np.ndarray]
@@ -44,17 +45,19 @@ class Reranker(Protocol):
         ...
 
 
-def load_reranker(name_or_path: str | Path, **options: Any) -> Reranker:
-    """Load a cross-encoder, or any encoder, by folder or hub name.
+def load_reranker(name_or_path: str | Path, precision: "Precision | None" = None, **options: Any) -> Reranker:
+    """Load a cross-encoder, or any encoder, by folder or hub name; ``precision`` is that of its backbone.
 
-    Raises NotFoundError if there is no such model, and DataError if a cross-encoder has several outputs.
+    Raises NotFoundError if there is no such model, DataError if a cross-encoder has several outputs, and
+    UsageError for a precision that the model does not have.
 
     >>> load_reranker("cross-encoder/ms-marco-MiniLM-L6-v2").name  # doctest: +SKIP
     'cross-encoder/ms-marco-MiniLM-L6-v2'
     """
     if not any(kind.endswith("ForSequenceClassification") for kind in architectures(name_or_path)):
-        return EncoderReranker(load_encoder(name_or_path, **options))
-    return CrossEncoderReranker(load_cross_encoder(name_or_path, **options), str(name_or_path))
+        return EncoderReranker(load_encoder(name_or_path, precision, **options))
+    model = load_cross_encoder(name_or_path, **options)
+    return CrossEncoderReranker(model, str(name_or_path), precision=precision)
 
 
 def as_reranker(model: "str | Path | Reranker | None") -> Reranker:
@@ -108,18 +111,24 @@ def load_cross_encoder(name_or_path: str | Path, **options: Any) -> "CrossEncode
 class CrossEncoderReranker:
     """Reads query and document together: a ``sentence_transformers.CrossEncoder`` with one output.
 
-    Its encoder runs packed where the backbone can express it.
+    Its encoder runs packed where the backbone can express it, and there in any precision; the default is the
+    dtype of the weights.
     """
 
-    def __init__(self, model: "CrossEncoder", name: str) -> None:
-        self.model, self.name = model, name
+    def __init__(self, model: "CrossEncoder", name: str, *, precision: "Precision | None" = None) -> None:
+        from flatcoat.retrieval.encoders.backbone import classify_in_precision
+
+        self.model, self.name, self._precision = model, name, precision
+        if precision is not None:
+            classify_in_precision(model.model, precision)
 
     def describe(self) -> dict[str, Any]:
-        """Weights and length."""
+        """Weights and length, and the precision where one was named."""
         from flatcoat.retrieval.encoders.contract import weights_hash
 
         weights = weights_hash(self.model.model)
-        return {"kind": "cross-encoder", "weights": weights, "length": self.model.max_length}
+        described = {"kind": "cross-encoder", "weights": weights, "length": self.model.max_length}
+        return described | ({"precision": self._precision} if self._precision else {})
 
     def scorer(self, queries: Sequence[str]) -> Score:
         """Scores are logits: a sigmoid would make the best ones equal in float32."""

@@ -4,6 +4,7 @@ import copy
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
+from torch import nn
 
 from flatcoat.backbone.model import ModernBert
 from flatcoat.errors import UsageError
@@ -12,8 +13,9 @@ from .contract import Precision
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from torch import nn
     from transformers import PreTrainedModel
+
+    from flatcoat.backbone.packing import PackedBatch
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -48,7 +50,7 @@ def unpad_backbone(model: "SentenceTransformer") -> bool:
     return True
 
 
-def _keep_expansion(module: "nn.Module", args: tuple[Any, ...]) -> None:
+def _keep_expansion(module: nn.Module, args: tuple[Any, ...]) -> None:
     """Let a MultiVectorEncoder's expansion tokens be computed, whose vectors are read, masked as they are."""
     features = args[0]
     expanded = features.get("query_expansion_positions")
@@ -97,10 +99,39 @@ def backbone_in_precision(model: "SentenceTransformer", precision: Precision) ->
     and hashed stay as they were loaded. Raises UsageError for an unknown precision, for int8 on a GPU, and
     for a precision other than the dtype of the weights if transformers runs the model.
     """
+    return _in_precision(packed_backbone(model), precision, saved=_weights_precision(model))
+
+
+def classify_in_precision(model: "PreTrainedModel", precision: Precision) -> None:
+    """Let the packed encoder beneath a transformers head (``unpad_classifier``) compute in a precision.
+
+    The head computes in the dtype of its weights. Raises as ``backbone_in_precision``.
+    """
+    encoder: Any = model.base_model
+    packed = getattr(encoder, "packed", None)
+    computing = _in_precision(packed, precision, saved=_weights_precision(model))
+    if computing is not packed and computing is not None:
+        encoder._packed = (_InDtype(computing, next(model.parameters()).dtype),)
+
+
+class _InDtype(nn.Module):
+    """A packed encoder whose hidden states have the dtype that a head reads."""
+
+    gradient_checkpointing = False
+
+    def __init__(self, encoder: ModernBert, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._encoder, self._dtype = encoder, dtype
+
+    def forward(self, batch: "PackedBatch") -> torch.Tensor:
+        return self._encoder(batch).to(self._dtype)
+
+
+def _in_precision(
+    backbone: "ModernBert | None", precision: Precision, *, saved: Precision
+) -> "ModernBert | None":
     if precision not in get_args(Precision):
         raise UsageError(f"no precision {precision!r}: {', '.join(get_args(Precision))} are known")
-    backbone = packed_backbone(model)
-    saved = _weights_precision(model)
     if precision == saved:
         return backbone
     if backbone is None:
@@ -115,7 +146,7 @@ def backbone_in_precision(model: "SentenceTransformer", precision: Precision) ->
     return copy.deepcopy(backbone).to(_DTYPES[precision])
 
 
-def _weights_precision(model: "SentenceTransformer") -> Precision:
+def _weights_precision(model: nn.Module) -> Precision:
     dtypes = {parameter.dtype for parameter in model.parameters()}
     known: list[Precision] = [name for name, dtype in _DTYPES.items() if dtype in dtypes]
     return known[0] if known else "fp32"

@@ -68,6 +68,20 @@ def test_cross_encoders_of_every_family_run_packed(kind, tokenizer, texts, tmp_p
         assert [name for name, _ in reranker.model.model.named_parameters()] == names
 
 
+@pytest.mark.parametrize(("precision", "error"), [("fp32", 0), ("bf16", 0.1), ("int8", 0.15)])
+def test_a_cross_encoder_in_a_precision(make_cross_encoder, texts, precision, error):
+    folder = make_cross_encoder(labels=1)
+    expected = load_reranker(folder).scorer(QUERIES)(texts, PAIRS)
+    reranker = load_reranker(folder, precision, device="cpu")
+    scores_P = reranker.scorer(QUERIES)(texts, PAIRS)
+    assert scores_P.dtype == np.float32
+    assert np.abs(scores_P - expected).max() <= error * np.ptp(expected)
+    assert np.array_equal(scores_P, expected) == (precision == "fp32")
+    assert reranker.describe() == load_reranker(folder).describe() | {"precision": precision}
+    with pytest.raises(FlatcoatError, match="no precision"):
+        load_reranker(folder, "fp8")
+
+
 def test_a_classifier_of_several_labels_is_refused(make_cross_encoder):
     with pytest.raises(DataError, match="gives 3 scores per pair"):
         load_reranker(make_cross_encoder(labels=3))
