@@ -61,13 +61,13 @@ def engines(names: Sequence[str] = ()) -> list[Engine]:
     ['exact']
     """
     known = {EXACT: _exact, OURS: _flatcoat, "fast-plaid": _fast_plaid, "xtr-warp-rs": _xtr_warp}
-    needed = {"fast-plaid": ("pylate",), "xtr-warp-rs": ("pylate", "xtr_warp")}
+    needed = {"fast-plaid": ("pylate", "fast_plaid"), "xtr-warp-rs": ("pylate", "xtr_warp")}
     missing = {name for name, modules in needed.items() if not all(map(find_spec, modules))}
     for name in names:
         if name not in known:
             raise UsageError(f"no engine {name!r}: known are {', '.join(known)}")
         if name in missing:
-            raise MissingExtraError(f"{name} is not installed: pip install flatcoat[pylate] {name}")
+            raise MissingExtraError(f"{name} is not installed: pip install {name} flatcoat[pylate]")
     chosen = set(names) or known.keys() - missing
     return [engine for name in known if name in chosen for engine in known[name]()]
 

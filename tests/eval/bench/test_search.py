@@ -232,14 +232,17 @@ def test_a_failing_engine_is_a_row_and_stays_silent(
 def test_unknown_and_missing_engines_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FlatcoatError, match="no engine 'lucene': known are exact, flatcoat, fast-plaid"):
         engines(["lucene"])
-    monkeypatch.setattr("flatcoat.eval.bench.search_peers.find_spec", lambda name: None)
+    monkeypatch.setattr("flatcoat.eval.bench.search_peers.find_spec", lambda name: name != "xtr_warp")
     with pytest.raises(FlatcoatError, match="xtr-warp-rs is not installed: pip install xtr-warp-rs"):
         engines(["xtr-warp-rs"])
     assert [engine.name for engine in engines()] == [EXACT, OURS, OURS, "fast-plaid"]
+    monkeypatch.setattr("flatcoat.eval.bench.search_peers.find_spec", lambda name: None)
+    assert [engine.name for engine in engines()] == [EXACT, OURS, OURS]
 
 
 @pytest.mark.slow
 def test_the_peers_search_the_same_vectors(small: Collection) -> None:
+    pytest.importorskip("pylate")
     rows = bench_search(small, engines(), passes=1)
     assert {row.engine for row in rows} >= {EXACT, OURS, "fast-plaid"}
     for row in rows:
