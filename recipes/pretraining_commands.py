@@ -1,4 +1,4 @@
-"""``flatcoat pretrain`` and ``flatcoat tokenizer``."""
+"""``flatcoat pretrain``, ``flatcoat tokenizer`` and ``flatcoat bench pretrain``."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import typer
 
 from flatcoat.console import AsJson
 from flatcoat.errors import FlatcoatError
+from flatcoat.eval.bench import commands as bench
 
 from .commands import Changes, Named, find_recipe
 
@@ -132,6 +133,46 @@ def compare_tokenizers(
         ],
         words=["Text"],
     )  # fmt: skip
+
+
+@bench.app.command("pretrain")
+def bench_pretrain(
+    recipe: Named,
+    set_: Changes = None,
+    steps: Annotated[int, typer.Option(min=1, help="Timed training steps per pass.")] = 5,
+    passes: bench.Passes = 3,
+    as_json: bench.AsJson = False,
+) -> None:
+    """Time pretraining steps of RECIPE here and in transformers' Trainer with a padding collator."""
+    from flatcoat.console import print_table, progress_bar
+    from flatcoat.eval.bench.encode import describe_machine
+
+    from .pretraining_speed import bench_pretraining
+
+    loaded = _load(recipe, set_ or [])
+    with progress_bar() as progress:
+        task = progress.add_task("starting", total=None)
+        rows = bench_pretraining(
+            loaded, steps, passes=passes, on_progress=lambda what: progress.update(task, description=what)
+        )
+    if as_json:
+        report = {"machine": describe_machine(), "recipe": loaded.name}
+        typer.echo(json.dumps(report | {"rows": [row.to_json() for row in rows]}, indent=2))
+        return
+    print_table(
+        ["Implementation", "Tokens/s", "Ours is", "MFU", "Padding"],
+        [
+            [
+                row.implementation,
+                f"{row.tokens_per_second:,.0f}",
+                f"{1 / row.ratio_to_ours:.2f}x",
+                f"{row.mfu:.1%}",
+                f"{row.padding:.1%}",
+            ]
+            for row in rows
+        ],
+    )
+    typer.echo(f"{loaded.name}, first phase, median pass; {describe_machine()}")
 
 
 def _texts(patterns: list[str], column: str) -> Iterator[str]:

@@ -74,6 +74,7 @@ def test_help_comes_at_once() -> None:
         listed = set(re.findall(r"^│ (\w[\w-]*) +", done.stdout, re.MULTILINE))
         commands = {"index", "search", "remove", "forget", "compact", "verify", "info"}
         commands |= {"mine", "score", "train", "push", "eval", "compare", "glue", "bench"}
+        commands |= {"pretrain", "tokenizer"}
         assert commands <= listed
     assert min(times) < 0.5
 

@@ -13,7 +13,7 @@ STOREYS = ("", "backbone", "indexing", "retrieval", "eval", "recipes", "__main__
 """Bottom up; "" is what stands at the top of the package. ``backbone`` imports no sibling."""
 
 ROOMS = {
-    "backbone": ("families",),
+    "backbone": ("families", "pretraining"),
     "indexing": ("reading", "chunking", "plaid", "faiss", "filters", "store", "collection"),
     "retrieval": ("encoders", "data", "training", "adapters", "serving", "distributed"),
     "eval": ("systems", "compare", "glue", "bench", "code_questions", "check"),
