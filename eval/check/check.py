@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatcoat.errors import DataError, UsageError
 from flatcoat.eval.metrics import evaluate
@@ -42,6 +42,13 @@ class CheckSettings:
 DEFAULT = CheckSettings()
 
 
+class _Measured(NamedTuple):
+    """The values of each measure, by query, and the seconds that the searches took."""
+
+    scores: dict[str, list[float]]
+    seconds: float
+
+
 def check(
     path: str | Path,
     queries: Sequence[CheckQuery],
@@ -72,36 +79,42 @@ def check(
         retriever = original
         if any(query.source for query in queries):
             retriever = masked_copy(original.store, queries, folder=Path(folder) / "index", model=model)
-        began = time.perf_counter()
-        run = _run(retriever, queries, settings)
-        seconds = time.perf_counter() - began
-        scores = {NDCG: _ndcg(run, queries)}
-        if retriever.has_model and settings.mode != "bm25":
-            texts = [query.text for query in queries]
-            scores[RECALL] = engine_recall(
-                retriever,
-                texts,
-                k=_K,
-                recall=settings.recall,
-                encode_again=settings.encode_again,
-                on_progress=on_progress,
-            )
+        measured = _measured(retriever, queries, settings, on_progress)
         retriever.close()
     return CheckRecord(
         settings=described,
         queries=[*queries],
-        scores=scores,
-        costs={"ms_per_query": 1e3 * seconds / len(queries), "index_bytes": index_bytes},
+        scores=measured.scores,
+        costs={"ms_per_query": 1e3 * measured.seconds / len(queries), "index_bytes": index_bytes},
         versions=versions(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _measured(
+    retriever: Retriever, queries: Sequence[CheckQuery], settings: CheckSettings, on_progress: OnProgress
+) -> _Measured:
+    retriever.search(queries[0].text, 1, mode=settings.mode)  # Loads the model and opens the index.
+    began = time.perf_counter()
+    run = _run(retriever, queries, settings)
+    seconds = time.perf_counter() - began
+    scores = {NDCG: _ndcg(run, queries)}
+    if retriever.has_model and settings.mode != "bm25":
+        scores[RECALL] = engine_recall(
+            retriever,
+            [query.text for query in queries],
+            k=_K,
+            recall=settings.recall,
+            encode_again=settings.encode_again,
+            on_progress=on_progress,
+        )
+    return _Measured(scores, seconds)
 
 
 def _run(
     retriever: Retriever, queries: Sequence[CheckQuery], settings: CheckSettings
 ) -> dict[str, dict[str, float]]:
     """Documents by the number of their query, scored by rank: where scores are equal the order counts."""
-    retriever.search(queries[0].text, 1, mode=settings.mode)  # Loads the model and opens the index.
     return {
         str(number): {
             result.document_id: 1 / result.rank
