@@ -78,7 +78,13 @@ def check(
     with TemporaryDirectory(prefix="flatcoat-check-") as folder:
         retriever = original
         if any(query.source for query in queries):
-            retriever = masked_copy(original.store, queries, folder=Path(folder) / "index", model=model)
+            retriever = masked_copy(
+                original.store,
+                queries,
+                folder=Path(folder) / "index",
+                model=model,
+                vectors=settings.mode != "bm25",
+            )
         measured = _measured(retriever, queries, settings, on_progress)
         retriever.close()
     return CheckRecord(

@@ -25,11 +25,17 @@ _LONG = 12  # characters of a title or heading that may have been cut
 
 
 def masked_copy(
-    store: Store, queries: Sequence[CheckQuery], *, folder: Path, model: "str | Encoder | None" = None
+    store: Store,
+    queries: Sequence[CheckQuery],
+    *,
+    folder: Path,
+    model: "str | Encoder | None" = None,
+    vectors: bool = True,
 ) -> Retriever:
     """A copy of an index in ``folder`` without what its queries were drawn from.
 
-    ``model`` is as for ``Retriever.open``. Passages of which nothing is left are left out.
+    ``model`` is as for ``Retriever.open``. Without ``vectors`` the passages that changed are found by BM25
+    alone. Passages of which nothing is left are left out.
     """
     store.copy(folder)
     masked = Retriever.open(folder, model)
@@ -41,11 +47,11 @@ def masked_copy(
     with masked.store.writer() as writer:
         for start in range(0, len(ids), _ENCODED_TOGETHER):
             passages = _without(masked, {id: drawn[id] for id in ids[start : start + _ENCODED_TOGETHER]})
-            vectors = None
-            if masked.has_model and passages:
-                vectors = masked.encoder.encode_documents([passage.searchable for passage in passages])
+            encoded = None
+            if vectors and masked.has_model and passages:
+                encoded = masked.encoder.encode_documents([passage.searchable for passage in passages])
             writer.remove(ids[start : start + _ENCODED_TOGETHER])
-            writer.add(passages, vectors)
+            writer.add(passages, encoded)
     return masked
 
 
