@@ -15,8 +15,10 @@ Done = TypeVar("Done")
 
 
 def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processor cores that this process may use, $FLATCOAT_CORES at most where that is set."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = os.environ.get("FLATCOAT_CORES", "")
+    return min(there, max(1, int(share))) if share.isdecimal() else there
 
 
 def pieces(size: int, step: int) -> Iterator[slice]:

@@ -155,7 +155,8 @@ class ExactIndex(Generic[Id]):
         """The scores of passages, in order, each independent of the other passages."""
         starts, sizes = self._starts_N[positions], self._sizes_N[positions]
         segments = self._snapshot.segment_of[positions]
-        if len(query_QD) == 1 and (sizes == 1).all():
+        # By the kind, not by the sizes here: the same passages may stand in another index beside longer ones.
+        if self._shape and self._shape.kind == "dense":
             bounds = (np.flatnonzero(np.diff(segments)) + 1).tolist()
             for first, last in zip([0, *bounds], [*bounds, len(positions)], strict=True):
                 for here in pieces(last - first, max(1, _BLOCK // self.width)):

@@ -28,6 +28,7 @@ from .index_options import (
     Model,
     Overlap,
     PassageTokens,
+    Ray,
     Roots,
     Shards,
     TokenPooling,
@@ -59,6 +60,7 @@ def index(
     bits: Bits = 4,
     factory: Factory = "HNSW32",
     shards: Shards = None,
+    ray: Ray = None,
     include: Include = None,
     exclude: Exclude = None,
     hidden: Hidden = None,
@@ -108,6 +110,7 @@ def index(
             hidden=hidden,
             columns=named,
             encoding=encoding,
+            ray=ray,
             on_progress=on_progress,
         )
 

@@ -27,6 +27,7 @@ class IndexModel:
 
     def __init__(self, store: "Store | ShardCollection", given: "str | Path | Encoder | None" = None) -> None:
         self._store = store
+        self.given = given
         encoder = store.contract["encoder"]
         self._contract = None if encoder is None else Contract.from_json(encoder)
         self._name = given if isinstance(given, str | Path) else None

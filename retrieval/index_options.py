@@ -83,6 +83,14 @@ Shards = Annotated[
         rich_help_panel=_NEW,
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Build the shards of a collection on the Ray cluster at ADDRESS; auto: the one that runs here, "
+        "local: a new one on this machine.",
+    ),
+]
 Include = Annotated[
     list[str] | None,
     typer.Option(

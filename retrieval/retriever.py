@@ -60,14 +60,21 @@ class Retriever:
     'sky'
     """
 
-    def __init__(self, store: "Store | ShardCollection", model: "str | Path | Encoder | None" = None) -> None:
+    def __init__(
+        self,
+        store: "Store | ShardCollection",
+        model: "str | Path | Encoder | None" = None,
+        *,
+        shards: "Shard | None" = None,
+    ) -> None:
+        """``shards`` answer for those of a collection, by default all of them in this process."""
         self._index = store
         self.passage_tokens = int(store.contract["passage_tokens"])
         self.overlap = int(store.contract.get("overlap", 0))  # Earlier indexes do not name it.
         self.token_pooling = int(store.contract.get("token_pooling", 1))
         self._model = IndexModel(store, model)
         self._searcher = Searcher(
-            StoreShard(store) if isinstance(store, Store) else _shards(store),
+            shards or (StoreShard(store) if isinstance(store, Store) else _shards(store)),
             lambda: self.query_encoder,
             lambda: self.encoder,
             count_tokens=lambda texts: self._model.token_counts(texts),
@@ -172,6 +179,15 @@ class Retriever:
         return self._index.path
 
     @property
+    def generation(self) -> int:
+        """The number of commits so far, of those that it reads."""
+        return self._index.generation
+
+    def with_model(self, model: "str | Path | Encoder") -> "Retriever":
+        """The same index searched through another object of its model; ConflictError where it is another."""
+        return Retriever(self._index, model)
+
+    @property
     def engine(self) -> EngineSettings:
         """The engine as it was asked for."""
         return self._index.engine
@@ -256,6 +272,7 @@ class Retriever:
         columns: "Columns | None" = None,
         encoding: str | None = None,
         vectors: bool = True,
+        ray: str | None = None,
         on_progress: Progress = lambda added: None,
     ) -> Added:
         """Add folders and files, or bring them up to date; without roots, all sources of the index.
@@ -269,7 +286,8 @@ class Retriever:
         options. ``vectors`` is as for ``add``.
 
         A collection of shards is made of the roots given, all of which must be named each time: documents
-        that they have no more are removed.
+        that they have no more are removed. ``ray`` builds its shards on the Ray cluster at that address
+        ("auto": the one that runs here, "local": a new one).
 
         Files and sources that cannot be read are in ``skipped`` with the reason; the documents of a source
         that does not exist any more stay until ``forget``. Raises NotFoundError for a missing root,
@@ -280,7 +298,7 @@ class Retriever:
         reading = Reading(_patterns(include), _patterns(exclude), columns, encoding, hidden)
         reading.validate()
         named = [existing_root(root) for root in roots]
-        if update := self._update(vectors):
+        if update := self._update(vectors, ray):
             return update.add_files(named, reading, on_progress=on_progress)
         with self._adding(vectors, on_progress) as (writer, adder):
             sync = Sync(self.store, writer, adder=adder)
@@ -320,15 +338,22 @@ class Retriever:
     def _adder(self, writer: "Writer", on_progress: Progress = lambda added: None) -> Adder:
         return Adder(writer, cut=cutter(self._model, self.store.contract), on_progress=on_progress)
 
-    def _update(self, vectors: bool = True) -> "Update | None":
+    def _update(self, vectors: bool = True, ray: str | None = None) -> "Update | None":
         """What changes a collection; None for a single index."""
         if self.collection is None:
+            if ray is not None:
+                raise UsageError("Ray builds collections: give the number of shards when the index is made")
             return None
         if not vectors:
             raise UsageError("a shard is published with its vectors: vectors must be True")
         from .distributed.update import Update
 
-        return Update(self.collection, self._model)
+        if ray is None:
+            return Update(self.collection, self._model)
+        from .distributed.ray_build import RayRun
+
+        run = RayRun.on(ray, self.collection, self._model.given)
+        return Update(self.collection, self._model, run, run.at_once)
 
     @contextmanager
     def _adding(self, vectors: bool, on_progress: Progress) -> "Iterator[tuple[Writer, Adder]]":
@@ -362,9 +387,9 @@ class Retriever:
         index does not hold are passed over. Blank lines at the end of a text are lost.
         """
         if self.collection:
-            named = None if ids is None else list(ids)
-            stores = [store for _, store in self.collection.stores()]
-            return [document for store in stores for document in store.documents(named, filters=where)]
+            from .distributed.shards import documents_of
+
+            return documents_of(self.collection, ids, where)
         return self.store.documents(ids, filters=where)
 
     def compact(self) -> None:

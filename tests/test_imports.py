@@ -15,7 +15,7 @@ STOREYS = ("", "backbone", "indexing", "retrieval", "eval", "recipes", "__main__
 ROOMS = {
     "backbone": ("families", "pretraining"),
     "indexing": ("reading", "chunking", "plaid", "faiss", "filters", "store", "collection"),
-    "retrieval": ("encoders", "data", "training", "adapters", "serving", "distributed"),
+    "retrieval": ("encoders", "data", "training", "adapters", "distributed", "serving"),
     "eval": ("systems", "compare", "glue", "bench", "code_questions", "check"),
 }
 """The sub-folders of each folder, bottom up."""

@@ -1,5 +1,6 @@
 """A collection, opened: its manifest, and the indexes of its shards."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from flatcoat.indexing.store.store import Store
 
 from . import versions
 from .folder import Folder, folder_at
-from .manifest import MOST_SHARDS, Manifest, ShardVersion, commit, latest
+from .manifest import MOST_SHARDS, Manifest, ShardVersion, commit, latest, of_generation
 
 if TYPE_CHECKING:
     from flatcoat.indexing.plaid.codec import Codec
@@ -58,10 +59,18 @@ class ShardCollection:
         return ShardCollection(folder, manifest)
 
     @staticmethod
-    def open(path: str | Path, *, cache: Path | None = None) -> "ShardCollection":
-        """Open the last generation of a collection; NotFoundError where there is none."""
+    def open(
+        path: str | Path, *, generation: int | None = None, cache: Path | None = None
+    ) -> "ShardCollection":
+        """Open a generation of a collection, the last by default; NotFoundError where there is none."""
         folder = folder_at(path)
-        return ShardCollection(folder, latest(folder), cache=cache)
+        manifest = latest(folder) if generation is None else of_generation(folder, generation)
+        return ShardCollection(folder, manifest, cache=cache)
+
+    @property
+    def key(self) -> str:
+        """A short name of the collection's path."""
+        return hashlib.sha256(self.path.encode()).hexdigest()[:8]
 
     @property
     def path(self) -> str:
@@ -72,6 +81,11 @@ class ShardCollection:
     def contract(self) -> dict[str, Any]:
         """The contract, as of an index."""
         return self.manifest.contract
+
+    @property
+    def generation(self) -> int:
+        """The generation that is read."""
+        return self.manifest.generation
 
     @property
     def engine(self) -> EngineSettings:
@@ -190,8 +204,11 @@ class ShardCollection:
             self._stores.clear()
 
     def _adopt(self, manifest: Manifest) -> None:
-        """Read another generation; indexes that it does not name stay open for searches at work."""
-        self.manifest = manifest
+        """Read another generation; indexes that it does not name close once no search is at work on them."""
+        with self._opening:
+            named = {(shard, version.version) for shard, version in manifest.versions.items()}
+            self._stores = {key: store for key, store in self._stores.items() if key in named}
+            self.manifest = manifest
 
 
 @contextmanager

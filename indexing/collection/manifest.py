@@ -83,7 +83,7 @@ class Manifest:
     @property
     def name(self) -> str:
         """The name of its file."""
-        return f"collection.{self.generation:06d}.json"
+        return _name(self.generation)
 
     def next(self, **changes: Any) -> "Manifest":
         """The manifest of the generation behind this one; ``changes`` are fields."""
@@ -134,7 +134,12 @@ def latest(folder: Folder) -> Manifest:
     generations = [int(found[1]) for name in folder.names() if (found := _NAME.fullmatch(name))]
     if not generations:
         raise NotFoundError(f"{folder.url} is no collection of shards: it has no collection.*.json")
-    name = f"collection.{max(generations):06d}.json"
+    return of_generation(folder, max(generations))
+
+
+def of_generation(folder: Folder, generation: int) -> Manifest:
+    """The manifest of a generation; NotFoundError where it is gone, or not there yet."""
+    name = _name(generation)
     return Manifest.from_json(folder.read(name), f"{folder.url}/{name}")
 
 
@@ -152,6 +157,10 @@ def commit(folder: Folder, manifest: Manifest) -> None:
 def is_manifest(name: str) -> bool:
     """Whether a file of the collection's folder is a manifest."""
     return _NAME.fullmatch(name) is not None
+
+
+def _name(generation: int) -> str:
+    return f"collection.{generation:06d}.json"
 
 
 def _version(values: Any) -> ShardVersion:

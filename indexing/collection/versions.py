@@ -21,7 +21,7 @@ from flatcoat.indexing.store.store import Store
 from .folder import Folder
 from .manifest import Manifest, ShardVersion, is_manifest
 
-SHARDS = "shards"
+SHARDS, PARTS = "shards", "parts"
 ORPHAN_SECONDS = 24 * 3600.0
 """The age from which an orphan is swept: the attempt of another writer may be younger."""
 
@@ -113,6 +113,7 @@ def sweep(folder: Folder, current: Manifest, *, older_than: float = ORPHAN_SECON
     for shard in folder.names(SHARDS):
         below = f"{SHARDS}/{shard}"
         orphans += [home for name in folder.names(below) if (home := f"{below}/{name}") not in homes]
+    orphans += [f"{PARTS}/{name}" for name in folder.names(PARTS)]
     swept = [name for name in orphans if _age(folder, name) > older_than]
     for name in swept:
         folder.delete(name)
@@ -142,8 +143,12 @@ def _changed(index: Path, version: ShardVersion) -> list[str]:
 
 
 def _age(folder: Folder, name: str) -> float:
-    """The age of a file, or of a version by its database, which comes first."""
-    return folder.age(f"{name}/{DATABASE}" if name.startswith(f"{SHARDS}/") else name)
+    """The age of a file, of a version by its database, which comes first, or of parts by the youngest."""
+    if name.startswith(f"{SHARDS}/"):
+        return folder.age(f"{name}/{DATABASE}")
+    if name.startswith(f"{PARTS}/"):
+        return min((folder.age(f"{name}/{file}") for file in folder.names(name)), default=0.0)
+    return folder.age(name)
 
 
 def _home(shard: int, version: str) -> str:

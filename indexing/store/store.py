@@ -347,7 +347,9 @@ class Store:
         with self._reading() as connection:
             return read_encoded(connection)
 
-    def documents(self, ids: Iterable[str] | None = None, *, filters: Filters = None) -> list[Document]:
+    def documents(
+        self, ids: Iterable[str] | None = None, *, filters: Filters = None, are_checked: bool = False
+    ) -> list[Document]:
         """The documents of these ids (all by default) for which all ``filters`` hold, in the order of adding.
 
         Their texts are put together from their passages: ``whole_text`` says what is lost. Raises as
@@ -360,7 +362,8 @@ class Store:
             values = [*values, json.dumps([checked_id(id) for id in ids])]
         overlap = bool(self.contract.get("overlap"))
         with self._reading() as connection:
-            require_fields(connection, fields_in_doubt(wanted))
+            if not are_checked:
+                require_fields(connection, fields_in_doubt(wanted))
             return document_table.documents(connection, clause, values, overlap=overlap)
 
     def fields_among(self, filters: Filters) -> KnownFields:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from flatcoat.indexing.plaid.codec import Codec
 
 
+_READ_PER_SAMPLED = 4
+"""Vectors that are read for each one of the sample: more would only take longer."""
+
+
 class ShardTask(NamedTuple):
     """What is to change in a shard: nothing but its codec, where neither documents nor ids are given.
 
@@ -137,14 +141,17 @@ def train_codec(collection: ShardCollection, versions: Mapping[int, ShardVersion
     from flatcoat.indexing.plaid.codec import Codec, sample_size
 
     settings = collection.engine
+    size, read = sample_size(tokens, settings.centroids), 0
     sample: Sample | None = None
     for shard, version in versions.items():
         store = collection.open_version(shard, version)
         for segment in store.snapshot().vectors:
             if isinstance(segment, TokenVectors):
-                if sample is None:
-                    sample = Sample(sample_size(tokens, settings.centroids), segment.width)
+                sample = sample or Sample(size, segment.width)
                 sample.add(content_keys([segment.values_TD], segment.offsets), segment.values_TD.__getitem__)
+                read += len(segment.values_TD)
+        if read >= _READ_PER_SAMPLED * size:
+            break
     if sample is None:
         raise StorageError(f"collection {collection.path} has no token vectors to train a codec on")
     codec = Codec.train(sample.vectors(), tokens, bits=settings.bits, centroids=settings.centroids)

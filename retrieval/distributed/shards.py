@@ -5,7 +5,7 @@ best of all shards are among the best of each. Equal scores come by document and
 them. What follows (fusion, signals, folding, reranking, grouping) sees the merged rankings alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -14,8 +14,9 @@ import numpy as np
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.bm25 import Statistics
-from flatcoat.indexing.documents import Passage
+from flatcoat.indexing.documents import Document, Passage
 from flatcoat.indexing.filters.condition import Filter
+from flatcoat.indexing.filters.forms import Filters, as_filters
 from flatcoat.indexing.filters.text_pattern import TextPattern
 from flatcoat.indexing.store.fields import KnownFields
 from flatcoat.indexing.store.stats import Encoded
@@ -49,6 +50,7 @@ class Member(NamedTuple):
 class Shards:
     """Several shards as one; they may hold further ones themselves.
 
+    >>> from flatcoat.indexing.store.store import Store
     >>> with Store.create("one.index", {"encoder": None}) as store:
     ...     shards = Shards("all", [Member(StoreShard(store, 3), frozenset([3]))])
     ...     shards.statistics("cat").bm25.passages
@@ -121,7 +123,7 @@ class Shards:
     ) -> list[Found]:
         """As ``Shard.filtered``."""
         if not are_checked:
-            self._checked("", filters)
+            self.require_fields(filters)
         parts = self.each(
             lambda shard: shard.filtered(
                 filters, pattern, limit=limit, by_document=by_document, are_checked=True
@@ -133,6 +135,10 @@ class Shards:
     def each(self, ask: Callable[[Shard], Answer], only: "set[int] | None" = None) -> list[Answer]:
         """The answers of all members, or of those that hold one of some numbers."""
         return [ask(member.shard) for member in self.members if only is None or member.numbers & only]
+
+    def require_fields(self, filters: Sequence[Filter]) -> None:
+        """UsageError for a filter on a field that no document of any shard has."""
+        self._checked("", filters)
 
     def _checked(self, text: str, filters: Sequence[Filter]) -> ShardStatistics:
         statistics = self.statistics(text, filters)
@@ -162,14 +168,19 @@ class CollectionShards(Shards):
         super().__init__(collection.path)
         self._collection = collection
         self._generation = -1
+        self._opened: dict[int, StoreShard] = {}
 
     @property
     def members(self) -> Sequence[Member]:
         """The shards of the collection's generation."""
         manifest = self._collection.manifest
         if self._generation != manifest.generation:
-            stores = self._collection.stores()
-            self._members = [Member(StoreShard(store, shard), frozenset([shard])) for shard, store in stores]
+            stores = dict(self._collection.stores())
+            known = {shard: one for shard, one in self._opened.items() if stores.get(shard) is one.store}
+            self._opened = {
+                shard: known.get(shard) or StoreShard(store, shard) for shard, store in stores.items()
+            }
+            self._members = [Member(one, frozenset([shard])) for shard, one in self._opened.items()]
             self._generation = manifest.generation
         return self._members
 
@@ -180,6 +191,18 @@ class CollectionShards(Shards):
             result = read()
             if self._collection.manifest.generation == before:
                 return result
+
+
+def documents_of(
+    collection: "ShardCollection", ids: Iterable[str] | None, filters: Filters
+) -> list[Document]:
+    """The documents of these ids (all by default) for which all ``filters`` hold, shard by shard."""
+    wanted, named = as_filters(filters), None if ids is None else list(ids)
+    if wanted:
+        CollectionShards(collection).require_fields(wanted)
+    stores = [store for _, store in collection.stores()]
+    found = (store.documents(named, filters=wanted, are_checked=True) for store in stores)
+    return list(chain.from_iterable(found))
 
 
 def merged(rankings: Sequence[Ranking | None], depth: int) -> Ranking:

@@ -9,7 +9,7 @@ shard is a sample of all. Shards built before that are coded again, those built 
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,12 +19,13 @@ from flatcoat.indexing.collection.collection import ShardCollection
 from flatcoat.indexing.collection.manifest import ShardVersion, shard_of
 from flatcoat.indexing.documents import Document, checked_id
 from flatcoat.indexing.store.engines import PLAID_FROM
+from flatcoat.indexing.store.source_paths import as_root
 from flatcoat.indexing.store.sources import Reading
 from flatcoat.retrieval.index_model import IndexModel
 from flatcoat.retrieval.ingest import Added, Progress, combined
 
 from .build import Built, ShardTask, build_shard, train_codec
-from .parts import partition
+from .parts import Part, partition
 from .sources import read_roots
 
 COMMIT_SECONDS = 10.0
@@ -50,7 +51,10 @@ class Update:
     _total: Added = field(default_factory=Added, init=False)
 
     def add(self, documents: Iterable[Document], *, on_progress: Progress) -> Added:
-        """Add documents; one with the id of a stored one replaces it. ConflictError as ``_require`` says."""
+        """Add documents; one with the id of a stored one replaces it.
+
+        ConflictError where the collection is made of files.
+        """
         if self.collection.manifest.sources:
             raise ConflictError(
                 f"collection {self.collection.path} is made of files, which would replace what is added: "
@@ -64,8 +68,12 @@ class Update:
         return added
 
     def add_files(self, roots: Sequence[str | Path], reading: Reading, *, on_progress: Progress) -> Added:
-        """Make the collection hold the documents of these roots, and no others."""
-        named = tuple(str(root) for root in roots)
+        """Make the collection hold the documents of these roots, and no others.
+
+        UsageError where it was made of a root that is not named, ConflictError where documents were added one
+        by one: they would be removed. DataError where there is no document.
+        """
+        named = tuple(map(_named, roots))
         self._require_all(named)
         added = Added()
         with TemporaryDirectory(prefix="flatcoat-parts-") as folder:
@@ -73,14 +81,9 @@ class Update:
             parts = partition(documents, self.collection.manifest.shards, folder=Path(folder))
             if not parts:
                 raise DataError(f"nothing to index in {', '.join(named)}: no document was read")
-            tasks = []
-            for shard in sorted(parts.keys() | self.collection.manifest.versions.keys()):
-                part, version = parts.get(shard), self.collection.manifest.versions.get(shard)
-                if part and version and version.content == part.content.digest:
-                    added.unchanged += part.content.documents
-                    continue
-                digest = part.content.digest if part else ""
-                tasks.append(ShardTask(shard, part and part.path, True, digest))
+            tasks = self._stale(parts)
+            changed = {task.shard for task in tasks}
+            added.unchanged = sum(parts[one].content.documents for one in parts.keys() - changed)
             if self.collection.manifest.sources != (sources := tuple(sorted(named))):
                 self.collection.commit({}, sources=sources)
             done = self._carry_out(tasks, on_progress)
@@ -88,6 +91,16 @@ class Update:
         added = combined(added, done)
         added.found = found + len(added.skipped)
         return added
+
+    def _stale(self, parts: Mapping[int, Part]) -> list[ShardTask]:
+        """What makes the shards those of their parts; shards whose content is the same are left out."""
+        versions, tasks = self.collection.manifest.versions, []
+        for shard in sorted(parts.keys() | versions.keys()):
+            part, version = parts.get(shard), versions.get(shard)
+            digest = part.content.digest if part else ""
+            if not (part and version and version.content == digest):
+                tasks.append(ShardTask(shard, part and part.path, True, digest))
+        return tasks
 
     def remove(self, ids: str | Iterable[str]) -> int:
         """Remove documents by id; returns how many there were."""
@@ -125,13 +138,13 @@ class Update:
 
     def forget(self, root: str | Path) -> None:
         """Drop a root, whose documents go when the collection is next made of the others."""
-        known = self.collection.manifest.sources
-        if str(root) not in known:
+        known, named = self.collection.manifest.sources, _named(root)
+        if named not in known:
             names = ", ".join(known) or "none"
             raise NotFoundError(
                 f"{root} is no source of collection {self.collection.path}; its sources: {names}"
             )
-        self.collection.commit({}, sources=tuple(name for name in known if name != str(root)))
+        self.collection.commit({}, sources=tuple(name for name in known if name != named))
 
     def compact(self) -> None:
         """Code what is not coded yet, and delete what no manifest names any more."""
@@ -199,3 +212,9 @@ class Update:
             trained = train_codec(self.collection, versions, tokens=tokens)
             file = self.collection.save_codec(trained.codec)
             self.collection.commit({}, codec=file, calibration=trained.calibration)
+
+
+def _named(root: str | Path) -> str:
+    """A root as the manifest names it: the absolute path of a file or folder, or the name of a data set."""
+    found = as_root(root)
+    return found if isinstance(found, str) else str(found.absolute())

@@ -19,6 +19,7 @@ from flatcoat.retrieval.encoders.colbert import ColbertEncoder
 from flatcoat.retrieval.encoders.load import load_encoder
 from flatcoat.retrieval.explain import LateInteraction, explain_bm25, interactions
 from flatcoat.retrieval.results import Match, Result
+from flatcoat.retrieval.shard import StoreShard
 
 MakeFolder = Callable[..., Path]
 
@@ -179,7 +180,7 @@ def store(tmp_path: Path) -> Store:
 def found(store: Store, query: str) -> dict[str, list[Match]]:
     rows = store.snapshot().rows.tolist()
     passages = store.passages(rows)
-    explanations = explain_bm25(store, query, rows=rows, passages=passages)
+    explanations = explain_bm25(StoreShard(store), query, rows=rows, passages=passages)
     return {passage.document_id: matches for passage, matches in zip(passages, explanations, strict=True)}
 
 
@@ -255,7 +256,7 @@ def test_what_bm25_matches_is_explained_and_highlighted(tmp_path: Path) -> None:
         holders = {int(starts.searchsorted(start, "right")) - 1 for spans in places for start, _ in spans}
         assert {str(number) for number in holders} == {passage.document_id for passage in found}, query
         for matches, passage in zip(
-            explain_bm25(store, query, rows=rows, passages=found), found, strict=True
+            explain_bm25(StoreShard(store), query, rows=rows, passages=found), found, strict=True
         ):
             spans = {match.text_span for match in matches}
             assert spans == {

@@ -14,16 +14,8 @@ from flatcoat.indexing.collection.folder import folder_at
 from flatcoat.indexing.collection.manifest import Manifest, ShardVersion, commit, latest, shard_of
 from flatcoat.indexing.store.engines import EngineSettings
 
-VERSION = ShardVersion(
-    uuid4().hex,
-    3,
-    4,
-    4,
-    50,
-    "3-00",
-    "",
-    (WrittenFile("index.sqlite", 7, "ab"), WrittenFile("segments/000001.codes.npy", 9, "cd")),
-)
+FILES = WrittenFile("index.sqlite", 7, "ab"), WrittenFile("segments/000001.codes.npy", 9, "cd")
+VERSION = ShardVersion(uuid4().hex, 3, 4, 4, 50, "3-00", "", FILES)
 MANIFEST = Manifest(
     8,
     {"encoder": None},
@@ -101,7 +93,7 @@ def changed(*path: Any, to: Any) -> bytes:
     ],
 )
 def test_a_damaged_manifest_is_refused(content: bytes) -> None:
-    with pytest.raises(StorageError, match="here|the engine of the index"):
+    with pytest.raises(StorageError, match=r"here|the engine of the index"):
         Manifest.from_json(content, "here")
 
 
