@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -298,6 +299,36 @@ def verify(index: Existing = None) -> None:
     if problems:
         raise typer.Exit(1)
     typer.echo(f"{where} is whole")
+
+
+@app.command()
+def export(
+    index: Annotated[
+        str,
+        typer.Argument(metavar="INDEX", help="Folder of an index; of a collection of shards also its URL."),
+    ],
+    output: Annotated[Path, typer.Argument(metavar="FILE", help="File to write: .parquet, or .jsonl.")],
+    format: Annotated[
+        Literal["parquet", "vespa"] | None,
+        typer.Option(
+            help="parquet: a table that LanceDB and Qdrant read, vectors in float16. vespa: Vespa's JSON "
+            "feed. Default: by the suffix of FILE."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Namespace of the ids of documents in Vespa.")] = "flatcoat",
+) -> None:
+    """Write all passages of an index, with metadata and vectors, to a file for another system."""
+    from flatcoat.console import progress_bar
+
+    from .export import export as write
+    from .retriever import opened
+
+    with progress_bar() as progress:
+        progress.add_task("exporting", total=None)
+        found = opened(index)
+        written = write(found, output, format, name=name)
+        found.close()
+    typer.echo(f"{output}: {counted(written, 'passage')}, {output.stat().st_size / 1e6:,.1f} MB")
 
 
 @app.command()
