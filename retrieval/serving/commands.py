@@ -49,6 +49,17 @@ def serve(
             "--preload", help="Load the model into torch in the background, so that queries are batched too."
         ),
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Serve the shards of collections on the Ray cluster at ADDRESS; auto: the one that runs "
+            "here, local: a new one on this machine.",
+        ),
+    ] = None,
+    replicas: Annotated[
+        int, typer.Option(min=1, help="Replicas of each shard on the cluster, on different nodes.")
+    ] = 2,
     queue: Annotated[
         int, typer.Option(min=0, help="Requests that may wait, per kind; more are told 429.")
     ] = 256,
@@ -86,6 +97,15 @@ def serve(
     )
     metrics, at = Metrics(), listening(host, port)
     served = Served(named_folders(index), settings, metrics=metrics, model=model, reranker=reranker)
+    if ray is not None:
+        from .cluster import ClusterIndex
+
+        for one in served.indexes.values():
+            if one.retriever.collection is None:
+                raise typer.BadParameter(
+                    f"{one.name} is one index, no collection of shards", param_hint="--ray"
+                )
+            ClusterIndex(one, ray, replicas=replicas)
     if not is_local and not keys:
         typer.echo(f"warning: whoever reaches {host} may search and change the indexes: set {_KEY}", err=True)
     if preload:

@@ -111,7 +111,7 @@ class ServedIndex:
     def __init__(self, name: str, retriever: Retriever, model: ServedModel | None) -> None:
         self.name = name
         self.model = model
-        self.retriever = retriever if model is None else Retriever(retriever.store, model)
+        self.retriever = retriever if model is None else retriever.with_model(model)
 
 
 class Served:
@@ -119,14 +119,14 @@ class Served:
 
     def __init__(
         self,
-        folders: dict[str, Path],
+        folders: dict[str, Path | str],
         settings: Settings,
         *,
         metrics: "Metrics",
         model: str | None = None,
         reranker: str | None = None,
     ) -> None:
-        """Opens the index in each folder; indexes that the same model made share it.
+        """Opens the index in each folder, or the collection at each URL; those of the same model share it.
 
         ``model`` names the model that made them, for one that only its own library reads.
         """
@@ -138,7 +138,7 @@ class Served:
         for name, folder in folders.items():
             retriever = Retriever.open(folder, model)
             self.indexes[name] = ServedIndex(name, retriever, self._model_of(retriever, settings, metrics))
-        self.hidden_paths = {str(index.retriever.store.path): name for name, index in self.indexes.items()}
+        self.hidden_paths = {str(index.retriever.path): name for name, index in self.indexes.items()}
         self.hidden_paths |= {str(folder): name for name, folder in folders.items()}
         self.hidden_paths |= {one.contract.model: one.name for one in self.models}
         """Paths that stand in messages, and what clients read in their place."""
@@ -199,20 +199,20 @@ class Served:
             index.retriever.close()
 
 
-def named_folders(values: Sequence[str]) -> dict[str, Path]:
-    """Folders by name, from ``DIR`` (named as the folder is) and ``name=DIR``.
+def named_folders(values: Sequence[str]) -> dict[str, Path | str]:
+    """Folders by name, from ``DIR`` (named as the folder is) and ``name=DIR``; URLs of collections likewise.
 
     >>> named_folders(["/data/docs.index", "code=/data/other"])
     {'docs.index': PosixPath('/data/docs.index'), 'code': PosixPath('/data/other')}
     """
-    folders: dict[str, Path] = {}
+    folders: dict[str, Path | str] = {}
     for value in values:
         name, separator, folder = value.partition("=")
-        if not separator or Path(value).is_dir():
+        if "://" in name or not separator or Path(value).is_dir():
             name, folder = Path(value).resolve().name.lstrip("."), value
         if not _NAME.fullmatch(name):
             raise UsageError(f"{name!r:.100} is no name for an index: letters, digits, dots, - and _ are")
         if name in folders:
             raise UsageError(f"two indexes are named {name}: name one otherwise, as in other={folder}")
-        folders[name] = Path(folder)
+        folders[name] = folder if "://" in folder else Path(folder)
     return folders

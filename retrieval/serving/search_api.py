@@ -193,7 +193,7 @@ async def health(request: Request) -> JsonResponse:
         return error_response("/health", 503, "the server is shutting down")
     try:
         # Not among the searches, which may be many, nor in the event loop, which would wait for one of them.
-        await to_thread(lambda: [one.retriever.store.generation for one in context.served.indexes.values()])
+        await to_thread(lambda: [one.retriever.generation for one in context.served.indexes.values()])
     except FlatcoatError:
         return error_response("/health", 503, "an index cannot be read")
     return JsonResponse({"status": "ok"})
