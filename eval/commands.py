@@ -57,8 +57,8 @@ Indexes = Annotated[
     typer.Option(
         "--index",
         metavar="ENGINE",
-        help="Search engine: exact, auto, plaid, plaid:BITS, faiss or faiss:FACTORY; may be repeated. "
-        "Default: exact.",
+        help="Search engine: exact, auto, plaid, plaid:BITS, faiss or faiss:FACTORY; or the folder or URL of "
+        "an index or collection of shards that holds the corpus; may be repeated. Default: exact.",
     ),
 ]
 Recall = Annotated[

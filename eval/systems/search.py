@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from flatcoat.errors import ConflictError
 from flatcoat.eval.costs import Costs, Meter, OnProgress, add_costs
 from flatcoat.eval.datasets import Corpus, RetrievalDataset
 from flatcoat.eval.truncation import Truncation
@@ -60,6 +61,11 @@ class SearchIndex:
         self._indexed: Indexed | None = None
         self._folder: TemporaryDirectory[str] | None = None
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What tells it from others of the same encoder and engine, as JSON values."""
+        return {}
+
     def of(self, corpus: Corpus, *, on_progress: OnProgress = no_progress) -> Indexed:
         """The index of a corpus; progress counts documents."""
         if self._indexed is None or self._corpus is not corpus:
@@ -95,6 +101,41 @@ class SearchIndex:
         stats = retriever.info()
         meter.index_bytes, meter.vectors = stats.bytes, stats.vectors
         return Indexed(retriever, meter.costs(queries=0, documents=len(corpus)), ids)
+
+
+class ExistingIndex(SearchIndex):
+    """An index, or a collection of shards, that holds the corpus already, by path or URL.
+
+    Its documents have the ids of the corpus. ConflictError where the encoder did not make it.
+    """
+
+    def __init__(self, encoder: "Encoder", path: str) -> None:
+        from flatcoat.retrieval.retriever import Retriever
+
+        self._retriever = Retriever.open(path, encoder)
+        super().__init__(encoder, engine=self._retriever.engine)
+        self._retriever = self._retriever.with_model(self.encoder)
+        self.path = path
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Where the index is, and its generation."""
+        return {"index": self.path, "generation": self._retriever.generation}
+
+    def of(self, corpus: Corpus, *, on_progress: OnProgress = no_progress) -> Indexed:
+        """The index; ConflictError where it has less than half of the documents: it is of another corpus."""
+        stats = self._retriever.info()
+        if 2 * stats.documents < len(corpus):
+            raise ConflictError(
+                f"{self.path} holds {stats.documents:,} documents, the corpus {len(corpus):,}: index it first"
+            )
+        meter = Meter()
+        meter.index_bytes, meter.vectors = stats.bytes, stats.vectors
+        ids = {stored: one.id for one in corpus if (stored := checked_id(one.id)) != one.id}
+        return Indexed(self._retriever, meter.costs(queries=0, documents=len(corpus)), ids)
+
+    def close(self) -> None:
+        """Leave the index as it is."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +179,7 @@ class SearchSystem:
             "signals": None if self.signals is None else sorted(self.signals),
             "engine": self.index.engine.to_json(),
             "flatcoat": version("flatcoat"),
+            **self.index.about,
         }
 
     def search(

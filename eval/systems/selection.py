@@ -27,9 +27,11 @@ _ENGINE = re.compile(r"(exact|auto|plaid|faiss)(?::(.+))?")
 class SystemSelection:
     """Which systems to measure. ``models`` are names or folders (None: the shipped model).
 
-    ``engines`` are written as ``parse_engine`` reads them; ``recall`` is PLAID's target recall; ``modes`` are
-    those of flatcoat's search; ``ablation`` leaves this search alone, with each ranking signal alone and with
-    each left out; ``reranker`` names a model that scores the ``k`` best of every system again.
+    ``engines`` are written as ``parse_engine`` reads them, or are folders or URLs of indexes that exist:
+    flatcoat's search is measured on these, and on one of its own where there are none. ``recall`` is PLAID's
+    target recall; ``modes`` are those of flatcoat's search; ``ablation`` leaves this search alone, with each
+    ranking signal alone and with each left out; ``reranker`` names a model that scores the ``k`` best of
+    every system again.
     Where several systems read a model's vectors these are kept in ``folder`` until ``forget``.
 
     >>> [system.name for system in SystemSelection(models=()).systems()]
@@ -53,7 +55,7 @@ class SystemSelection:
         """
         from flatcoat.eval.ablation import ablated_systems
 
-        from .search import SearchSystem
+        from .search import ExistingIndex, SearchSystem
         from .system import Bm25System, EncoderSystem
 
         modes: list[Mode] = [_mode(text) for text in self.modes]
@@ -64,11 +66,16 @@ class SystemSelection:
             if self.ablation:
                 yield from ablated_systems(index, modes, label=label)
                 continue
-            for engine in map(parse_engine, self.engines):
+            for engine in map(parse_engine, (one for one in self.engines if not is_place(one))):
                 recall = self.recall if engine.name == "plaid" else None
                 yield from self._with_reranked(EncoderSystem(index.encoder, engine, recall, label=label))
             for mode in modes:
-                yield from self._with_reranked(SearchSystem(index, mode, label=label))
+                places = list(filter(is_place, self.engines))
+                for place in places:
+                    existing = ExistingIndex(index.encoder, place)
+                    yield from self._with_reranked(SearchSystem(existing, mode, label=place))
+                if not places:
+                    yield from self._with_reranked(SearchSystem(index, mode, label=label))
 
     @cached_property
     def labels(self) -> list[str]:
@@ -154,6 +161,15 @@ def _load(model: str | None) -> "Encoder":
 
     precision = index_precision(model)
     return load_encoder(model, fast_here(precision) if precision else None)
+
+
+def is_place(text: str) -> bool:
+    """Whether this is the URL or folder of an index that exists, and no engine.
+
+    >>> is_place("s3://bucket/wiki"), is_place("plaid:2")
+    (True, False)
+    """
+    return "://" in text or (_ENGINE.fullmatch(text) is None and Path(text).is_dir())
 
 
 def parse_engine(text: str) -> EngineSettings:

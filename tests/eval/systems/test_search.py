@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flatcoat import Retriever
+from flatcoat import ConflictError, Retriever
 from flatcoat.eval.datasets import FolderCorpus, RetrievalDataset, load_beir
 from flatcoat.eval.systems.cached_encoder import CachedEncoder
-from flatcoat.eval.systems.search import SHOWN, SearchIndex, SearchSystem
+from flatcoat.eval.systems.search import SHOWN, ExistingIndex, SearchIndex, SearchSystem
 from flatcoat.indexing.documents import Document
 from flatcoat.indexing.store.engines import EngineSettings
 
@@ -152,3 +152,23 @@ def test_it_reads_beir_folders(index, write_beir) -> None:
     run = SearchSystem(index).search(dataset, 10).run
     assert next(iter(run["q1"])) == "cats"
     assert run.keys() == dataset.queries.keys()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_collection_of_shards_is_measured_as_an_index_is(index, encoder, tmp_path: Path, mode) -> None:
+    documents = [Document(f"a{n:02d}", f"bird number {n} sings in hedge {n % 7}") for n in range(40)]
+    dataset = dataset_of(documents, "which bird sings in hedge 3", "bird 17")
+    collection = Retriever.create(tmp_path / "wiki", encoder, index="exact", shards=3)
+    collection.add(documents)
+    existing = ExistingIndex(encoder, str(tmp_path / "wiki"))
+    assert (
+        SearchSystem(existing, mode).search(dataset, 20).run
+        == SearchSystem(index, mode).search(dataset, 20).run
+    )
+    assert (
+        SearchSystem(existing, mode).describe()["generation"] == existing.of(documents).retriever.generation
+    )
+    with pytest.raises(ConflictError, match="index it first"):
+        existing.of(documents * 3)
+    existing.close()
+    assert Retriever.open(tmp_path / "wiki", encoder).info().documents == 40
