@@ -47,8 +47,13 @@ class MaskedBatch:
             input_ids_T=self.batch.input_ids_T.to(device, non_blocking=True),
             cu_seqlens=self.batch.cu_seqlens.to(device, non_blocking=True),
         )
-        others = (self.positions_M, self.labels_M, self.original_ids_T)
-        return MaskedBatch(batch, *(part.to(device, non_blocking=True) for part in others), self.seed)
+        return MaskedBatch(
+            batch,
+            self.positions_M.to(device, non_blocking=True),
+            self.labels_M.to(device, non_blocking=True),
+            self.original_ids_T.to(device, non_blocking=True),
+            self.seed,
+        )
 
 
 class Totals(NamedTuple):

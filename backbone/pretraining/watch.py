@@ -1,6 +1,7 @@
 """What a run shows of itself: a line of figures, a log that a resumed run continues, loggers, a picture."""
 
 import importlib
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Recipes and commands of pretraining: files that load, the paper's values, a run and tokenizers by command."""
+"""Recipes and commands of pretraining: files that load, the paper's values, runs and tokenizers."""
 
 import json
 from pathlib import Path
