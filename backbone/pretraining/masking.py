@@ -36,7 +36,7 @@ class Masker:
     >>> masker = Masker(mask_id=4, vocab_size=100, special_ids=(0, 1, 4), share=0.5)
     >>> masked = masker(np.arange(1000) % 100, np.random.default_rng(0))
     >>> len(masked.positions_M), bool(np.isin(masked.labels_M, (0, 1, 4)).any())
-    (473, False)
+    (460, False)
     """
 
     mask_id: int
