@@ -135,7 +135,8 @@ def _queries(
         kept = still_answerable(earlier.queries, store)
     if not kept:
         raise DataError(
-            f"index {index} holds no document that the earlier queries ask for: both indexes must be of the "
-            "same documents"
+            f"index {index} holds no document that the earlier queries ask for, such as "
+            f"{earlier.queries[0].documents[0]!r}: both indexes must be of the same documents, read from the "
+            "same folder"
         )
     return kept
