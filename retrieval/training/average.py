@@ -1,10 +1,10 @@
-"""The moving average of a model's weights over the steps of a run, which generalises better than the last.
+"""Averages of weights, which generalise better than the last: over the steps of a run, and with its start.
 
 average = decay * average + (1 - decay) * weights, after every optimiser step; in the first steps the decay is
 smaller, (1 + step) / (10 + step), so that the start is forgotten.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,29 @@ from torch import nn
 from transformers import TrainerCallback
 
 _FILE = "average.safetensors"
+
+
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of the weights that are trained, by name."""
+    trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
+    return {name: weights.detach().clone() for name, weights in trained.items()}
+
+
+@torch.no_grad()
+def mix_in(model: nn.Module, weights: Mapping[str, torch.Tensor], share: float) -> None:
+    """Give the model (1 - ``share``) of its own weights and ``share`` of these.
+
+    Source: Wortsman et al. 2022, https://arxiv.org/abs/2109.01903
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.zeros_(model.weight)
+    >>> mix_in(model, {"weight": torch.tensor([[4.0]])}, 0.25)
+    >>> model.weight.item()
+    1.0
+    """
+    own = dict(model.named_parameters())
+    for name, others in weights.items():
+        own[name].lerp_(others.to(own[name].device), share)
 
 
 class WeightAverage(TrainerCallback):
@@ -32,7 +55,7 @@ class WeightAverage(TrainerCallback):
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
-        self._average = {name: weights.detach().clone() for name, weights in self._trained.items()}
+        self._average = trained_weights(model)
         self._decay = decay
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

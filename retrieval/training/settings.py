@@ -24,6 +24,8 @@ class TrainingSettings(BaseModel):
 
     Weights: ``frozen_layers`` keeps the embeddings and this many layers as they are; ``average`` is the decay
     of a moving average of the weights, which is evaluated and saved in their place (``average``).
+    ``start_share`` is the share of the weights that a run started from in those that it ends with: what the
+    model knew of other texts than those of the run is kept (weight-space ensembling, arXiv 2109.01903).
 
     Batches: ``batch_size`` counts queries per batch over all processes; an optimiser step takes
     ``gradient_accumulation`` batches; with ``max_steps`` 0 the model is saved as it starts.
@@ -51,6 +53,7 @@ class TrainingSettings(BaseModel):
     teacher_weight: Annotated[float, Field(gt=0)] = 0.3
     frozen_layers: Annotated[int, Field(ge=0, le=1_000)] = 0
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    start_share: Annotated[float, Field(ge=0, lt=1)] = 0
     batch_size: Positive = 16
     gradient_accumulation: Positive = 1
     epochs: Annotated[float, Field(gt=0, le=1e6)] = 1

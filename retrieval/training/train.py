@@ -20,7 +20,7 @@ from flatcoat.backbone.malloc import reuse_freed_memory
 from flatcoat.errors import UsageError
 from flatcoat.retrieval.data.examples import PLACE
 
-from .average import WeightAverage
+from .average import WeightAverage, mix_in, trained_weights
 from .batch_teachers import BatchTeachers
 from .batches import SCORES, Collator, source_shares
 from .callbacks import (
@@ -108,6 +108,7 @@ def train(
     if steps == 0:
         return TrainingLog(0, 0, 0, [])
     freeze(model, settings.frozen_layers)
+    start = trained_weights(model) if settings.start_share else {}
     trainer = Trainer(
         shares=source_shares(sizes, weights or {}),
         batches=steps * settings.gradient_accumulation,
@@ -126,6 +127,7 @@ def train(
     with gradient_cached(model, max_texts=settings.mini_batch_size, max_tokens=settings.mini_batch_tokens):
         result = trainer.train(resume_from_checkpoint=last_checkpoint(folder))
         trainer.finish()
+    mix_in(model, start, settings.start_share)
     return _log(trainer, result.metrics["train_runtime"], time.process_time() - cpu_before)
 
 

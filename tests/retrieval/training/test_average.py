@@ -82,6 +82,16 @@ def test_a_run_evaluates_the_average_and_ends_with_it(
     trained(make_colbert(query_length=12), tmp_path, evaluates=evaluates, average=0.6)
 
 
+def test_a_run_ends_with_a_share_of_its_start(make_colbert: MakeFolder, tmp_path: Path) -> None:
+    folder = make_colbert(query_length=12)
+    start = ColbertModel(str(folder), device="cpu").state_dict()
+    whole = trained(folder, tmp_path / "whole", frozen_layers=1).state_dict()
+    mixed = trained(folder, tmp_path / "mixed", frozen_layers=1, start_share=0.25).state_dict()
+    assert any((whole[name] - start[name]).abs().max() > 1e-3 for name in start)
+    for name, weights in mixed.items():
+        assert torch.allclose(weights, torch.lerp(whole[name], start[name], 0.25), atol=1e-6), name
+
+
 def test_frozen_layers_stay_as_they_are(make_colbert: MakeFolder, tmp_path: Path) -> None:
     folder = make_colbert(query_length=12)
     before = ColbertModel(str(folder), device="cpu").state_dict()
