@@ -371,6 +371,8 @@ def _in_order(scores: Mapping[int, float], passages: Mapping[int, Passage]) -> l
         passage = passages[row]
         return -scores[row], passage.document_id, passage.lines[0], row
 
+    if len(set(scores.values())) == len(scores):
+        return sorted(scores, key=lambda row: -scores[row])
     return sorted(scores, key=key)
 
 
