@@ -74,7 +74,7 @@ class Fusion:
     name: Literal["adaptive", "weighted", "rrf"] = "adaptive"
     _: KW_ONLY
     constant: int = RRF_CONSTANT
-    weight: float = 0.65
+    weight: float = 0.75
 
     def __post_init__(self) -> None:
         if self.name not in ("adaptive", "weighted", "rrf"):
