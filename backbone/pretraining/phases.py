@@ -62,6 +62,7 @@ class PhaseRunner:
         self._settings, self._corpus, self._output = settings, corpus, output
         self._processes, self._on_step = processes, on_step
         self._trainer = Trainer(objective, settings.optimization, processes)
+        self._own_theta = objective.encoder.config.global_rope_theta
         self._rate = matrix_rate(processes.device, self._trainer.dtype)
         self._states = output / "states"
         states = saved_states(self._states)
@@ -81,7 +82,7 @@ class PhaseRunner:
             if phase.start is not None:
                 self._start_from(self._output / "phases" / phase.start)
             self._progress = replace(self._progress, phase=phase.name, plan=plan.state(), seconds=0.0)
-        set_rope_theta(self._trainer.objective, phase.global_rope_theta)
+        set_rope_theta(self._trainer.objective, self._settings.rope_theta(phase) or self._own_theta)
         meter = _Meter(self._trainer, self._rate)
         held_back = self._corpus.evaluation(phase.length)
         for step in prefetch(plan.steps(self._processes.rank, self._processes.count)):
@@ -166,11 +167,10 @@ class PhaseRunner:
         return result
 
 
-def set_rope_theta(objective: Objective, theta: float | None) -> None:
-    """Change the rotary base of global layers, where ``theta`` is given: no weight depends on it."""
-    if theta is not None:
-        for part in {objective.encoder, objective.product}:
-            part.config = replace(part.config, global_rope_theta=theta)
+def set_rope_theta(objective: Objective, theta: float) -> None:
+    """Change the rotary base of global layers: no weight depends on it."""
+    for part in {objective.encoder, objective.product}:
+        part.config = replace(part.config, global_rope_theta=theta)
 
 
 def export(trainer: Trainer, corpus: Corpus, folder: Path, *, processes: Processes) -> None:

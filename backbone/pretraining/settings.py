@@ -255,3 +255,12 @@ class PretrainingSettings(Section):
                 )
             names.append(phase.name)
         return self
+
+    def rope_theta(self, phase: Phase) -> float | None:
+        """The rotary base of a phase: its own, else that of the phase it starts from; None: the model's."""
+        if phase.global_rope_theta is not None:
+            return phase.global_rope_theta
+        place = self.phases.index(phase)
+        if phase.start is not None:
+            place = 1 + [one.name for one in self.phases].index(phase.start)
+        return self.rope_theta(self.phases[place - 1]) if place else None
