@@ -20,6 +20,7 @@ class LateTokens(NamedTuple):
 class ColbertTexts:
     """The part of late-interaction encoders that runs no model.
 
+    >>> from flatcoat.retrieval.encoders.checkpoint import LateCheckpoint
     >>> from flatcoat.retrieval.encoders.load import SHIPPED_MODEL, in_folder
     >>> texts = ColbertTexts(LateCheckpoint(in_folder(SHIPPED_MODEL)), "flatcoat-minilm", "fp32")
     >>> texts.token_counts(["cats purr"])
