@@ -52,7 +52,11 @@ class Readers:
         self._file = first.file
         self._idle = [first]
         self._opened = OpenedIndex(folder, 0)
-        self.contract, self.engine = _made_with(first)
+        try:
+            self.contract, self.engine = _made_with(first)
+        except BaseException:
+            first.close()
+            raise
 
     def borrow(self) -> Reader:
         """A connection of one's own until ``give_back``.
