@@ -62,7 +62,7 @@ def test_preload_brings_torch_by_itself(start: Callable[..., Any], folders: dict
     server.close()
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_what_was_accepted_is_finished(
     start: Callable[..., Any], tmp_path: Path, sent: signal.Signals
 ) -> None:

@@ -244,6 +244,7 @@ async def test_calls_may_come_together(workspace: Workspace) -> None:
         assert query in found
 
 
+@pytest.mark.slow
 async def test_a_killed_server_leaves_an_index_for_the_next(repository: Path, tmp_path: Path) -> None:
     for number in range(400):
         (repository / "docs" / f"{number}.md").write_text(

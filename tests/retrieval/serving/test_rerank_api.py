@@ -58,6 +58,7 @@ def test_a_dense_model_ranks_and_has_no_spans(server: Any) -> None:
     assert "vectors per token" in answer.json()["message"]
 
 
+@pytest.mark.slow
 def test_a_cross_encoder_reranks_where_one_was_named(
     start: Callable[..., Any], folders: dict[str, Path], bert_folder: Path, tmp_path: Path
 ) -> None:
