@@ -192,9 +192,8 @@ def _reencode(block: Stored, old: "Codec | None", new: "Codec") -> Stored:
 
 def _calibrate(connection: sqlite3.Connection, folder: Path, before: Snapshot | None) -> None:
     """Measure PLAID's operating points, against the original vectors of ``before`` if there are any."""
-    from flatcoat.indexing.plaid.calibration import calibrate
+    from flatcoat.indexing.plaid.calibration import THOROUGH, calibrate
     from flatcoat.indexing.plaid.index import PlaidIndex
-    from flatcoat.indexing.plaid.operating_points import THOROUGH
 
     after = Snapshots(folder).take(connection)
     if len(after) > THOROUGH:
