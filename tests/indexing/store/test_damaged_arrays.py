@@ -35,7 +35,7 @@ from flatcoat.indexing.vectors import CodedTokens, TokenVectors
 
 WIDTH, COUNT = 32, 300
 PARTS = ("codes", "residuals", "scales", "offsets", "lists", "list_offsets")
-SECONDS, BYTES = 120, 8 << 30  # of one child
+SECONDS, BYTES = 120, 6 << 30  # of one child, beyond what it inherits
 
 Trial = Callable[[], object]
 
@@ -47,7 +47,8 @@ def survive(trials: Iterable[tuple[str, Trial]]) -> dict[str, str]:
     if child == 0:
         os.close(read)
         signal.alarm(SECONDS)
-        resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+        most = _address_space() + BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
         for name, trial in trials:
             os.write(write, f"{name}\t{_outcome(trial)}\n".encode())
         os._exit(0)
@@ -58,6 +59,11 @@ def survive(trials: Iterable[tuple[str, Trial]]) -> dict[str, str]:
     assert status == 0, f"ended by {status} after {list(outcomes)[-1:]}"
     assert [f"{name}: {raised}" for name, raised in outcomes.items() if raised.startswith("!")] == []
     return outcomes
+
+
+def _address_space() -> int:
+    """Bytes of this process, tests before these included."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def _outcome(trial: Trial) -> str:
