@@ -1,6 +1,7 @@
 """Every code block of every page of the site runs as it stands, one after the other as a reader would."""
 
 import ast
+import gc
 import json
 import os
 import re
@@ -77,6 +78,8 @@ class Reader:
         if self.server:
             os.killpg(self.server.pid, signal.SIGTERM)
             self.server.wait(30)
+        self.names.clear()
+        gc.collect()  # Models and indexes of one page beside those of the next would fill the memory.
 
     def run(self, block: Block) -> None:
         """Run a block, or check what can be checked of it."""
