@@ -36,6 +36,8 @@ Changes = Annotated[
     ),
 ]
 
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the interrupted run in the output folder.")]
+
 
 @app.command()
 def train(
@@ -47,9 +49,7 @@ def train(
         ),
     ] = None,
     set_: Changes = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume the interrupted run in the output folder.")
-    ] = False,
+    resume: Resume = False,
     sweep: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +69,7 @@ def train(
 
         with _progress() as on_step:
             trials = run_sweep(loaded, rates, output=folder, on_step=on_step, resume=resume)
-        if _is_main_process():
+        if is_main_process():
             _show_trials(trials)
         return
     from .run import run
@@ -77,7 +77,7 @@ def train(
     with _progress() as on_step:
         log = run(loaded, folder, on_step=on_step, resume=resume)
     last = f", last logged loss {log.losses[-1].value:.3f}" if log.losses else ""
-    if _is_main_process():
+    if is_main_process():
         typer.echo(f"{folder}: {log.steps:,} steps in {log.seconds / 60:.1f} minutes{last}")
 
 
@@ -179,14 +179,15 @@ def check_loggers(names: Sequence[str]) -> None:
             )
 
 
-def _is_main_process() -> bool:
+def is_main_process() -> bool:
+    """Whether this is the process of a run that reports, the first under torchrun."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, float], None]]:
     """A progress bar of training steps, drawn by the first process only."""
-    if not _is_main_process():
+    if not is_main_process():
         yield lambda step, steps, loss: None
         return
     from flatcoat.console import progress_bar

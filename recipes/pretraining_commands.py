@@ -1,7 +1,6 @@
 """``flatcoat pretrain``, ``flatcoat tokenizer`` and ``flatcoat bench pretrain``."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from flatcoat.console import AsJson
 from flatcoat.errors import FlatcoatError
 from flatcoat.eval.bench import commands as bench
 
-from .commands import Changes, Named, find_recipe
+from .commands import Changes, Named, Resume, find_recipe, is_main_process
 
 if TYPE_CHECKING:
     from flatcoat.backbone.pretraining.phases import PhaseResult
@@ -43,9 +42,7 @@ def pretrain(
         ),
     ] = None,
     set_: Changes = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume the interrupted run in the output folder.")
-    ] = False,
+    resume: Resume = False,
 ) -> None:
     """Pretrain a ModernBERT as RECIPE says, on several GPUs under torchrun."""
     # A recipe is checked before anything heavy is loaded.
@@ -57,7 +54,7 @@ def pretrain(
     folder = output or Path("runs") / loaded.name
     with _progress(loaded) as (on_step, on_progress):
         results = run(loaded.settings, folder, on_step=on_step, on_progress=on_progress, resume=resume)
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_process():
         _show(results)
         typer.echo(f"{folder}: the checkpoint, its curves in curves.png")
 
@@ -200,7 +197,7 @@ def _progress(
     recipe: "PretrainingRecipe",
 ) -> Iterator[tuple[Callable[[dict[str, Any]], None], Callable[[str], None]]]:
     """A progress bar of tokens with the figures of the last steps, drawn by the first process only."""
-    if os.environ.get("RANK", "0") != "0":
+    if not is_main_process():
         yield (lambda figures: None), (lambda what: None)
         return
     from flatcoat.backbone.pretraining.watch import status_line
