@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 _PALE, _DARK = "#9bb7d4", "#1f4e79"
 
 
-def model_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
+def model_card(recipe: Recipe, record: Mapping[str, Any], *, backbone: str) -> str:
     """Markdown: what the model is, its training data and settings, its scores, how to use it.
 
-    ``record`` holds the values of a RunRecord.
+    ``record`` holds the values of a RunRecord; ``backbone`` is the model type in transformers' words.
     """
     late = recipe.kind == "colbert"
     library = "PyLate" if late else "sentence-transformers"
     front = {
         "library_name": library,
         "pipeline_tag": "sentence-similarity",
-        "tags": ["modernbert", "retrieval", "ColBERT" if late else "DPR", "flatcoat"],
+        "tags": [backbone, "retrieval", "ColBERT" if late else "DPR", "flatcoat"],
     }
     start = f"`{recipe.base}`" if recipe.base else "random weights and a tokenizer trained on the same text"
     vectors = f"one {recipe.encoder.width}-component vector per token" if late else "one vector per text"
@@ -42,7 +42,7 @@ def model_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
 
 {recipe.description.strip() or "A retriever trained with flatcoat."}
 
-- Kind: {"late interaction (ColBERT)" if late else "single vector (DPR)"}, {vectors}, on a ModernBERT backbone
+- Kind: {"late interaction (ColBERT)" if late else "single vector (DPR)"}, {vectors}, on {backbone}
 - Started from {start}
 - Query length {recipe.encoder.query_length}, document length {recipe.encoder.document_length} tokens
 

@@ -14,6 +14,7 @@ from flatcoat.atomic_files import atomic_write_text
 from flatcoat.errors import ConflictError
 from flatcoat.eval.records import versions as package_versions
 from flatcoat.retrieval.data.examples import PLACE
+from flatcoat.retrieval.encoders.how_it_runs import how_it_runs
 
 from .card import draw_curves, model_card
 from .schema import Recipe
@@ -105,7 +106,8 @@ class RunRecord:
             draw_curves(
                 self.losses, self.learning_rates, dev=self.dev, title=recipe.name, file=folder / "curves.png"
             )
-        (folder / "README.md").write_text(model_card(recipe, values), encoding="utf-8")
+        card = model_card(recipe, values, backbone=how_it_runs(str(folder)).backbone)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         atomic_write_text(folder / _RECORD, json.dumps(values) + "\n")
 
 

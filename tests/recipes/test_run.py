@@ -74,6 +74,7 @@ def test_the_folder_says_how_it_was_made(recipe: Callable[..., Recipe], tmp_path
     card = (tmp_path / "out" / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert front["library_name"] == "PyLate"
+    assert "modernbert" in front["tags"]
     assert "A test." in card
     assert "| pets | 24 |" in card
 
