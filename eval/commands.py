@@ -66,6 +66,10 @@ Recall = Annotated[
     typer.Option(min=0, max=1, help="Target recall against exact search, for PLAID indexes."),
 ]
 WithBm25 = Annotated[bool, typer.Option("--bm25/--no-bm25", help="Evaluate the BM25 baseline.")]
+WithAlone = Annotated[
+    bool,
+    typer.Option("--alone/--no-alone", help="Evaluate models alone, over whole documents."),
+]
 WithSearch = Annotated[
     bool,
     typer.Option("--search/--no-search", help="Evaluate flatcoat's search, as flatcoat search ranks."),
@@ -117,6 +121,7 @@ def evaluate(
     index: Indexes = None,
     recall: Recall = None,
     bm25: WithBm25 = True,
+    alone: WithAlone = True,
     search: WithSearch = True,
     mode: Modes = None,
     rerank: Rerank = None,
@@ -144,6 +149,7 @@ def evaluate(
             engines=tuple(index or ["exact"]),
             recall=recall,
             bm25=bm25,
+            alone=alone,
             modes=tuple(mode or (["hybrid", "bm25"] if ablation else ["hybrid"])) if search else (),
             ablation=ablation,
             reranker=rerank,
@@ -214,6 +220,8 @@ def _measure_system(
 
 
 def _require_distinct(names: Sequence[str]) -> None:
+    if not names:
+        raise UsageError("nothing to evaluate: --no-bm25, --no-alone and --no-search leave no system")
     if twice := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"{twice[0]} is named twice: name each system once")
 

@@ -4,7 +4,7 @@ Documents are cut into passages, which are ranked by vectors, by BM25 or by both
 of ``retrieval/ranking.py``, and grouped by document.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -48,7 +48,7 @@ class Indexed(NamedTuple):
 
 
 class SearchIndex:
-    """The index of a corpus, built once for all systems that search it.
+    """The index of a corpus, built once for all systems that search it, its vectors when one needs them.
 
     It is kept, in a temporary folder, until another corpus is asked for or ``close`` is called. ``engine`` is
     as for ``Retriever.create``.
@@ -66,16 +66,22 @@ class SearchIndex:
         """What tells it from others of the same encoder and engine, as JSON values."""
         return {}
 
-    def of(self, corpus: Corpus, *, on_progress: OnProgress = no_progress) -> Indexed:
-        """The index of a corpus; progress counts documents."""
+    def of(self, corpus: Corpus, *, vectors: bool = True, on_progress: OnProgress = no_progress) -> Indexed:
+        """The index of a corpus, of the texts alone without ``vectors``; progress counts documents."""
         if self._indexed is None or self._corpus is not corpus:
             self.close()
             beside = self.encoder.folder
             if beside is not None:
                 beside.mkdir(parents=True, exist_ok=True)
             self._folder = TemporaryDirectory(prefix="index-", dir=beside)
-            self._indexed = self._build(Path(self._folder.name) / "index", corpus, on_progress)
+            self._indexed = self._build(Path(self._folder.name) / "index", corpus, vectors, on_progress)
             self._corpus = corpus
+        elif vectors and not self._indexed.retriever.encoded().is_complete:
+            retriever, costs, ids = self._indexed
+            added = self._add(retriever, (), vectors, _counting(on_progress, len(corpus)))
+            # What is on disk now holds what was there before.
+            costs = add_costs(costs._replace(index_bytes=0, vectors=0), added)
+            self._indexed = Indexed(retriever, costs, ids)
         return self._indexed
 
     def close(self) -> None:
@@ -86,21 +92,28 @@ class SearchIndex:
             self._folder.cleanup()
         self._corpus = self._indexed = self._folder = None
 
-    def _build(self, path: Path, corpus: Corpus, on_progress: OnProgress) -> Indexed:
+    def _build(self, path: Path, corpus: Corpus, vectors: bool, on_progress: OnProgress) -> Indexed:
         from flatcoat.retrieval.retriever import Retriever
 
         ids: dict[str, str] = {}
+        retriever = Retriever.create(path, self.encoder, index=self.engine)
+        costs = self._add(retriever, _noting(corpus, ids), vectors, _counting(on_progress, len(corpus)))
+        return Indexed(retriever, costs._replace(documents=len(corpus)), ids)
+
+    def _add(
+        self, retriever: "Retriever", documents: Iterable[Document], vectors: bool, on_progress: "Progress"
+    ) -> Costs:
+        """Index documents, and with ``vectors`` encode all that have none; what it cost."""
         meter = Meter()
         before = self.encoder.seconds
         with meter.stage("build"):
-            retriever = Retriever.create(path, self.encoder, index=self.engine)
-            retriever.add(_noting(corpus, ids), on_progress=_counting(on_progress, len(corpus)))
+            retriever.add(documents, vectors=vectors, on_progress=on_progress)
         encoding = self.encoder.seconds - before
         meter.add("encode", encoding)
         meter.add("build", -encoding)
         stats = retriever.info()
         meter.index_bytes, meter.vectors = stats.bytes, stats.vectors
-        return Indexed(retriever, meter.costs(queries=0, documents=len(corpus)), ids)
+        return meter.costs(queries=0, documents=0)
 
 
 class ExistingIndex(SearchIndex):
@@ -122,7 +135,7 @@ class ExistingIndex(SearchIndex):
         """Where the index is, and its generation."""
         return {"index": self.path, "generation": self._retriever.generation}
 
-    def of(self, corpus: Corpus, *, on_progress: OnProgress = no_progress) -> Indexed:
+    def of(self, corpus: Corpus, *, vectors: bool = True, on_progress: OnProgress = no_progress) -> Indexed:
         """The index; ConflictError where it has less than half of the documents: it is of another corpus."""
         stats = self._retriever.info()
         if 2 * stats.documents < len(corpus):
@@ -191,9 +204,10 @@ class SearchSystem:
         on_progress: OnProgress = no_progress,
     ) -> MeasuredRun:
         """Keeps nothing in ``folder``: the index is shared."""
-        indexed = self.index.of(dataset.documents, on_progress=on_progress)
+        needs_vectors = self.mode != "bm25"
+        indexed = self.index.of(dataset.documents, vectors=needs_vectors, on_progress=on_progress)
         meter = Meter()
-        if self.mode != "bm25":
+        if needs_vectors:
             for _ in encoded_queries(self.index.encoder, dataset, meter=meter):
                 pass  # The encoder remembers them.
         top = TopResults(dataset, k)

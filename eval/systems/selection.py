@@ -27,11 +27,11 @@ _ENGINE = re.compile(r"(exact|auto|plaid|faiss)(?::(.+))?")
 class SystemSelection:
     """Which systems to measure. ``models`` are names or folders (None: the shipped model).
 
-    ``engines`` are written as ``parse_engine`` reads them, or are folders or URLs of indexes that exist:
-    flatcoat's search is measured on these, and on one of its own where there are none. ``recall`` is PLAID's
-    target recall; ``modes`` are those of flatcoat's search; ``ablation`` leaves this search alone, with each
-    ranking signal alone and with each left out; ``reranker`` names a model that scores the ``k`` best of
-    every system again.
+    ``alone`` measures models over whole documents with ``engines``. These are written as ``parse_engine``
+    reads them, or are folders or URLs of indexes that exist: flatcoat's search is measured on these, and on
+    one of its own where there are none. ``recall`` is PLAID's target recall; ``modes`` are those of
+    flatcoat's search; ``ablation`` leaves this search alone, with each ranking signal alone and with each
+    left out; ``reranker`` names a model that scores the ``k`` best of every system again.
     Where several systems read a model's vectors these are kept in ``folder`` until ``forget``.
 
     >>> [system.name for system in SystemSelection(models=()).systems()]
@@ -42,6 +42,7 @@ class SystemSelection:
     engines: tuple[str, ...] = ("exact",)
     recall: float | None = None
     bm25: bool = True
+    alone: bool = True
     modes: tuple[str, ...] = ("hybrid",)
     ablation: bool = False
     reranker: str | None = None
@@ -66,7 +67,7 @@ class SystemSelection:
             if self.ablation:
                 yield from ablated_systems(index, modes, label=label)
                 continue
-            for engine in map(parse_engine, (one for one in self.engines if not is_place(one))):
+            for engine in self._engines:
                 recall = self.recall if engine.name == "plaid" else None
                 yield from self._with_reranked(EncoderSystem(index.encoder, engine, recall, label=label))
             for mode in modes:
@@ -76,6 +77,11 @@ class SystemSelection:
                     yield from self._with_reranked(SearchSystem(existing, mode, label=place))
                 if not places:
                     yield from self._with_reranked(SearchSystem(index, mode, label=label))
+
+    @property
+    def _engines(self) -> list[EngineSettings]:
+        """The engines that search whole documents."""
+        return [parse_engine(one) for one in self.engines if self.alone and not is_place(one)]
 
     @cached_property
     def labels(self) -> list[str]:
@@ -88,7 +94,7 @@ class SystemSelection:
         from .cached_encoder import CachedEncoder
         from .search import SearchIndex
 
-        readers = 1 if self.ablation else len(self.engines) + bool(self.modes)
+        readers = 1 if self.ablation else len(self._engines) + bool(self.modes)
         folder = self.folder if readers > 1 else None
         return [SearchIndex(CachedEncoder(_load(model), folder)) for model in self.models]
 

@@ -55,6 +55,14 @@ def test_json_is_all_that_stands_on_stdout(write_beir, loaded):
     assert loaded == [None]
 
 
+def test_each_kind_of_system_can_be_left_out(write_beir, loaded):
+    folder = write_beir()
+    rows = json.loads(invoke(folder, "--no-bm25", "--no-alone", "--mode", "bm25", "--json").stdout)["rows"]
+    assert [row["system"] for row in rows] == ["bag search (bm25)"]
+    with pytest.raises(FlatcoatError, match="nothing to evaluate"):
+        invoke(folder, "--no-bm25", "--no-alone", "--no-search")
+
+
 def test_a_row_for_every_model_and_folder(write_beir, loaded):
     folders = [write_beir("one"), write_beir("two")]
     result = invoke(*folders, "--model", "org/words", "--model", "bag-of-words", *ALONE)

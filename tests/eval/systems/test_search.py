@@ -117,6 +117,19 @@ def test_one_index_serves_all_modes_and_goes_with_the_next_corpus(
     assert not list((tmp_path / "vectors").glob("index-*"))
 
 
+def test_bm25_needs_no_vectors_and_a_mode_that_does_adds_them(index, folder: Path) -> None:
+    dataset = replace(dataset_of([], "which bird eats seeds"), documents=FolderCorpus(folder))
+    first = SearchSystem(index, "bm25").search(dataset, 10)
+    assert (first.costs.vectors, index.encoder.seconds) == (0, 0)
+    hybrid = SearchSystem(index, "hybrid").search(dataset, 10)
+    built = index.of(dataset.documents)
+    stats = built.retriever.info()
+    assert stats.passages_with_vectors == stats.passages
+    assert hybrid.costs.vectors == built.costs.vectors == stats.vectors > 0
+    assert built.costs.index_bytes == stats.bytes
+    assert SearchSystem(index, "bm25").search(dataset, 10).run == first.run
+
+
 def test_a_query_is_not_its_own_result_a_blank_one_finds_nothing_and_ids_stay_as_they_are(index) -> None:
     composed = "re\u0301sume\u0301"
     assert unicodedata.normalize("NFC", composed) != composed
