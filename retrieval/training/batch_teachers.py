@@ -6,6 +6,7 @@ is standardised per query before they are averaged. Axes: B rows of a batch, N d
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +17,12 @@ from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.vectors import Hits
 from flatcoat.retrieval.encoders.load import load_encoder
 
+if TYPE_CHECKING:
+    from flatcoat.retrieval.encoders.encoder import Encoder
+
+START = "start"
+"""The teacher that is the model itself as its training starts."""
+
 BatchScorer = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 """Scores [B, N] of the texts of queries and documents."""
 
@@ -25,18 +32,16 @@ _TOKENS = 128
 
 
 class BatchTeachers:
-    """Scorers by name, "bm25" or a checkpoint's folder or hub name, with their weights in the average.
+    """Scorers by name, "bm25", "start" or a checkpoint's folder or hub name, with their weights in the mean.
 
     >>> teachers = BatchTeachers({"bm25": 1.0})
     >>> teachers(["cats purr", "dogs bark"], ["a purring cat", "a barking dog"]).round().tolist()
     [[1.0, -1.0], [-1.0, 1.0]]
     """
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        """Load the teachers; raises as ``load_encoder``."""
-        self._scorers = [
-            (_words if name == _BM25 else _encoder(name), weight) for name, weight in weights.items()
-        ]
+    def __init__(self, weights: Mapping[str, float], *, start: "Encoder | None" = None) -> None:
+        """Load the teachers, "start" from ``start``; raises as ``load_encoder``."""
+        self._scorers = [(_scorer(name, start), weight) for name, weight in weights.items()]
         self._total = sum(weights.values())
 
     def __call__(self, queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
@@ -45,6 +50,12 @@ class BatchTeachers:
         for scorer, weight in self._scorers:
             scores_BN += weight / self._total * _standardised(scorer(queries, documents))
         return scores_BN
+
+
+def _scorer(name: str, start: "Encoder | None") -> BatchScorer:
+    if name == _BM25:
+        return _words
+    return _vectors(load_encoder(name) if name != START or start is None else start)
 
 
 def _standardised(scores_BN: np.ndarray) -> np.ndarray:
@@ -72,8 +83,7 @@ def _matrix(results: Iterable[Hits[str]], documents: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def _encoder(name: str) -> BatchScorer:
-    encoder = load_encoder(name)
+def _vectors(encoder: "Encoder") -> BatchScorer:
     encoder.truncate_documents(_TOKENS)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     in_bf16 = "bf16" in fast_precisions(torch.device(device))

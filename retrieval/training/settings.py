@@ -18,9 +18,10 @@ class TrainingSettings(BaseModel):
     Loss: ``contrastive`` learns from pairs and any negatives, ``margin-mse`` and ``distillation`` from a
     teacher's scores. Scores are divided by ``temperature``. ``symmetric`` also contrasts each document with
     the queries of the batch, ``gather`` takes negatives from all processes, ``matryoshka`` adds the same loss
-    on these numbers of leading components of a dense vector. ``teachers`` are scorers by name, "bm25" or a
-    checkpoint, with their weights: a late-interaction model learns from their judgement of all documents of
-    the batch as well, ``teacher_weight`` times the divergence (``losses``).
+    on these numbers of leading components of a dense vector. ``teachers`` are scorers by name, with their
+    weights: "bm25", "start" (the model as training starts) or a checkpoint. A late-interaction model learns
+    from their judgement of all documents of the batch as well, ``teacher_weight`` times the divergence
+    (``losses``).
 
     Weights: ``frozen_layers`` keeps the embeddings and this many layers as they are; ``average`` is the decay
     of a moving average of the weights, which is evaluated and saved in their place (``average``).

@@ -7,9 +7,10 @@ was cut off resumes from its last checkpoint with the same batches, losses and w
 import math
 import time
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sentence_transformers import SentenceTransformerTrainingArguments
 from torch import nn
@@ -19,9 +20,10 @@ from flatcoat.backbone.environment import fast_precisions
 from flatcoat.backbone.malloc import reuse_freed_memory
 from flatcoat.errors import UsageError
 from flatcoat.retrieval.data.examples import PLACE
+from flatcoat.retrieval.encoders.load import as_encoder
 
 from .average import WeightAverage, mix_in, trained_weights
-from .batch_teachers import BatchTeachers
+from .batch_teachers import START, BatchTeachers
 from .batches import SCORES, Collator, source_shares
 from .callbacks import (
     Evaluate,
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from transformers import TrainerCallback
+
+    from flatcoat.retrieval.encoders.encoder import Encoder
 
 _TIMINGS = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
 """What the trainer logs with an evaluation that is no score."""
@@ -119,7 +123,7 @@ def train(
         loss=make_loss(model, settings),
         evaluator=dev_evaluator(evaluate) if evaluate else None,
         callbacks=_callbacks(settings, evaluate, on_step),
-        data_collator=Collator(model, BatchTeachers(settings.teachers) if settings.teachers else None),
+        data_collator=Collator(model, _teachers(model, settings)),
     )
     trainer.remove_callback(PrinterCallback)
     reuse_freed_memory()
@@ -129,6 +133,13 @@ def train(
         trainer.finish()
     mix_in(model, start, settings.start_share)
     return _log(trainer, result.metrics["train_runtime"], time.process_time() - cpu_before)
+
+
+def _teachers(model: "SentenceTransformer", settings: TrainingSettings) -> BatchTeachers | None:
+    if not settings.teachers:
+        return None
+    start = cast("Encoder", as_encoder(deepcopy(model))) if START in settings.teachers else None
+    return BatchTeachers(settings.teachers, start=start)
 
 
 def freeze(model: "SentenceTransformer", layers: int) -> None:

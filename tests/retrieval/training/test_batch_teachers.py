@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ from flatcoat.errors import NotFoundError
 from flatcoat.indexing.bm25_baseline import Bm25
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
 from flatcoat.retrieval.encoders.colbert_model import ColbertModel
+from flatcoat.retrieval.encoders.load import as_encoder
 from flatcoat.retrieval.training import batch_teachers
+from flatcoat.retrieval.training import train as train_module
 from flatcoat.retrieval.training.batch_teachers import BatchTeachers
 from flatcoat.retrieval.training.batches import Collator
 from flatcoat.retrieval.training.losses import make_loss
@@ -110,6 +112,26 @@ def test_training_with_teachers_lowers_the_loss(make_colbert: MakeFolder, tmp_pa
     )
     log = train(model, {"cats": Dataset.from_list(rows)}, settings=settings, folder=tmp_path)
     assert log.losses[-1].value < 0.8 * log.losses[0].value
+
+
+def test_the_start_of_a_run_stays_a_teacher_as_it_was(
+    make_colbert: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[ColbertEncoder] = []
+
+    def noting(weights: dict[str, float], *, start: ColbertEncoder) -> BatchTeachers:
+        starts.append(start)
+        return BatchTeachers(weights, start=start)
+
+    monkeypatch.setattr(train_module, "BatchTeachers", noting)
+    folder = make_colbert(query_length=12)
+    before = maxsim(ColbertEncoder.load(folder, device="cpu"))
+    model = ColbertModel(str(folder), device="cpu")
+    rows = [{"query": f"cat {number}", "document": f"the cat number {number}"} for number in range(32)]
+    settings = TrainingSettings(teachers={"start": 1}, batch_size=8, max_steps=5, learning_rate=2e-3)
+    train(model, {"cats": Dataset.from_list(rows)}, settings=settings, folder=tmp_path)
+    assert np.abs(maxsim(starts[0]) - before).max() < 1e-4
+    assert np.abs(maxsim(cast(ColbertEncoder, as_encoder(model))) - before).max() > 1e-2
 
 
 @pytest.mark.parametrize("changes", [{"loss": "distillation"}, {"gather": True}])
