@@ -65,14 +65,17 @@ def interactions(
     *,
     passages: Sequence[Passage],
     encode: "Callable[[Sequence[str]], Vectors]",
+    query_QD: np.ndarray | None = None,
     stored: Sequence[np.ndarray | None] | None = None,
 ) -> list[Interaction]:
     """The interaction of a query with each passage.
 
-    ``stored`` has the token vectors [T, D] of the passages as an index holds them. A passage without, or with
-    another number of vectors than it has tokens, is encoded by ``encode``.
+    ``query_QD`` are the token vectors of the query where they are known, ``stored`` those of the passages
+    ([T, D]) as an index holds them. A passage without, or with another number of vectors than it has tokens,
+    is encoded by ``encode``.
     """
-    (query_QD,) = encoder.encode_queries([query])
+    if query_QD is None:
+        (query_QD,) = encoder.encode_queries([query])
     (query_tokens,) = encoder.token_spans([query], is_query=True)
     texts = [passage.searchable for passage in passages]
     tokens_of_texts = encoder.token_spans(texts, is_query=False)

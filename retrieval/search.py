@@ -148,6 +148,14 @@ class _Candidate:
         return f"{self.passage.document_id}:{self.passage.lines[0]}"
 
 
+class _Asked(NamedTuple):
+    """A question and what ranks its answers: the vectors of its query, encoded once, and a reranker."""
+
+    question: Question
+    vectors: "Vectors | None"
+    reranker: "Reranker | None"
+
+
 class _Finding(NamedTuple):
     """What of a passage answers the query, as far as it was asked for."""
 
@@ -191,16 +199,15 @@ class Searcher:
         reranker = self._reranker(question.rerank)
         vectors = None if question.mode == "bm25" else self._queries().encode_queries([question.asked])
         try:
-            return self._shard.of_one_state(partial(self._ranked, question, vectors, reranker=reranker))
+            return self._shard.of_one_state(partial(self._ranked, _Asked(question, vectors, reranker)))
         except StaleRow as stale:
             raise StorageError(
                 f"index {self._shard.name} is damaged: a passage that was found is not stored "
                 "(flatcoat verify says what else is wrong)"
             ) from stale
 
-    def _ranked(
-        self, question: Question, vectors: "Vectors | None", *, reranker: "Reranker | None"
-    ) -> list[Result]:
+    def _ranked(self, asked: _Asked) -> list[Result]:
+        question, vectors, reranker = asked
         count = self._bounded(max(5 * question.k, 50))
         while True:
             candidates = self._candidates(question, vectors, count)
@@ -210,7 +217,7 @@ class Searcher:
                 candidates = _reranked(question.asked, candidates, reranker)
             groups = _grouped(candidates) if question.group else [[one] for one in candidates]
             if exhausted or len(groups) >= question.k:
-                return self._results(question, groups[: question.k], reranker)
+                return self._results(asked, groups[: question.k])
             count = self._bounded(4 * count)
 
     def _possible(self, question: Question) -> Question:
@@ -266,10 +273,9 @@ class Searcher:
                 self._rerankers[name] = load_reranker(name)
             return self._rerankers[name]
 
-    def _results(
-        self, question: Question, groups: Sequence[Sequence[_Candidate]], reranker: "Reranker | None"
-    ) -> list[Result]:
-        findings = self._findings(question, [best for best, *_ in groups], reranker)
+    def _results(self, asked: _Asked, groups: Sequence[Sequence[_Candidate]]) -> list[Result]:
+        question = asked.question
+        findings = self._findings(asked, [best for best, *_ in groups])
         results = [
             _result(rank, group, finding)
             for rank, (group, finding) in enumerate(zip(groups, findings, strict=True), start=1)
@@ -284,16 +290,15 @@ class Searcher:
         )
         return [replace(result, evidence=one) for result, one in zip(results, excerpts, strict=True)]
 
-    def _findings(
-        self, question: Question, firsts: Sequence[_Candidate], reranker: "Reranker | None"
-    ) -> Sequence["_Finding"]:
+    def _findings(self, asked: _Asked, firsts: Sequence[_Candidate]) -> Sequence["_Finding"]:
         """Best lines and explanations by the last stage that matches tokens, or by the words of the query.
 
         A stage that matches neither explains nothing.
         """
+        question = asked.question
         if not (question.explain or question.best_lines or question.budget):
             return [_Finding()] * len(firsts)
-        found = self._interactions(question, firsts, reranker)
+        found = self._interactions(asked, firsts)
         others = [one for one, interaction in zip(firsts, found, strict=True) if interaction is None]
         by_words = iter(self._by_words(question, others))
         return [
@@ -317,18 +322,17 @@ class Searcher:
             for passage, explanation in zip(passages, explanations, strict=True)
         ]
 
-    def _interactions(
-        self, question: Question, firsts: Sequence[_Candidate], reranker: "Reranker | None"
-    ) -> Sequence[Interaction | None]:
+    def _interactions(self, asked: _Asked, firsts: Sequence[_Candidate]) -> Sequence[Interaction | None]:
         """Late interaction by the reranker or by the index; None where neither has vectors of the passage."""
+        question, vectors, reranker = asked
         none: Sequence[Interaction | None] = [None] * len(firsts)
         encoder: Encoder | None = getattr(reranker, "encoder", None)
         stored: Sequence[np.ndarray | None] | None = None
         if isinstance(encoder, LateInteraction):
             explain = partial(interactions, encoder, encode=encoder.encode_documents)
-        elif question.mode != "bm25" and isinstance(queries := self._queries(), LateInteraction):
+        elif vectors is not None and isinstance(queries := self._queries(), LateInteraction):
             stored = self._shard.token_vectors([candidate.row for candidate in firsts])
-            explain = partial(interactions, queries, encode=self._encode_documents)
+            explain = partial(interactions, queries, query_QD=vectors[0], encode=self._encode_documents)
         else:
             return none
         held = [place for place in range(len(firsts)) if stored is None or stored[place] is not None]

@@ -347,6 +347,17 @@ def test_best_lines_cost_nothing_unless_asked_for(
     assert (result.to_json()["best_span"], result.to_json()["best_lines"]) == (None, None)
 
 
+def test_a_query_is_encoded_once(
+    retriever: Retriever, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    encode = encoder.encode_queries
+    monkeypatch.setattr(encoder, "encode_queries", lambda texts: asked.extend(texts) or encode(texts))
+    (result,) = retriever.search("cat river", 1, explain=True, best_lines=True, budget=50)
+    assert result.explanation and result.best_span and result.evidence
+    assert asked == ["cat river"]
+
+
 def test_a_tokenizer_without_spans_leaves_the_best_lines_to_the_words(
     tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
