@@ -3,15 +3,17 @@
 A word is indexed under its term: variants of letters (case, width, accents, the forms of Arabic and of
 numbers) folded, then the ending taken by the stemmer for the language that its script tells, English for
 Latin letters (Snowball's, https://snowballstem.org; for Arabic light10). A camelCase word has the terms of
-its parts too.
+its parts too. In a text whose stop words tell that it is German, French or Dutch a word has its stem in that
+language too, so that a query finds it by its plainest form.
 
-In a run of a script that does not tell words apart every character is a term and so is every pair. A query
-takes the pairs, as Lucene's CJKAnalyzer does, and a character where it is alone.
+In a run of a script that does not tell words apart every character is a term and so is every pair, in texts
+and in queries: characters find a compound by its parts, pairs come first (Nie and others 2000, "On the use of
+words and n-grams for Chinese information retrieval").
 """
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain, islice, pairwise
 from operator import itemgetter
@@ -20,6 +22,7 @@ from typing import NamedTuple, TypeAlias
 import Stemmer
 
 from .documents import normalized
+from .stop_words import STOP_WORDS, language_of
 from .words import find_units, find_words, has_runs, is_run, split_words
 
 Span: TypeAlias = tuple[int, int]
@@ -38,22 +41,25 @@ _MOST_CACHED = 1 << 20
 """Words whose terms are remembered."""
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_STOP_WORDS = frozenset(
-    "a an and are as at be but by can do does for from has have how i if in into is it its my no not of "  # noqa: SIM905
-    "on or such t that the their then there these they this to was we were what when where which who "
-    "why will with you your".split()
-)
-
 # Accents, the points of Hebrew, the vowel signs and tatweel of Arabic, the nukta of India, joiners, selectors
 # of variants. The breve and the diaeresis make letters of their own of и, у and і.
 _DROPPED = re.compile(
     "(?<![иуі])[\u0306\u0308]|[\u0300-\u0305\u0307\u0309-\u036f\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f"
     "\u0670\u06d6-\u06ed\u093c\u09bc\u0a3c\u0abc\u0b3c\u0cbc\u00ad\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
+_HINDI_NASALS = re.compile("ङ्(?=[क-घ])|ञ्(?=[च-झ])|ण्(?=[ट-ढ])|न्(?=[त-ध])|म्(?=[प-भ])")
+"""Before a consonant of its own kind a nasal is as often written as a dot."""
+
 _LETTERS = str.maketrans(
     {"đ": "d", "ø": "o", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe"}
     | {"ى": "ي", "ی": "ي", "ک": "ك", "ة": "ه", "ँ": "ं"}
 )
+_STEMMED_TOO = ("german", "french", "dutch")
+"""Languages whose stem is mostly the plainest form of a word, which English stemming leaves alone."""
+
+_TELLING_TEXT, _TELLING_QUERY = 4, 2
+"""Different stop words that tell the language of a text, and of a query."""
+
 _LANGUAGES = {"russian": re.compile("[Ѐ-ӿ]"), "hindi": re.compile("[\u0900-\u097f]")}
 """Snowball's stemmers by the letters that words of the language begin with."""
 
@@ -63,15 +69,17 @@ _ARABIC_SUFFIXES = ("ها", "ان", "ات", "ون", "ين", "يه", "ي", "ه")
 
 
 def index_terms(text: str) -> list[str]:
-    """All terms of a text: those of its words, as often as they are there, and those of camelCase parts once.
+    """All terms of a text: of its words, as often as they are there, and of camelCase parts once.
 
     >>> index_terms("parseReply parsed 東京都")
     ['parserepli', 'pars', '東', '京', '都', '東京', '京都', 'pars', 'repli']
     """
     words = [word for word, _ in _placed_words(text)] if has_runs(text) else split_words(text)
-    known = [_KNOWN[word] for word in words]
+    language = _language(words)
+    known = list(map(_KNOWN[language].__getitem__, words))
+    stems = () if language == "english" else filter(None, map(itemgetter(2), known))
     parts = dict(chain.from_iterable(word.parts for word in known if word.parts))
-    return [*filter(None, map(itemgetter(0), known)), *parts.values()]
+    return [*filter(None, map(itemgetter(0), known)), *stems, *parts.values()]
 
 
 def query_terms(query: str) -> list[str]:
@@ -79,29 +87,29 @@ def query_terms(query: str) -> list[str]:
 
     Stop words count only in a query of nothing else, and of a long query the first MOST_TERMS.
 
-    >>> query_terms("How is getUserName called?")
-    ['getusernam', 'get', 'user', 'name', 'call']
+    >>> query_terms("How is getUserName called?"), query_terms("東京都")
+    (['getusernam', 'get', 'user', 'name', 'call'], ['東京', '京都', '東', '京', '都'])
     """
     return [_term(word) for word in query_spans(query)]
 
 
 def query_words(query: str) -> list[str]:
-    """The words behind ``query_terms``, in lower case and with their endings.
+    """The words of a query, in lower case and with their endings, and the pairs of its runs.
 
-    >>> query_words("How is getUserName called?")
-    ['getusername', 'get', 'user', 'name', 'called']
+    >>> query_words("How is getUserName called?"), query_words("東京都")
+    (['getusername', 'get', 'user', 'name', 'called'], ['東京', '京都'])
     """
-    return list(query_spans(query))
+    return list(_telling(_placed_query_words(find_words(normalized(query)))))
 
 
 def query_spans(query: str) -> dict[str, Span]:
-    """The words of ``query_words``, each with the place where it first stands in the ``normalized`` query."""
-    spans: dict[str, Span] = {}
-    for word, span in _placed_query_words(normalized(query)):
-        spans.setdefault(word, span)
-    known = {word: span for word, span in spans.items() if _term(word)}
-    telling = {word: span for word, span in known.items() if word not in _STOP_WORDS}
-    return dict(islice((telling or known).items(), MOST_TERMS))
+    """The words, pairs and characters behind ``query_terms``, and where each stands first.
+
+    That is in the ``normalized`` query.
+    """
+    words = list(find_words(normalized(query)))
+    units = chain.from_iterable(_units(word) for word in words if is_run(word[0]))
+    return _telling(chain(_placed_query_words(words), units))
 
 
 def find_terms(text: str, words: Sequence[str]) -> dict[str, list[Span]]:
@@ -111,35 +119,72 @@ def find_terms(text: str, words: Sequence[str]) -> dict[str, list[Span]]:
     {'cat': [(0, 4), (28, 31)], 'parsing': [(5, 10), (16, 27)]}
     """
     places: dict[str, dict[Span, None]] = {_term(word): {} for word in words}  # a part may be there twice
-    for word, span in _placed_words(text):
-        known = _KNOWN[word]
-        for term in (known.term, *(term for _, term in known.parts)):
+    placed = list(_placed_words(text))
+    known_words = _KNOWN[_language([word for word, _ in placed])]
+    for word, span in placed:
+        known = known_words[word]
+        for term in (known.term, known.stem or known.term, *(term for _, term in known.parts)):
             if term in places:
                 places[term][span] = None
     return {word: sorted(places[_term(word)]) for word in words}
 
 
 class _Word(NamedTuple):
-    """The term of a word (empty for mere marks), and the parts of a camelCase word with their terms."""
+    """The term of a word (empty for mere marks), and the parts of a camelCase word with their terms.
+
+    ``stem`` is the stem in the language of the text, empty where it is the term.
+    """
 
     term: str
     parts: tuple[tuple[str, str], ...]
+    stem: str
 
 
 class _Known(dict[str, _Word]):
-    """What is known of words, learned as they are looked up."""
+    """What is known of words in texts of a language, learned as they are looked up."""
+
+    def __init__(self, language: str) -> None:
+        super().__init__()
+        self._language = language
 
     def __missing__(self, word: str) -> _Word:
-        parts = _CAMEL.split(word)
-        known = _Word(_term(word), tuple((part, _term(part)) for part in parts) if len(parts) > 1 else ())
+        parts, term = _CAMEL.split(word), _term(word)
+        if len(parts) > 1:
+            known = _Word(term, tuple((part, _term(part)) for part in parts), "")
+        else:
+            known = _Word(term, (), self._stem(word, term))
         if len(self) >= _MOST_CACHED:
             self.clear()
         if len(word) <= LONGEST_TERM:
             self[word] = known
         return known
 
+    def _stem(self, word: str, term: str) -> str:
+        if self._language == "english" or not "a" <= term[:1] <= "z":
+            return ""
+        stem = _folded(_stemmer(self._language).stemWord(word[:LONGEST_TERM].lower()))
+        return "" if stem == term else stem
 
-_KNOWN = _Known()
+
+_KNOWN = {language: _Known(language) for language in ("english", *_STEMMED_TOO)}
+"""By the language of the text."""
+
+
+def _language(words: Sequence[str]) -> str:
+    """The language of a text of these words, among those that ``_KNOWN`` has."""
+    language = language_of(words, least=_TELLING_TEXT)
+    return language if language in _STEMMED_TOO else "english"
+
+
+def _telling(placed: Iterable[tuple[str, Span]]) -> dict[str, Span]:
+    """The words that count among those of a query, each with its first place."""
+    spans: dict[str, Span] = {}
+    for word, span in placed:
+        spans.setdefault(word, span)
+    known = {word: span for word, span in spans.items() if _term(word)}
+    stop_words = STOP_WORDS["english"] | STOP_WORDS[language_of(known, least=_TELLING_QUERY)]
+    telling = {word: span for word, span in known.items() if word not in stop_words}
+    return dict(islice((telling or known).items(), MOST_TERMS))
 
 
 def _placed_words(text: str) -> Iterator[tuple[str, Span]]:
@@ -152,9 +197,9 @@ def _placed_words(text: str) -> Iterator[tuple[str, Span]]:
             yield word[0], word.span()
 
 
-def _placed_query_words(query: str) -> Iterator[tuple[str, Span]]:
+def _placed_query_words(words: Iterable[re.Match[str]]) -> Iterator[tuple[str, Span]]:
     """The words of a query in lower case and their parts, in place of a run its pairs, with their places."""
-    for word in find_words(query):
+    for word in words:
         if is_run(word[0]):
             units = _units(word)
             yield from _pairs(units) or units
@@ -217,6 +262,7 @@ def _folded(word: str) -> str:
     """A word without the differences that do not count."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", word).casefold())
     plain = unicodedata.normalize("NFC", _DROPPED.sub("", plain)).translate(_LETTERS)
+    plain = _HINDI_NASALS.sub("ं", plain)
     return re.sub(r"\d", lambda digit: str(int(digit[0])), plain)
 
 

@@ -3,16 +3,18 @@
 Axes: Q query tokens, T tokens of a passage, D width.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from flatcoat.indexing.bm25 import Weights
 from flatcoat.indexing.documents import Passage
-from flatcoat.indexing.terms import Span, find_terms, query_spans
+from flatcoat.indexing.postings import MOST_COUNTED
+from flatcoat.indexing.terms import Span, find_terms, index_terms, query_spans, query_terms
 
 from .results import Match
-from .shard import RankingRequest
 from .snippets import Evidence
 
 if TYPE_CHECKING:
@@ -105,36 +107,31 @@ def _shifted(span: Span | None, before: int) -> Span | None:
     return max(span[0] - before, 0), span[1] - before
 
 
-class _Term(NamedTuple):
-    """A term of the query, its place there, and its part of the score of each passage, by row."""
-
-    text: str
-    span: Span
-    scores: dict[int, float]
-
-
-def explain_bm25(
-    shard: "Shard", query: str, *, rows: Sequence[int], passages: Sequence[Passage]
-) -> list[list[Match]]:
+def explain_bm25(shard: "Shard", query: str, passages: Sequence[Passage]) -> list[list[Match]]:
     """For each passage the words that match a term of the query; their scores add up to BM25.
 
     Words that match the same term share its score.
     """
-    among = np.array(rows, dtype=np.int64)
-    terms = []
-    for text, span in query_spans(query).items():
-        hits = shard.rank(RankingRequest(text, None, len(rows), rows=among)).bm25
-        scores = dict(zip(hits.rows, hits.scores.tolist(), strict=True)) if hits else {}
-        terms.append(_Term(text, span, scores))
-    return [_matches(terms, row, passage.text) for row, passage in zip(rows, passages, strict=True)]
+    spans = query_spans(query)
+    terms = query_terms(query)
+    weights = Weights.of(terms, shard.statistics(query).bm25)
+    return [
+        _matches(spans, _shares(terms, index_terms(passage.searchable), weights), passage.text)
+        for passage in passages
+    ]
 
 
-def _matches(terms: Sequence[_Term], row: int, text: str) -> list[Match]:
-    matched = [term for term in terms if term.scores.get(row)]
-    spans = find_terms(text, [term.text for term in matched])
+def _shares(terms: Sequence[str], found: Sequence[str], weights: Weights) -> list[float]:
+    """What each term of a query adds to the score of a passage of the terms ``found``."""
+    counts, normal = Counter(found), weights.base + weights.slope * len(found)
+    counted = np.array([min(counts[term], MOST_COUNTED) for term in terms])
+    return (weights.terms_Q * counted / (counted + normal)).tolist()
+
+
+def _matches(spans: Mapping[str, Span], shares: Sequence[float], text: str) -> list[Match]:
+    matched = {word: share for word, share in zip(spans, shares, strict=True) if share}
     matches = []
-    for term in matched:
-        places: Sequence[Span | None] = spans[term.text] or [None]
-        share = term.scores[row] / len(places)
-        matches += [Match(term.text, term.span, place, share) for place in places]
+    for word, places in find_terms(text, list(matched)).items():
+        share = matched[word] / max(len(places), 1)
+        matches += [Match(word, spans[word], place, share) for place in places or [None]]
     return matches

@@ -48,7 +48,10 @@ def marks(result: "Result", query: str) -> list[Mark]:
         if match.query_span and match.text_span and match.score > 0:
             word = word_around(result.text, match.text_span)
             weights[word] = weights.get(word, 0.0) + match.score
-    return [Mark(*span, weight) for span, weight in weights.items()]
+    return [
+        Mark(start, end, sum(weight for (first, _), weight in weights.items() if start <= first < end))
+        for start, end in joined(weights)
+    ]
 
 
 def joined(spans: "Iterable[Span]") -> "list[Span]":

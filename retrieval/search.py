@@ -315,8 +315,7 @@ class Searcher:
         passages = [candidate.passage for candidate in candidates]
         explanations: Sequence[list[Match] | None] = [None] * len(candidates)
         if question.explain and question.mode != "vectors":
-            rows = [candidate.row for candidate in candidates]
-            explanations = explain_bm25(self._shard, question.asked, rows=rows, passages=passages)
+            explanations = explain_bm25(self._shard, question.asked, passages)
         return [
             _found(question, passage, words_of_query(passage.text, question.asked), explanation)
             for passage, explanation in zip(passages, explanations, strict=True)

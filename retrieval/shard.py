@@ -66,8 +66,8 @@ class RankingRequest:
     """Which rankings of how many passages; those of several shards are merged by scores and places.
 
     ``vectors`` are of one query, None for no ranking by vectors; ``text`` is the query of BM25, None for no
-    such ranking. ``rows`` restricts it to some passages. ``statistics`` are those of all shards, None for the
-    shard's own; with them filters have been checked.
+    such ranking. ``statistics`` are those of all shards, None for the shard's own; with them filters have
+    been checked.
     """
 
     text: str | None
@@ -76,7 +76,6 @@ class RankingRequest:
     filters: Sequence[Filter] = ()
     pattern: TextPattern | None = None
     recall: float | None = None
-    rows: np.ndarray | None = None
     statistics: Statistics | None = None
     with_places: bool = False
 
@@ -186,7 +185,7 @@ class StoreShard:
 
     def rank(self, request: RankingRequest) -> Rankings:
         """As ``Shard.rank``."""
-        rows = None if request.rows is None else request.rows - self._first
+        rows = None
         if request.is_narrowed:
             rows = self.store.rows_where(
                 request.filters, text=request.pattern, are_checked=request.statistics is not None

@@ -126,10 +126,10 @@ class ServedShards(Shards):
         super().__init__(name, [Member(group, frozenset(group.numbers)) for group in groups])
         self._threads = ThreadPoolExecutor(max(1, 4 * len(groups)), "flatcoat-shards")
 
-    def each(self, ask: Callable[[Shard], Answer], only: "set[int] | None" = None) -> list[Answer]:
+    def each(self, ask: Callable[[Shard], Answer]) -> list[Answer]:
         """As ``Shards.each``; StorageError, which names the shards, where a group does not answer."""
-        asked = [one.shard for one in self.members if only is None or one.numbers & only]
-        return list(self._threads.map(ask, asked)) if len(asked) > 1 else [ask(one) for one in asked]
+        asked = [one.shard for one in self.members]
+        return list(self._threads.map(ask, asked)) if len(asked) > 1 else super().each(ask)
 
 
 def serve_shards(

@@ -92,8 +92,7 @@ class Shards:
         if request.statistics is None:
             request = replace(request, statistics=self._checked(request.text or "", request.filters).bm25)
         request = replace(request, with_places=True)
-        only = None if request.rows is None else {row >> SHARD_BITS for row in request.rows.tolist()}
-        parts = self.each(lambda shard: shard.rank(request), only)
+        parts = self.each(lambda shard: shard.rank(request))
         return Rankings(
             None if request.vectors is None else merged([part.vectors for part in parts], request.depth),
             None if request.text is None else merged([part.bm25 for part in parts], request.depth),
@@ -132,9 +131,9 @@ class Shards:
         found = chain.from_iterable(parts)
         return sorted(found, key=lambda one: (one.place[0], one.row))[:limit]
 
-    def each(self, ask: Callable[[Shard], Answer], only: "set[int] | None" = None) -> list[Answer]:
-        """The answers of all members, or of those that hold one of some numbers."""
-        return [ask(member.shard) for member in self.members if only is None or member.numbers & only]
+    def each(self, ask: Callable[[Shard], Answer]) -> list[Answer]:
+        """The answers of all members."""
+        return [ask(member.shard) for member in self.members]
 
     def require_fields(self, filters: Sequence[Filter]) -> None:
         """UsageError for a filter on a field that no document of any shard has."""

@@ -166,6 +166,8 @@ WORDS = [
     Passage("b", "def parseHttpReply(raw): return parse_http(raw)"),
     Passage("c", "La forêt est calme.", "Cats in the forest"),
     Passage("d", "The of and."),
+    Passage("e", "检查文字里的错误，错误很多。"),
+    Passage("f", "Wie man die Zellen vor dem Ändern schützt, ist nicht neu."),
 ]
 
 
@@ -173,14 +175,13 @@ WORDS = [
 def store(tmp_path: Path) -> Store:
     store = Store.create(tmp_path / "index", {})
     with store.writer() as writer:
-        writer.add(WORDS, np.eye(4, dtype=np.float32), hashes={passage.document_id: "" for passage in WORDS})
+        writer.add(WORDS, np.eye(6, dtype=np.float32), hashes={passage.document_id: "" for passage in WORDS})
     return store
 
 
 def found(store: Store, query: str) -> dict[str, list[Match]]:
-    rows = store.snapshot().rows.tolist()
-    passages = store.passages(rows)
-    explanations = explain_bm25(StoreShard(store), query, rows=rows, passages=passages)
+    passages = store.passages(store.snapshot().rows.tolist())
+    explanations = explain_bm25(StoreShard(store), query, passages)
     return {passage.document_id: matches for passage, matches in zip(passages, explanations, strict=True)}
 
 
@@ -200,6 +201,8 @@ def words(query: str, matches: list[Match], text: str) -> list[tuple[str, str | 
         ("cats", "c", [None]),
         ("contents; [raw]", "b", ["raw", "raw"]),
         ("the", "d", ["The"]),
+        ("文字查错", "e", ["文字", "文", "字", "查", "错", "错"]),
+        ("Zelle ändern", "f", ["Zellen", "Ändern"]),
         ("zebra", "a", []),
         ("?!", "a", []),
     ],
@@ -221,7 +224,9 @@ def test_the_words_of_the_query_are_named(store: Store) -> None:
     ]
 
 
-@pytest.mark.parametrize("query", ["why do cats purr", "parseHttpReply", "forest cats reply", "the", "raw"])
+@pytest.mark.parametrize(
+    "query", ["why do cats purr", "parseHttpReply", "forest cats reply", "the", "raw", "文字查错", "Zelle"]
+)
 def test_scores_add_up_to_bm25(store: Store, query: str) -> None:
     hits = store.bm25(query, 10)
     ids = [passage.document_id for passage in store.passages(hits.ids)]
@@ -255,9 +260,7 @@ def test_what_bm25_matches_is_explained_and_highlighted(tmp_path: Path) -> None:
         places = find_terms(joined, query_words(query)).values()
         holders = {int(starts.searchsorted(start, "right")) - 1 for spans in places for start, _ in spans}
         assert {str(number) for number in holders} == {passage.document_id for passage in found}, query
-        for matches, passage in zip(
-            explain_bm25(StoreShard(store), query, rows=rows, passages=found), found, strict=True
-        ):
+        for matches, passage in zip(explain_bm25(StoreShard(store), query, found), found, strict=True):
             spans = {match.text_span for match in matches}
             assert spans == {
                 span for spans in find_terms(passage.text, query_words(query)).values() for span in spans

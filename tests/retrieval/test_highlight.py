@@ -26,6 +26,7 @@ def words(text: str, query: str) -> list[str]:
         ("हिन्दी में लिखा", "हिन्दी", ["हिन्दी"]),
         ("un r\u00e9sum\u00e9", "re\u0301sume\u0301", ["r\u00e9sum\u00e9"]),
         ("海象生活在北极地区，北极熊也是。", "北极的海象", ["海象", "北极", "北极"]),
+        ("单元格的格式", "单元格", ["单元格"]),
         ("東京都庁は新宿区にある。", "東京都庁", ["東京都庁"]),
         ("바다코끼리는 바다에 산다", "바다코끼리", ["바다코끼리", "바다"]),
         ("มาที่นี่", "ที่นี่", ["ที่นี่"]),
@@ -52,6 +53,17 @@ def test_matches_of_an_explanation_are_marked_and_add_up() -> None:
     ]
     found = marks(result_of("cats purr at night", matches), "why cats purr")
     assert sorted(found) == [Mark(0, 4, 0.75), Mark(5, 9, 1.0), Mark(10, 12, 0.25)]
+
+
+def test_matches_that_overlap_are_one_mark() -> None:
+    matches = [
+        Match("表格", (0, 2), (2, 4), 0.5),
+        Match("格式", (1, 3), (3, 5), 0.25),
+        Match("格", (1, 2), (3, 4), 0.125),
+        Match("式", (2, 3), (7, 8), 0.25),
+    ]
+    found = marks(result_of("修改表格式样的公式", matches), "表格式")
+    assert found == [Mark(2, 5, 0.875), Mark(7, 8, 0.25)]
 
 
 def test_marks_are_styled_by_strength() -> None:
