@@ -220,10 +220,11 @@ def _filters(where: Sequence[str] | None) -> "list[Filter]":
 def _check_pattern(regex: str | None, fixed: str | None, case: "Case") -> None:
     from flatcoat.indexing.filters.text_pattern import TextPattern
 
-    try:
-        TextPattern(regex, fixed, case)
-    except FlatcoatError as error:
-        raise typer.BadParameter(str(error), param_hint="--regex") from None
+    for option, pattern in (("--regex", (regex, None)), ("--fixed", (None, fixed))):
+        try:
+            TextPattern(*pattern, case)
+        except FlatcoatError as error:
+            raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 @app.command()
