@@ -242,8 +242,8 @@ def remove(
 
     retriever = open_index(index)
     if retriever.collection is None:
-        store = retriever.store
-        ids = [id if store.holds(id) else store.document_in(id) or id for id in ids]
+        # A file as search shows it from here comes before the document that has this id.
+        ids = [retriever.store.document_in(id) or id for id in ids]
     removed = retriever.remove(ids)
     typer.echo(f"{removed:,} of {counted(len(ids), 'document')} removed")
 

@@ -1,6 +1,7 @@
 """Commands that name no index: the one of the folder or repository, never that of another one."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -83,6 +84,19 @@ def test_every_command_finds_it(indexed: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "searched by exact" in invoke("compact").stdout
     assert invoke("verify").stdout == f"{index} is whole\n"
     assert "1 document removed" in invoke("forget", indexed).stdout
+
+
+def test_the_file_that_is_removed_is_the_one_that_search_shows(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = os.fsdecode(b"odd\xff.md")
+    for name in ("src/cats.md", odd):
+        (repository / name).write_text("cats too")
+    invoke("index", "--no-vectors")
+    monkeypatch.chdir(repository / "src")
+    assert "cats.md" in invoke("search", "cats", "-l").stdout.splitlines()
+    invoke("remove", "cats.md", f"../{odd}")
+    assert documents("--no-sync") == {"cats.md", "src/http.py"}
 
 
 def test_a_folder_without_a_repository_has_an_index_too(
