@@ -20,9 +20,9 @@ _LISTS = {
     "italian": "al alla anche che chi come con cosa da dal dalla degli dei del della delle di dove gli "
     "ha hanno il in la le lo ma mi nel nella non per perché più può quale quando questa "
     "questo se si sono su sul sulla tra un una uno",
-    "portuguese": "ao aos as com como da das de do dos ela ele em entre essa esse esta este está eu foi "
-    "isso mais mas meu na nas no nos não os ou para pela pelo pode por porque posso qual "
-    "quando que se sem ser seu sua são também tem um uma você",
+    "portuguese": "ao aos as como da das de do dos ela ele em entre essa esse esta este está eu foi isso "
+    "mais mas meu na nas no nos não ou para pela pelo pode por porque posso qual quando que "
+    "se sem ser seu sua são também tem um uma você",
     "dutch": "aan al als bij dan dat de deze die dit door een en er geen heb hebben heeft het hij "
     "hoe ik in is je kan kunnen maar meer met mijn moet moeten naar niet nog of om ook op "
     "over te tot uit van voor waar waarom wanneer wat welke wie wij worden wordt ze zich "
