@@ -129,6 +129,18 @@ def find_terms(text: str, words: Sequence[str]) -> dict[str, list[Span]]:
     return {word: sorted(places[_term(word)]) for word in words}
 
 
+def find_query(text: str, query: str) -> dict[str, list[Span]]:
+    """``find_terms`` of the words of a query; of the characters of its runs where no word or pair is there.
+
+    >>> find_query("셀의 값", "셀을"), find_query("東京と京都", "東京の")
+    ({'셀을': [], '셀': [(0, 1)], '을': []}, {'東京': [(0, 2)], '京の': []})
+    """
+    found = find_terms(text, query_words(query))
+    if any(found.values()) or not has_runs(query):
+        return found
+    return find_terms(text, list(query_spans(query)))
+
+
 class _Word(NamedTuple):
     """The term of a word (empty for mere marks), and the parts of a camelCase word with their terms.
 

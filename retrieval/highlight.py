@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from flatcoat.indexing.terms import find_terms, query_words
+from flatcoat.indexing.terms import find_query
 from flatcoat.indexing.words import is_word_character
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def marks(result: "Result", query: str) -> list[Mark]:
     ['sky', 'blue']
     """
     if result.explanation is None:
-        found = find_terms(result.text or result.title, query_words(query)).values()
+        found = find_query(result.text or result.title, query).values()
         return [Mark(*span, 1.0) for span in joined(span for spans in found for span in spans)]
     weights: dict[Span, float] = {}
     for match in result.explanation:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flatcoat.indexing.terms import Span, find_terms, query_words
+from flatcoat.indexing.terms import Span, find_query
 
 PIECES = 6
 """Pieces per snippet at most."""
@@ -35,7 +35,7 @@ class Evidence(NamedTuple):
 
 def words_of_query(text: str, query: str) -> Evidence:
     """The words that match a term of the query, as full-text search matches them."""
-    found = find_terms(text, query_words(query))
+    found = find_query(text, query)
     places = sorted({span for spans in found.values() for span in spans})
     column = {span: number for number, span in enumerate(places)}
     scores_QT = np.zeros((len(found), len(places)), np.float32)

@@ -88,6 +88,11 @@ def test_the_best_lines_are_few_and_the_first_of_equals() -> None:
     assert span_of(text, "sky with line 8") == "the blue sky\nline 8"
 
 
+def test_characters_tell_the_best_line_where_no_pair_does() -> None:
+    text = "屏幕是黑的。\n改正文章里的错误。\n结束。"
+    assert text[slice(*best_span(text, words_of_query(text, "查错")))] == "改正文章里的错误。"
+
+
 def test_where_nothing_matches_the_best_line_is_the_first() -> None:
     assert best_span("one\ntwo", words_of_query("one\ntwo", "zebra")) == (0, 3)
     assert best_span("", Evidence([], np.zeros((2, 0), np.float32))) == (0, 0)
