@@ -63,6 +63,8 @@ STOPPED = {
     "Hindi": ("पंक्ति की ऊँचाई कैसे बदलें?", ["पंक्ति", "ऊँचाई", "बदलें"]),
     "English with words of German": ("die hard is what I was told", ["die", "hard", "told"]),
     "one word of French": ("des aes", ["des", "aes"]),
+    "English with a Dutch name": ("What is Van Gend en Loos?", ["van", "gend", "en", "loos"]),
+    "words of English and Dutch": ("walk over files in is", ["walk", "over", "files"]),
 }
 
 
