@@ -165,11 +165,11 @@ def _scan_files(
 
     files = {file.name: file for file in listed(leave_out)}
     yield from left_out
-    # What cannot be read at the moment is not gone.
-    closed = tuple(
-        "" if name == "." else name for name, reason, _ in left_out if reason.startswith(UNREADABLE)
-    )
-    gone = [name for name in known if name not in files and not name.startswith(closed)]
+    # What cannot be read at the moment is not gone, nor is what a folder holds that cannot be read.
+    closed = {"" if name == "." else name for name, reason, _ in left_out if reason.startswith(UNREADABLE)}
+    folders = tuple(name for name in closed if not name or name.endswith("/"))
+    there = closed.union(files)
+    gone = [name for name in known if name not in there and not name.startswith(folders)]
     moved: dict[str, list[str]] = defaultdict(list)
     for name in gone:
         if not known[name].skipped:

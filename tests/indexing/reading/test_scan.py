@@ -123,3 +123,14 @@ def test_rows_that_break_off_are_not_gone(tmp_path: Path) -> None:
     assert isinstance(scanned[0], Read)
     assert scanned[-1][0] == str(path)
     assert {type(item) for item in scanned} == {Read, Skipped}
+
+
+def test_a_file_that_cannot_be_read_keeps_no_others(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    write(tmp_path / "loop-notes.md", "# Loops")
+    memory = Memory()
+    memory.remember(list(scan(tmp_path, memory)))
+    (tmp_path / "loop-notes.md").unlink()
+    scanned = list(scan(tmp_path, memory))
+    assert next(item.reason for item in scanned if isinstance(item, Skipped)).startswith(UNREADABLE)
+    assert [item.names for item in scanned if isinstance(item, Gone)] == [["loop-notes.md"]]
