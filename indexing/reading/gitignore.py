@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from flatcoat.errors import UsageError
 
-from .ignore_files import IgnoreRules, Patterns, rules_above
+from .ignore_files import IgnoreRules, Patterns, is_inner_worktree, rules_above
 
 OnSkip: TypeAlias = Callable[[str, str], None]
 """Called with the printable path of everything that is left out, and the reason."""
@@ -139,6 +139,9 @@ class _Walk(NamedTuple):
         names = [entry.name for entry in entries]
         if _INDEX in names:
             self.on_skip(printable(folder.name) or ".", "a flatcoat index")
+            return []
+        if folder.name and ".git" in names and is_inner_worktree(Path(folder.path)):
+            self.on_skip(printable(folder.name), "another worktree of the repository")
             return []
         path = folder.rules.lead + os.fsencode(folder.name)
         rules = folder.rules.inside(Path(folder.path), path, names, self.on_unread)

@@ -166,7 +166,7 @@ class IgnoreRules(NamedTuple):
 def rules_above(folder: Path, on_unread: OnUnread) -> IgnoreRules:
     """The rules that hold in ``folder`` by what stands above it, up to the root of its repository."""
     real = Path(os.path.realpath(folder))
-    top = next((parent for parent in (real, *real.parents) if os.path.lexists(parent / ".git")), None)
+    top = _repository_of(real)
     if top is None:
         return IgnoreRules()
     between = real.relative_to(top)
@@ -178,6 +178,22 @@ def rules_above(folder: Path, on_unread: OnUnread) -> IgnoreRules:
         above = "../" * (len(between.parts) - number)
         rules = rules._with(inner, path, _NAMES, on_unread, above)
     return rules
+
+
+def is_inner_worktree(folder: Path) -> bool:
+    """Whether a folder is a worktree of the repository that it lies in: other states of the same files."""
+    outer = _repository_of(Path(os.path.realpath(folder)).parent)
+    try:
+        # Where the outer .git is a file there may be worktrees alone, beside a bare repository.
+        if outer is None or not (outer / ".git").is_dir() or not (folder / ".git").is_file():
+            return False
+        return _common_folder(folder / ".git").samefile(outer / ".git")
+    except (OSError, ValueError):  # It leads nowhere.
+        return False
+
+
+def _repository_of(real: Path) -> Path | None:
+    return next((parent for parent in (real, *real.parents) if os.path.lexists(parent / ".git")), None)
 
 
 def _read(path: Path, on_unread: Callable[[str], None], *, follow: bool) -> Sequence[bytes]:

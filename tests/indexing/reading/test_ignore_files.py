@@ -344,6 +344,44 @@ def test_a_worktree_shares_what_its_repository_excludes(tmp_path: Path) -> None:
 
 
 @needs_git
+def test_a_worktree_within_its_repository_is_left_out(tmp_path: Path) -> None:
+    top = repository(tmp_path / "top")
+    make(top, "a.txt")
+    name = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for command in (["add", "a.txt"], [*name, "commit", "-qm", "a"], ["worktree", "add", "-q", "trees/b"]):
+        assert git(*command, at=top).returncode == 0
+    assert listed(top) == {"a.txt"} == by_git(top) - {"trees/b/"}
+    assert reasons(top)["trees/b/"] == "another worktree of the repository"
+    assert listed(top / "trees/b") == {"a.txt"}
+    make(repository(top / "vendor"), "c.txt")
+    assert listed(top) == {"a.txt", "vendor/c.txt"}
+
+
+@pytest.mark.parametrize("leads_to", ["nowhere", "loop", "a\0b", ""])
+def test_a_folder_whose_git_leads_nowhere_is_read(tmp_path: Path, leads_to: str) -> None:
+    top = make(tmp_path / "top", "a.txt", "inner/b.txt")
+    (top / ".git").mkdir()
+    (top / "inner/loop").symlink_to("loop")
+    write(top / "inner/.git", f"gitdir: {leads_to}\n")
+    assert listed(top) == {"a.txt", "inner/b.txt"}
+
+
+@needs_git
+def test_worktrees_beside_a_bare_repository_are_read(tmp_path: Path) -> None:
+    top = make(repository(tmp_path / "top"), "a.txt")
+    name = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for command in (
+        ["add", "a.txt"],
+        [*name, "commit", "-qm", "a"],
+        ["clone", "-q", "--bare", ".", "../all/bare"],
+    ):
+        assert git(*command, at=top).returncode == 0
+    write(tmp_path / "all/.git", "gitdir: ./bare\n")
+    assert git("worktree", "add", "-q", "tree", at=tmp_path / "all").returncode == 0
+    assert "tree/a.txt" in listed(tmp_path / "all")
+
+
+@needs_git
 def test_folders_that_a_pattern_opens_again_are_not_lost(tmp_path: Path) -> None:
     top = make(
         repository(tmp_path / "top"), "a.go", "a.py", "src/a.go", "src/a.py", "src/deep/b.go", "docs/a.md"
