@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flatcoat.backbone.pretraining.distributed import require_shared
 from flatcoat.errors import ConflictError, UsageError
 from flatcoat.eval.datasets import load_beir
 from flatcoat.indexing.reading.beir import BeirFolder
@@ -44,9 +45,10 @@ def run(
     """Carry out a recipe and leave a checkpoint in ``output``, which must not exist or be empty.
 
     With ``resume``, a run that was cut off there continues with the same batches, losses and weights. Under
-    torchrun all processes share each batch. Raises NotFoundError for missing data or an unknown base,
-    ConflictError for an output that is taken or an unfinished run whose recipe or data have changed,
-    UsageError for data that the loss cannot learn from, and FlatcoatError for training that diverges.
+    torchrun all processes share each batch and ``output``. Raises NotFoundError for missing data or an
+    unknown base, ConflictError for an output that is taken or an unfinished run whose recipe or data have
+    changed, UsageError for data that the loss cannot learn from or an output that processes do not share, and
+    FlatcoatError for training that diverges.
     """
     state = process_state()
     # Read before training, so that a missing data set is found first.
@@ -58,6 +60,7 @@ def run(
     state.wait_for_everyone()
     rows = output / "data" / str(state.process_index)
     with _emptied_on_failure(output) if fresh else nullcontext():
+        require_shared(output)
         shutil.rmtree(rows, ignore_errors=True)
         sources = read_sources(recipe, rows)
         model = build_model(recipe, sources, scratch_folder=output / "start")

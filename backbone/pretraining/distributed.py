@@ -1,10 +1,12 @@
-"""The processes that pretrain together under torchrun, sharing each global batch."""
+"""The processes that train together under torchrun, sharing each global batch and one output folder."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +70,33 @@ def joined() -> Iterator[Processes]:
     finally:
         if started:
             torch.distributed.destroy_process_group()
+
+
+def require_shared(folder: Path) -> None:
+    """UsageError, in every process, unless all see the files that the first one writes in ``folder``.
+
+    The first process makes the folder. Without torchrun nothing is checked.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return
+    # A new name: what was looked for before may be remembered as missing on a network file system.
+    token = [f".shared-{uuid4().hex}"]
+    torch.distributed.broadcast_object_list(token)
+    file = folder / token[0]
+    is_main = torch.distributed.get_rank() == 0
+    if is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    torch.distributed.barrier()
+    seen: list[bool] = [False] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(seen, file.exists())
+    if is_main:
+        file.unlink()
+    if blind := [rank for rank, sees in enumerate(seen) if not sees]:
+        raise UsageError(
+            f"{folder} is not shared: process {blind[0]} of {len(seen)} does not see what process 0 writes "
+            "there: name an --output on a file system that all machines mount"
+        )
 
 
 def replicated(objective: nn.Module, processes: Processes) -> "nn.Module | DistributedDataParallel":

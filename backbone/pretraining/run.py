@@ -16,7 +16,7 @@ from flatcoat.atomic_files import atomic_write_text
 from flatcoat.errors import ConflictError
 
 from .corpus import Corpus
-from .distributed import joined
+from .distributed import joined, require_shared
 from .phases import OnStep, PhaseResult, PhaseRunner
 from .settings import PretrainingSettings
 from .start import OnProgress, build_objective, prepare_tokenizer
@@ -37,11 +37,13 @@ def pretrain(
     """Carry out all phases and leave a checkpoint in ``output``, which must be missing or empty.
 
     With ``resume`` a run that was cut off there goes on with the same batches, losses and weights. Under
-    torchrun all processes share each batch. ``on_step`` has the figures that are logged. Raises
-    NotFoundError for missing text or checkpoints, DataError for damaged ones, ConflictError for an output
-    that is taken or an unfinished run of other settings, FlatcoatError for training that diverges.
+    torchrun all processes share each batch and ``output``. ``on_step`` has the figures that are logged.
+    Raises NotFoundError for missing text or checkpoints, DataError for damaged ones, ConflictError for an
+    output that is taken or an unfinished run of other settings, UsageError for an output that processes do
+    not share, FlatcoatError for training that diverges.
     """
     with joined() as processes:
+        require_shared(output)
         with processes.main_first() as is_main:
             if is_main:
                 _begin(settings, output, resume=resume)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,26 @@ from safetensors.torch import load_file
 from flatcoat import Recipe
 from flatcoat.recipes.run import run
 
+APART = """
+import os, sys
+from flatcoat.__main__ import main
+
+sys.argv[-1] += os.environ["RANK"]  # as on machines that each have a disk of their own
+main()
+"""
+
 
 def torchrun(recipe: Recipe, folder: Path) -> None:
     done = started(recipe, folder)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def started(recipe: Recipe, folder: Path) -> "subprocess.CompletedProcess[str]":
+def started(
+    recipe: Recipe, folder: Path, program: Sequence[str] = ("-m", "flatcoat")
+) -> "subprocess.CompletedProcess[str]":
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "flatcoat", "train", str(folder / "recipe.yaml"), "--output", str(folder / "two")]
+    command += [*program, "train", str(folder / "recipe.yaml"), "--output", str(folder / "two")]
     return subprocess.run(command, capture_output=True, text=True, timeout=500)
 
 
@@ -76,3 +86,17 @@ def test_both_processes_stop_where_the_rows_of_one_give_no_number(
     assert error.startswith("error: step 1: the loss is ")
     assert error.count("rows.jsonl:") == error.count("rows.jsonl:6") == 1
     assert not (tmp_path / "two" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_an_output_that_the_processes_do_not_share_is_refused(
+    recipe: Callable[..., Recipe], modernbert_folder: Path, tmp_path: Path
+) -> None:
+    made = recipe(kind="dense", scratch=None, base=str(modernbert_folder), training={"max_steps": 1})
+    (tmp_path / "apart.py").write_text(APART)
+    done = started(made, tmp_path, [str(tmp_path / "apart.py")])
+    assert done.returncode == 1
+    errors = {line for line in done.stderr.splitlines() if line.startswith("error: ")}
+    assert len(errors) == 2  # Each process names its own folder.
+    assert all("two" in error and "is not shared: process 1 of 2 does not see" in error for error in errors)
+    assert not list(tmp_path.glob("two*"))
