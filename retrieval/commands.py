@@ -95,6 +95,13 @@ Budget = Annotated[
     ),
 ]
 
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial", help="Search the other shards of a collection where some cannot be read, and name those."
+    ),
+]
+
 app.command()(index_command.index)
 
 
@@ -120,6 +127,7 @@ def search(
     signals: WithSignals = True,
     content: OfContent = "all",
     model: Model = None,
+    partial: Partial = False,
     sync: Annotated[
         bool,
         typer.Option(
@@ -174,13 +182,18 @@ def search(
             signals=None if signals else (),
             content=content,
             budget=budget,
+            partial=partial,
         )
     store = None if retriever.collection else retriever.store
     if behind:
         typer.echo(f"searched as it is, flatcoat index brings it up to date: {behind}", err=True)
+    if results.missing_shards:
+        missing = ", ".join(map(str, results.missing_shards))
+        typer.echo(f"searched without what is in these shards, which cannot be read: {missing}", err=True)
     encoded = retriever.encoded()
     if as_json:
         held = {"passages": encoded.of, "passages_with_vectors": encoded.passages, "behind": behind}
+        held["missing_shards"] = results.missing_shards
         values = {"query": query, "results": [result.to_json() for result in results], "index": held}
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return

@@ -1,5 +1,6 @@
 """Results of a search, and the checks of its arguments."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
@@ -87,6 +88,18 @@ class Result:
             "best_lines": self.best_lines and list(self.best_lines),
         }
         return asdict(self) | lists | {"explanation": explanation}
+
+
+class Results(list[Result]):
+    """Results, best first; ``missing_shards`` are those of the collection that a partial answer lacks.
+
+    >>> Results([], {5, 2}).missing_shards
+    (2, 5)
+    """
+
+    def __init__(self, results: Iterable[Result] = (), missing_shards: Iterable[int] = ()) -> None:
+        super().__init__(results)
+        self.missing_shards = tuple(sorted(missing_shards))
 
 
 def checked_query(query: object) -> str:

@@ -26,7 +26,7 @@ from flatcoat.retrieval.encoders.load import SHIPPED_NAME, as_encoder
 from .encoding import PassageEncoding
 from .index_model import IndexModel, contract_of
 from .ingest import Added, Adder, Progress, cutter, new_or_changed
-from .results import Mode, Result
+from .results import Mode, Results
 from .search import Question, Searcher
 from .shard import Shard, StoreShard
 
@@ -417,7 +417,8 @@ class Retriever:
         content: "Content | Literal['all']" = "all",
         best_lines: bool = False,
         budget: int | None = None,
-    ) -> list[Result]:
+        partial: bool = False,
+    ) -> Results:
         """The ``k`` best passages, best first, of the documents that meet all filters of ``where``.
 
         Filters are written ``lang=python``, ``year>=2020 and not (lang in go,rust or path^=src/)``, as in
@@ -435,10 +436,13 @@ class Retriever:
         the fewest lines that hold most of its score, those of all results in so many tokens of the model
         (``retrieval.evidence.as_prompt`` quotes them). BM25 uses the first 1024 terms of a query. ``signals``
         names the signals of ``retrieval.ranking`` that rank files of code (all by default, ``()`` for none),
-        ``content`` restricts results to files of "code", "docs" or "config".
+        ``content`` restricts results to files of "code", "docs" or "config". Where shards of a collection
+        cannot be read or do not answer, ``partial`` searches the others, and ``missing_shards`` of what is
+        returned names them.
 
         Raises UsageError for an empty query, ``k`` below 1, an unknown mode, a malformed filter, a malformed
-        or slow pattern, a recall out of reach, or an argument of another type.
+        or slow pattern, a recall out of reach, or an argument of another type, and StorageError that names
+        the shards that are missing.
         """
         mode = "hybrid" if mode is None else mode
         question = Question(
@@ -457,6 +461,7 @@ class Retriever:
             content=content,
             best_lines=best_lines,
             budget=budget,
+            partial=partial,
         )
         return self._searcher.search(question)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from .evidence import Telling, place, telling_pieces, within_budget
 from .explain import Interaction, LateInteraction, explain_bm25, interactions
 from .listing import listed
 from .ranking import apply_signals, checked_signals
-from .results import Match, Mode, Result, checked_budget, checked_k, checked_query, checked_recall
+from .results import Match, Mode, Result, Results, checked_budget, checked_k, checked_query, checked_recall
 from .shard import Ranking, RankingRequest, Shard
 from .snippets import Evidence, best_span, words_of_query
 
@@ -67,6 +68,7 @@ class Question:
     content: Content | Literal["all"] = "all"
     best_lines: bool = False
     budget: int | None = None
+    partial: bool = False
 
     def __post_init__(self) -> None:
         for name, checked in (
@@ -186,25 +188,38 @@ class Searcher:
         self._rerankers: dict[str, Reranker] = {}
         self._loading = Lock()  # Models may be large: one thread loads, the others wait.
 
-    def search(self, question: Question) -> list[Result]:
+    def search(self, question: Question) -> Results:
         """The best passages, or the best passage per document, best first; without a query in their order.
 
-        From beginning to end one commit is read.
+        From beginning to end one commit is read. MissingShards where shards of a collection do not answer,
+        unless a partial answer will do.
         """
-        if question.query is None:
-            find = partial(listed, self._shard, question.filters, question.pattern)
-            results = self._shard.of_one_state(partial(find, k=question.k, group=question.group))
-            return results if question.best_lines else [replace(one, best_span=None) for one in results]
-        question = self._possible(question)
-        reranker = self._reranker(question.rerank)
-        vectors = None if question.mode == "bm25" else self._queries().encode_queries([question.asked])
+        vectors = reranker = None
+        if question.query is not None:
+            question = self._possible(question)
+            reranker = self._reranker(question.rerank)
+            if question.mode != "bm25":
+                vectors = self._queries().encode_queries([question.asked])
+
+        def read(state: Shard) -> Results:
+            if question.query is None:
+                return Results(_listed(state, question), state.missing)
+            ranked = self._reading(state)._ranked(_Asked(question, vectors, reranker))
+            return Results(ranked, state.missing)
+
         try:
-            return self._shard.of_one_state(partial(self._ranked, _Asked(question, vectors, reranker)))
+            return self._shard.of_one_state(read, partial=question.partial)
         except StaleRow as stale:
             raise StorageError(
                 f"index {self._shard.name} is damaged: a passage that was found is not stored "
                 "(flatcoat verify says what else is wrong)"
             ) from stale
+
+    def _reading(self, state: Shard) -> "Searcher":
+        """This searcher of one state of the index."""
+        searcher = copy(self)
+        searcher._shard = state
+        return searcher
 
     def _ranked(self, asked: _Asked) -> list[Result]:
         question, vectors, reranker = asked
@@ -222,9 +237,10 @@ class Searcher:
 
     def _possible(self, question: Question) -> Question:
         """The question as this index can answer it: by BM25 alone where no passage has vectors (yet)."""
-        if not question.ranks_twice or self._shard.encoded().passages:
+        if not question.ranks_twice:
             return question
-        return replace(question, mode="bm25")
+        encoded = self._shard.of_one_state(lambda state: state.encoded(), partial=question.partial)
+        return question if encoded.passages else replace(question, mode="bm25")
 
     def _bounded(self, count: int) -> int:
         """A number of candidates, no larger than the index beyond _DEEP."""
@@ -350,6 +366,11 @@ class Searcher:
 
     def _encode_documents(self, texts: Sequence[str]) -> "Vectors":
         return self._encoder().encode_documents(texts)  # Which loads torch: no other way needs it.
+
+
+def _listed(state: Shard, question: Question) -> list[Result]:
+    results = listed(state, question.filters, question.pattern, k=question.k, group=question.group)
+    return results if question.best_lines else [replace(one, best_span=None) for one in results]
 
 
 def _found(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from flatcoat.errors import StorageError
 from flatcoat.indexing.bm25 import Statistics
 from flatcoat.indexing.documents import Passage
 from flatcoat.indexing.filters.condition import Filter
@@ -35,6 +36,14 @@ Place = tuple[str, int]
 
 SHARD_BITS = 40
 """Bits of a row below the number of its shard."""
+
+
+class MissingShards(StorageError):
+    """Shards of a collection cannot be read, or do not answer; ``numbers`` says which."""
+
+    def __init__(self, message: str, numbers: Iterable[int] = ()) -> None:
+        super().__init__(message)
+        self.numbers = frozenset(numbers)
 
 
 class ShardStatistics(NamedTuple):
@@ -101,8 +110,16 @@ class Shard(Protocol):
         """The path or URL for messages."""
         ...
 
-    def of_one_state(self, read: Callable[[], Read]) -> Read:
-        """The result of several calls, made again where the index changed in the meantime."""
+    @property
+    def missing(self) -> frozenset[int]:
+        """The numbers of the shards that it should have and that are left out."""
+        ...
+
+    def of_one_state(self, read: "Callable[[Shard], Read]", *, partial: bool = False) -> Read:
+        """The result of several calls of one state of the index, to the shard that ``read`` is given.
+
+        MissingShards where one cannot be read; with ``partial`` those are left out, unless none is left.
+        """
         ...
 
     def encoded(self) -> Encoded:
@@ -170,9 +187,14 @@ class StoreShard:
         """As ``Shard.name``."""
         return str(self.store.path)
 
-    def of_one_state(self, read: Callable[[], Read]) -> Read:
-        """As ``Shard.of_one_state``."""
-        return self.store.of_one_state(read)
+    @property
+    def missing(self) -> frozenset[int]:
+        """As ``Shard.missing``: none."""
+        return frozenset()
+
+    def of_one_state(self, read: Callable[[Shard], Read], *, partial: bool = False) -> Read:
+        """As ``Shard.of_one_state``: made again where the index changed in the meantime."""
+        return self.store.of_one_state(lambda: read(self))
 
     def encoded(self) -> Encoded:
         """As ``Shard.encoded``."""

@@ -1,7 +1,7 @@
 """A collection, opened: its manifest, and the indexes of its shards."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -173,9 +173,10 @@ class ShardCollection:
             found.append(str(error))
         return found
 
-    def encoded(self) -> Encoded:
-        """How many passages have vectors."""
-        shards = self.manifest.versions.values()
+    def encoded(self, some: Iterable[int] | None = None) -> Encoded:
+        """How many passages have vectors, of all shards or of ``some``."""
+        versions = self.manifest.versions
+        shards = [versions[shard] for shard in (versions if some is None else some)]
         encoded = sum(shard.passages_with_vectors for shard in shards)
         return Encoded(encoded, of=sum(shard.passages for shard in shards))
 

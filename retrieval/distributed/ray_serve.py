@@ -4,9 +4,10 @@ Ray Serve starts the replicas on different nodes, asks one of each group, and st
 Who searches sends each call to all groups at once, and merges what comes back (``shards``).
 """
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from flatcoat.indexing.filters.text_pattern import TextPattern
 from flatcoat.indexing.store.stats import Encoded
 from flatcoat.retrieval.shard import (
     Found,
+    MissingShards,
     RankingRequest,
     Rankings,
     Shard,
@@ -28,15 +30,17 @@ from flatcoat.retrieval.shard import (
 )
 
 from .ray_build import ray_at
-from .shards import Member, Shards
+from .shards import Member, Shards, shards_named
 
 Read = TypeVar("Read")
 Answer = TypeVar("Answer")
 
-SECONDS = 30.0
-"""How long a call waits for a group of which no replica answers."""
+SECONDS, PARTIAL_SECONDS = 30.0, 3.0
+"""How long a call waits for a group of which no replica answers, and where the answer may lack it."""
 
-_CALLS = ("encoded", "statistics", "rank", "coverage", "passages", "token_vectors", "filtered")
+_AGAIN_SECONDS = 0.05
+
+_CALLS = ("statistics", "rank", "coverage", "passages", "token_vectors", "filtered")
 
 
 class ShardGroup:
@@ -59,19 +63,26 @@ class ShardGroup:
 
 @dataclass(frozen=True)
 class RemoteShards:
-    """A group of shards behind a handle of Ray Serve."""
+    """A group of shards behind a handle of Ray Serve; calls wait for so many ``seconds``."""
 
     name: str
     numbers: tuple[int, ...]
     handle: Any
+    held: Encoded
+    seconds: float
 
-    def of_one_state(self, read: Callable[[], Read]) -> Read:
+    @property
+    def missing(self) -> frozenset[int]:
+        """As ``Shard.missing``: none."""
+        return frozenset()
+
+    def of_one_state(self, read: Callable[[Shard], Read], *, partial: bool = False) -> Read:
         """As ``Shard.of_one_state``: a group is of one generation."""
-        return read()
+        return read(self)
 
     def encoded(self) -> Encoded:
-        """As ``Shard.encoded``."""
-        return self._ask("encoded")
+        """As ``Shard.encoded``: what the manifest says."""
+        return self.held
 
     def statistics(self, text: str, filters: Sequence[Filter] = ()) -> ShardStatistics:
         """As ``Shard.statistics``."""
@@ -107,13 +118,22 @@ class RemoteShards:
         return self._ask("filtered", filters, pattern, **options)
 
     def _ask(self, call: str, *arguments: Any, **options: Any) -> Any:
-        try:
-            answer = self.handle.ask.remote(call, *arguments, **options).result(timeout_s=SECONDS)
-        except Exception as error:  # Ray's errors are of many kinds, which it adds to.
-            numbers = ", ".join(map(str, self.numbers))
-            raise StorageError(
-                f"{self.name}: no replica of shard {numbers} answers: {type(error).__name__} {error!s:.200}"
-            ) from error
+        died = import_module("ray.exceptions").RayActorError
+        until = time.monotonic() + self.seconds
+        while True:
+            try:
+                asked = self.handle.ask.remote(call, *arguments, **options)
+                answer = asked.result(timeout_s=max(0.0, until - time.monotonic()))
+                break
+            except Exception as error:  # Ray's errors are of many kinds, which it adds to.
+                if isinstance(error, died) and time.monotonic() < until:
+                    time.sleep(_AGAIN_SECONDS)  # The replica died at work: another is asked.
+                    continue
+                raise MissingShards(
+                    f"{self.name}: no replica of {shards_named(self.numbers)} answers: "
+                    f"{type(error).__name__} {error!s:.200}",
+                    self.numbers,
+                ) from error
         if isinstance(answer, FlatcoatError):
             raise answer
         return answer
@@ -123,13 +143,20 @@ class ServedShards(Shards):
     """The shards of one generation of a collection, served on a cluster; all groups are asked at once."""
 
     def __init__(self, name: str, groups: Sequence[RemoteShards]) -> None:
-        super().__init__(name, [Member(group, frozenset(group.numbers)) for group in groups])
-        self._threads = ThreadPoolExecutor(max(1, 4 * len(groups)), "flatcoat-shards")
+        super().__init__(
+            name,
+            [Member(group, frozenset(group.numbers)) for group in groups],
+            threads=ThreadPoolExecutor(max(1, 4 * len(groups)), "flatcoat-shards"),
+        )
+        self.groups = groups
 
-    def each(self, ask: Callable[[Shard], Answer]) -> list[Answer]:
-        """As ``Shards.each``; StorageError, which names the shards, where a group does not answer."""
-        asked = [one.shard for one in self.members]
-        return list(self._threads.map(ask, asked)) if len(asked) > 1 else super().each(ask)
+    def of_one_state(self, read: Callable[[Shard], Read], *, partial: bool = False) -> Read:
+        """As ``Shard.of_one_state``; a partial answer is not held up for long by those that it lacks."""
+        if not partial:
+            return super().of_one_state(read)
+        groups = [replace(group, seconds=PARTIAL_SECONDS) for group in self.groups]
+        members = [Member(group, frozenset(group.numbers)) for group in groups]
+        return Shards(self.name, members, threads=self._threads).of_one_state(read, partial=True)
 
 
 def serve_shards(
@@ -148,23 +175,41 @@ def serve_shards(
     nodes = sum(node["Alive"] for node in ray.nodes())
     numbers = sorted(collection.manifest.versions)
     several = [numbers[start :: groups or nodes] for start in range(groups or nodes)]
+    options: dict[str, Any] = {"num_replicas": replicas, "ray_actor_options": {"num_cpus": 0.1}}
+    if replicas <= nodes:
+        options["max_replicas_per_node"] = 1
     deployment = serve.deployment(ShardGroup)
-    found = []
-    for place, some in enumerate(filter(None, several)):
-        name = f"flatcoat-{collection.key}-{collection.generation}-{place}"
-        options = {"name": name, "num_replicas": replicas, "ray_actor_options": {"num_cpus": 0.1}}
-        if replicas <= nodes:
-            options["max_replicas_per_node"] = 1
-        bound = deployment.options(**options).bind(collection.path, collection.generation, some)
-        handle = serve.run(bound, name=name, route_prefix=None)
-        found.append(RemoteShards(collection.path, tuple(some), handle))
-    return ServedShards(collection.path, found)
+
+    def start(place: int, some: Sequence[int]) -> RemoteShards:
+        name = f"{_prefix(collection)}{place}"
+        bound = deployment.options(name=name, **options).bind(collection.path, collection.generation, some)
+        try:
+            handle = serve.run(bound, name=name, route_prefix=None)
+        except (RuntimeError, TimeoutError) as error:
+            raise StorageError(
+                f"{collection.path}: {shards_named(some)} cannot be served: {error!s:.300}"
+            ) from error
+        return RemoteShards(collection.path, tuple(some), handle, collection.encoded(some), SECONDS)
+
+    filled = list(filter(None, several))
+    return ServedShards(collection.path, _at_once(start, range(len(filled)), filled))
 
 
 def stop_serving(collection: ShardCollection) -> None:
-    """End the replicas of a collection's generation."""
+    """End the replicas of a collection's generation; StorageError where they do not end."""
     serve = import_module("ray.serve")
-    prefix = f"flatcoat-{collection.key}-{collection.generation}-"
-    for name in list(serve.status().applications):
-        if name.startswith(prefix):
-            serve.delete(name)
+    names = [name for name in serve.status().applications if name.startswith(_prefix(collection))]
+    try:
+        _at_once(serve.delete, names)
+    except TimeoutError as error:
+        raise StorageError(f"{collection.path}: its replicas do not end: {error!s:.300}") from error
+
+
+def _prefix(collection: ShardCollection) -> str:
+    return f"flatcoat-{collection.key}-{collection.generation}-"
+
+
+def _at_once(work: Callable[..., Answer], *arguments: Sequence[Any]) -> list[Answer]:
+    """As ``map``, each in a thread: Ray Serve waits for one application after the other."""
+    with ThreadPoolExecutor(max(1, len(arguments[0]))) as threads:
+        return list(threads.map(work, *arguments))

@@ -5,14 +5,14 @@ best of all shards are among the best of each. Equal scores come by document and
 them. What follows (fusion, signals, folding, reranking, grouping) sees the merged rankings alone.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from flatcoat.errors import UsageError
+from flatcoat.errors import FlatcoatError, StorageError, UsageError
 from flatcoat.indexing.bm25 import Statistics
 from flatcoat.indexing.documents import Document, Passage
 from flatcoat.indexing.filters.condition import Filter
@@ -25,6 +25,7 @@ from flatcoat.indexing.top_k import reaching
 from flatcoat.retrieval.shard import (
     SHARD_BITS,
     Found,
+    MissingShards,
     Ranking,
     RankingRequest,
     Rankings,
@@ -34,6 +35,8 @@ from flatcoat.retrieval.shard import (
 )
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from flatcoat.indexing.collection.collection import ShardCollection
 
 Read = TypeVar("Read")
@@ -57,18 +60,35 @@ class Shards:
     0
     """
 
-    def __init__(self, name: str, members: Sequence[Member] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        members: Sequence[Member] = (),
+        *,
+        missing: frozenset[int] = frozenset(),
+        threads: "Executor | None" = None,
+    ) -> None:
+        """``threads`` ask several at once; without them one is asked after the other."""
         self.name = name
+        self.missing = missing
         self._members = members
+        self._threads = threads
 
     @property
     def members(self) -> Sequence[Member]:
         """The shards that are asked."""
         return self._members
 
-    def of_one_state(self, read: Callable[[], Read]) -> Read:
+    def of_one_state(self, read: Callable[[Shard], Read], *, partial: bool = False) -> Read:
         """As ``Shard.of_one_state``: shards never change."""
-        return read()
+        state = self
+        while True:
+            try:
+                return read(state)
+            except MissingShards as error:
+                if not partial:
+                    raise
+                state = state._without(error)
 
     def encoded(self) -> Encoded:
         """As ``Shard.encoded``."""
@@ -101,7 +121,8 @@ class Shards:
 
     def coverage(self, query: str, row: int) -> float:
         """As ``Shard.coverage``."""
-        return self._holding(row >> SHARD_BITS).coverage(query, row)
+        (coverage,) = self.each(lambda shard: shard.coverage(query, row), [row >> SHARD_BITS])
+        return coverage
 
     def passages(self, rows: Sequence[int]) -> list[Passage]:
         """As ``Shard.passages``."""
@@ -131,9 +152,13 @@ class Shards:
         found = chain.from_iterable(parts)
         return sorted(found, key=lambda one: (one.place[0], one.row))[:limit]
 
-    def each(self, ask: Callable[[Shard], Answer]) -> list[Answer]:
-        """The answers of all members."""
-        return [ask(member.shard) for member in self.members]
+    def each(self, ask: Callable[[Shard], Answer], only: Collection[int] | None = None) -> list[Answer]:
+        """The answers of all members, or of those that hold one of some numbers.
+
+        MissingShards, which names all that do not answer.
+        """
+        asked = [one for one in self.members if only is None or not one.numbers.isdisjoint(only)]
+        return self._answers(asked, lambda member: ask(member.shard))
 
     def require_fields(self, filters: Sequence[Filter]) -> None:
         """UsageError for a filter on a field that no document of any shard has."""
@@ -145,51 +170,87 @@ class Shards:
             raise UsageError(error)
         return statistics
 
-    def _holding(self, number: int) -> Shard:
-        return next(member.shard for member in self.members if number in member.numbers)
+    def _answers(self, asked: Sequence[Member], ask: Callable[[Member], Answer]) -> list[Answer]:
+        def answer(member: Member) -> Answer | MissingShards:
+            try:
+                return ask(member)
+            except MissingShards as error:
+                return error
+            except StorageError as error:
+                return _missing(self.name, member.numbers, error)
+
+        run = self._threads.map if self._threads and len(asked) > 1 else map
+        answers = list(run(answer, asked))
+        if errors := [one for one in answers if isinstance(one, MissingShards)]:
+            raise _all_of(self.name, errors)
+        return cast(list[Answer], answers)
+
+    def _without(self, error: MissingShards) -> "Shards":
+        """What is left without the members that hold missing shards; the error where that is nothing."""
+        left = [one for one in self.members if one.numbers.isdisjoint(error.numbers)]
+        if not left or len(left) == len(self.members):
+            raise error
+        gone = (one.numbers for one in self.members if not one.numbers.isdisjoint(error.numbers))
+        return Shards(self.name, left, missing=self.missing.union(*gone), threads=self._threads)
 
     def _by_row(
         self, rows: Sequence[int], fetch: Callable[[Shard, list[int]], Sequence[Answer]]
     ) -> list[Answer]:
         """What is fetched for each row, from the shards that hold them."""
-        found: dict[int, Answer] = {}
+        parts: dict[frozenset[int], list[int]] = {}
         for member in self.members:
-            some = [row for row in rows if row >> SHARD_BITS in member.numbers]
-            if some:
-                found.update(zip(some, fetch(member.shard, some), strict=True))
+            if some := [row for row in rows if row >> SHARD_BITS in member.numbers]:
+                parts[member.numbers] = some
+        asked = [member for member in self.members if member.numbers in parts]
+        fetched = self._answers(asked, lambda member: fetch(member.shard, parts[member.numbers]))
+        found = dict(zip(chain(*parts.values()), chain.from_iterable(fetched), strict=True))
         return [found[row] for row in rows]
 
 
 class CollectionShards(Shards):
-    """The shards of a collection, all in this process, as of its generation."""
+    """The shards of a collection, all in this process; a search reads the generation that it began with."""
 
     def __init__(self, collection: "ShardCollection") -> None:
         super().__init__(collection.path)
         self._collection = collection
-        self._generation = -1
-        self._opened: dict[int, StoreShard] = {}
+        self._opened: dict[tuple[int, str], StoreShard] = {}
 
     @property
     def members(self) -> Sequence[Member]:
         """The shards of the collection's generation."""
-        manifest = self._collection.manifest
-        if self._generation != manifest.generation:
-            stores = dict(self._collection.stores())
-            known = {shard: one for shard, one in self._opened.items() if stores.get(shard) is one.store}
-            self._opened = {
-                shard: known.get(shard) or StoreShard(store, shard) for shard, store in stores.items()
-            }
-            self._members = [Member(one, frozenset([shard])) for shard, one in self._opened.items()]
-            self._generation = manifest.generation
-        return self._members
+        return self._generation(partial=False).members
 
-    def of_one_state(self, read: Callable[[], Read]) -> Read:
-        """As ``Shard.of_one_state``: the generation may change between two calls."""
-        while True:
-            before = self._collection.manifest.generation
-            result = read()
-            if self._collection.manifest.generation == before:
-                return result
+    def of_one_state(self, read: Callable[[Shard], Read], *, partial: bool = False) -> Read:
+        """As ``Shard.of_one_state``."""
+        return self._generation(partial=partial).of_one_state(read, partial=partial)
+
+    def _generation(self, *, partial: bool) -> Shards:
+        """The shards of the present generation, which stay whatever is committed."""
+        versions, members, errors = self._collection.manifest.versions, [], []
+        for number, version in sorted(versions.items()):
+            try:
+                store = self._collection.open_version(number, version)
+            except FlatcoatError as error:
+                errors.append(_missing(self.name, [number], error))
+                continue
+            opened = self._opened.setdefault((number, version.version), StoreShard(store, number))
+            members.append(Member(opened, frozenset([number])))
+        for key in self._opened.keys() - {(number, one.version) for number, one in versions.items()}:
+            self._opened.pop(key, None)
+        if errors and not (partial and members):
+            raise _all_of(self.name, errors)
+        missing = frozenset().union(*(error.numbers for error in errors))
+        return Shards(self.name, members, missing=missing)
+
+
+def shards_named(numbers: Iterable[int]) -> str:
+    """Shards for a message.
+
+    >>> shards_named([7]), shards_named({5, 2})
+    ('shard 7', 'shards 2, 5')
+    """
+    first = sorted(numbers)
+    return f"shard{'s' if len(first) > 1 else ''} {', '.join(map(str, first))}"
 
 
 def documents_of(
@@ -215,3 +276,15 @@ def merged(rankings: Sequence[Ranking | None], depth: int) -> Ranking:
     near = reaching(scores, depth).tolist()
     order = sorted(near, key=lambda at: (-scores[at], places[at], rows[at]))[:depth]
     return Ranking([rows[at] for at in order], scores[order], [places[at] for at in order])
+
+
+def _missing(name: str, numbers: Iterable[int], error: FlatcoatError) -> MissingShards:
+    return MissingShards(f"{name}: {shards_named(numbers)} cannot be read: {error}", numbers)
+
+
+def _all_of(name: str, errors: Sequence[MissingShards]) -> MissingShards:
+    """One error of several."""
+    if len(errors) == 1:
+        return errors[0]
+    numbers = frozenset(chain.from_iterable(error.numbers for error in errors))
+    return MissingShards(f"{name}: {shards_named(numbers)} are missing: {errors[0]}", numbers)

@@ -13,6 +13,7 @@ from flatcoat.errors import (
     NotFoundError,
     UsageError,
 )
+from flatcoat.retrieval.shard import MissingShards
 
 from .json_response import JsonResponse
 
@@ -27,6 +28,7 @@ _STATUSES: dict[type[FlatcoatError], int] = {
     ConflictError: 409,
     DataError: 422,
     MissingExtraError: 501,
+    MissingShards: 503,
 }
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
 _TEI_TYPES = {413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded", 503: "Unhealthy"}

@@ -54,6 +54,7 @@ class SearchRequest(OwnRequest):
     budget: Annotated[
         int | None, Field(ge=1, le=1_000_000, description="Tokens of evidence, of all results together")
     ] = None
+    partial: Annotated[bool, Field(description="Search the other shards where some do not answer")] = False
     highlight: Annotated[bool, Field(description="Add where words of the query stand in each text")] = False
 
 
@@ -105,6 +106,7 @@ def _search(context: "Context", index: "ServedIndex", body: SearchRequest) -> di
         content=body.content,
         best_lines=body.best_lines,
         budget=body.budget,
+        partial=body.partial,
     )
     values = [result.to_json() for result in results]
     if body.highlight and query is not None:
@@ -114,6 +116,7 @@ def _search(context: "Context", index: "ServedIndex", body: SearchRequest) -> di
         "index": index.name,
         "query": query,
         "results": values,
+        "missing_shards": results.missing_shards,
         "prompt": None if body.budget is None else as_prompt(results),
         "milliseconds": round((perf_counter() - started) * 1000, 2),
     }

@@ -5,16 +5,19 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import pytest
 
-from flatcoat import Document, Retriever, StorageError
+from flatcoat import Document, Retriever
 from flatcoat.indexing.collection.collection import ShardCollection
+from flatcoat.indexing.collection.manifest import shard_of
 from flatcoat.retrieval.distributed import ray_serve
 from flatcoat.retrieval.serving import cluster as serving
+from flatcoat.retrieval.shard import MissingShards
 
 from ..folders import HashEncoder
 from .test_update import answers, documents
@@ -55,22 +58,24 @@ def made(tmp_path: Path) -> Retriever:
 
 
 class Load:
-    """Questions one after the other, in a thread, until it is told to end."""
+    """Questions one after the other, in each of some threads, until it is told to end."""
 
-    def __init__(self, ask: Callable[[], Any]) -> None:
+    def __init__(self, ask: Callable[[], Any], *, threads: int = 1) -> None:
         self.answers: list[Any] = []
         self.errors: list[Exception] = []
         self._ended = Event()
         self._ask = ask
-        self._thread = Thread(target=self._run)
+        self._threads = [Thread(target=self._run) for _ in range(threads)]
 
     def __enter__(self) -> "Load":
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._ended.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -103,7 +108,7 @@ def test_replicas_die_and_questions_are_answered(cluster: Any, made: Retriever) 
     assert served.search(where="part=1", k=4) == made.search(where="part=1", k=4)
     groups = replicas_of(made.collection)
     assert sorted(map(len, groups.values())) == [2, 2]
-    with Load(lambda: served.search("cat at the river", 10)) as load:
+    with Load(lambda: served.search("cat at the river", 10), threads=3) as load:
         time.sleep(1)
         os.kill(next(iter(groups.values()))[0], signal.SIGKILL)
         time.sleep(8)
@@ -113,19 +118,34 @@ def test_replicas_die_and_questions_are_answered(cluster: Any, made: Retriever) 
     ray_serve.stop_serving(made.collection)
 
 
-def test_a_group_that_is_gone_is_named(
+def test_shards_without_a_replica_are_named_until_one_is_back(
     cluster: Any, made: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert made.collection
-    monkeypatch.setattr(ray_serve, "SECONDS", 2.0)
-    shards = ray_serve.serve_shards(made.collection, "auto", replicas=2, groups=4)
-    served = Retriever(made.collection, Encoder(), shards=shards)
-    assert answers(served) == answers(made)
-    from ray import serve
-
-    serve.delete(f"flatcoat-{made.collection.key}-{made.collection.generation}-2")
-    with pytest.raises(StorageError, match="no replica of shard 2 answers"):
-        served.search("cat at the river", 10)
+    monkeypatch.setattr(ray_serve, "PARTIAL_SECONDS", 3.0)
+    shards = ray_serve.serve_shards(made.collection, "auto", replicas=2, groups=2)
+    whole = Retriever(made.collection, Encoder(), shards=shards).search("cat at the river", 60)
+    impatient = [replace(group, seconds=5.0) for group in shards.groups]
+    served = Retriever(
+        made.collection, Encoder(), shards=ray_serve.ServedShards(made.collection.path, impatient)
+    )
+    gone = shards.members[1].numbers
+    with (
+        Load(lambda: served.search("cat at the river", 60)) as load,
+        Load(lambda: served.search("cat at the river", 60, partial=True)) as lenient,
+    ):
+        for replica in replicas_of(made.collection)["1"]:
+            os.kill(replica, signal.SIGKILL)
+        _wait(lambda: bool(load.errors))
+        _wait(lambda: any(answer.missing_shards for answer in lenient.answers))
+        answered = len(load.answers)
+        _wait(lambda: len(load.answers) > answered + 3)
+    assert {error.numbers for error in load.errors if isinstance(error, MissingShards)} == {gone}
+    assert all(f"no replica of shards {', '.join(map(str, sorted(gone)))}" in str(e) for e in load.errors)
+    assert lenient.errors == [] and all(answer == whole for answer in load.answers)
+    for answer in lenient.answers:
+        lacking = {shard_of(one.document_id, 4) for one in answer}.isdisjoint(gone)
+        assert (set(answer.missing_shards), lacking) in ((set(gone), True), (set(), False))
     ray_serve.stop_serving(made.collection)
 
 
