@@ -89,6 +89,7 @@ class PlaidIndex(Generic[Id]):
         self._sizes_N = np.concatenate(
             [np.diff(part.coded.offsets)[part.passages] for part in self._parts] or [np.zeros(0, np.int64)]
         )
+        self._all_tokens = int(self._sizes_N.sum())
         self._all_have_tokens = bool((self._sizes_N > 0).all())
         self._scorer = QueryScorer(self._codec)
         self._levels = _level_table(self._codec)
@@ -127,7 +128,7 @@ class PlaidIndex(Generic[Id]):
     @property
     def reads_lists(self) -> bool:
         """Whether inverted lists preselect passages, as in large collections."""
-        return self._tokens(self._parts) > _SCANNED_TOKENS and any(part.lists for part in self._parts)
+        return self._all_tokens > _SCANNED_TOKENS and any(part.lists for part in self._parts)
 
     def __len__(self) -> int:
         return len(self._snapshot)
@@ -254,6 +255,8 @@ class PlaidIndex(Generic[Id]):
         return best_passages(parts, totals, count=settings.n_candidates)
 
     def _tokens(self, parts: list[Part]) -> int:
+        if parts is self._parts:
+            return self._all_tokens
         return sum(int(self._sizes_N[part.positions].sum()) for part in parts)
 
     def _from_lists(
@@ -268,10 +271,13 @@ class PlaidIndex(Generic[Id]):
             totals_N = np.zeros(len(part.coded.offsets) - 1, np.float32)
             assert part.lists is not None
             list_scores(part.lists, nearest.centroids[share], nearest.scores[share], totals_N)
-            return totals_N[part.passages]
+            return totals_N
 
         partial_sums = spread(totals, [(part, share) for part in parts for share in shares])
-        summed = [np.sum(partial_sums[here], axis=0) for here in pieces(len(partial_sums), len(shares))]
+        summed = [
+            sum(partial_sums[here][1:], start=partial_sums[here.start])[part.passages]
+            for part, here in zip(parts, pieces(len(partial_sums), len(shares)), strict=True)
+        ]
         return best_passages(parts, summed, count=_LISTED * settings.n_candidates)
 
 
