@@ -11,7 +11,7 @@ codes per token, P width padded to whole bytes of codes.
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Generic, NamedTuple
 
 import numpy as np
@@ -275,7 +275,7 @@ class PlaidIndex(Generic[Id]):
 
         partial_sums = spread(totals, [(part, share) for part in parts for share in shares])
         summed = [
-            sum(partial_sums[here][1:], start=partial_sums[here.start])[part.passages]
+            reduce(np.add, partial_sums[here])[part.passages]
             for part, here in zip(parts, pieces(len(partial_sums), len(shares)), strict=True)
         ]
         return best_passages(parts, summed, count=_LISTED * settings.n_candidates)
