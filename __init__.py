@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from flatcoat.recipes.schema import Recipe
     from flatcoat.retrieval.encoders.colbert import ColbertEncoder
     from flatcoat.retrieval.encoders.dense import DenseEncoder
-    from flatcoat.retrieval.retriever import Result, Retriever
+    from flatcoat.retrieval.results import Result
+    from flatcoat.retrieval.retriever import Retriever
 
 __version__ = "0.1.0"
 
@@ -41,7 +42,7 @@ _HOMES = {
     "ModernBert": "backbone.model",
     "Passage": "indexing.documents",
     "Recipe": "recipes.schema",
-    "Result": "retrieval.retriever",
+    "Result": "retrieval.results",
     "Retriever": "retrieval.retriever",
     "SequenceClassifier": "backbone.heads",
     "TokenClassifier": "backbone.heads",
