@@ -42,6 +42,12 @@ def hashes(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT id, hash FROM documents"))
 
 
+def ids(connection: sqlite3.Connection, *, after: str, limit: int) -> list[str]:
+    """The ids of documents: the next ``limit`` behind ``after``, in their order."""
+    query = "SELECT id FROM documents WHERE id > ? ORDER BY id LIMIT ?"
+    return [id for (id,) in connection.execute(query, (after, limit))]
+
+
 def ids_of_source(connection: sqlite3.Connection, source: int) -> list[str]:
     """The ids of the documents that were read from a source."""
     query = "SELECT id FROM documents WHERE source = ? ORDER BY key"

@@ -58,7 +58,7 @@ Read = TypeVar("Read")
 _writing: ContextVar[frozenset[int]] = ContextVar("writing", default=frozenset())
 """The stores whose writer is open further up the call stack: to wait for it here would never end."""
 
-_TEXTS_AT_ONCE = 5_000
+_TEXTS_AT_ONCE, _IDS_AT_ONCE = 5_000, 5_000
 _MOST_TRIES = 100  # of reads that commits come between
 _log = logging.getLogger(__name__)
 
@@ -207,6 +207,20 @@ class Store:
         """The content hash that each document was added with, by document id."""
         with self._reading() as connection:
             return document_table.hashes(connection)
+
+    def document_ids(self) -> Iterator[str]:
+        """The ids of all documents, sorted, a few thousand in memory at a time.
+
+        Of what is added or removed meanwhile some may be among them.
+        """
+        last = ""
+        while True:
+            with self._reading() as connection:
+                some = document_table.ids(connection, after=last, limit=_IDS_AT_ONCE)
+            yield from some
+            if len(some) < _IDS_AT_ONCE:
+                return
+            last = some[-1]
 
     def documents_of(self, source: int) -> list[str]:
         """The ids of the documents that were read from a source."""

@@ -130,7 +130,7 @@ class FlatcoatVectorStore(VectorStore):
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
         """Delete documents by id, all of them without ids; ids that are not there are passed over."""
         if ids is None:
-            ids = list(self.retriever.store.document_hashes())
+            ids = list(self.retriever.store.document_ids())
         self.retriever.remove(ids)
         return True
 

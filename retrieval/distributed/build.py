@@ -4,7 +4,7 @@ An attempt works on a private copy, adds what the shard lacks by content hash, r
 verifies and publishes. It may be cut off anywhere, or run twice: only the manifest says which version counts.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -105,7 +105,9 @@ def _change(
         if task.part is not None:
             adder.carry_out(new_or_changed(_noted(task.part, kept), store, added=adder.added))
         writer.commit()
-        gone = set(store.document_hashes()) - kept if task.is_whole else set(task.removed)
+        gone: Iterable[str] = task.removed
+        if task.is_whole:
+            gone = [id for id in store.document_ids() if id not in kept]
         adder.added.removed += writer.remove(gone)
         writer.commit()
         if model.exists:

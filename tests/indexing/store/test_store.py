@@ -86,6 +86,16 @@ def test_hashes_of_other_documents_change_nothing(store: Store) -> None:
     assert store.document_hashes() == {"a": "1", "b": "2"}
 
 
+def test_ids_come_sorted_and_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flatcoat.indexing.store.store._IDS_AT_ONCE", 2)
+    names = ["b", "é", "a", "\U0001f600", "\uffff", "z"]
+    for count in range(len(names) + 1):
+        with Store.open(store.path) as again:
+            assert list(again.document_ids()) == sorted(names[:count])
+        if count < len(names):
+            add(store, passages(names[count]))
+
+
 def test_remove_counts_what_was_there(store: Store) -> None:
     add(store, passages("a", 2) + passages("b"))
     with store.writer() as writer:
