@@ -16,7 +16,15 @@ from flatcoat.indexing.store.store import Store
 
 from . import versions
 from .folder import Folder, folder_at
-from .manifest import MOST_SHARDS, Manifest, ShardVersion, commit, latest, of_generation
+from .manifest import (
+    MOST_SHARDS,
+    Manifest,
+    ShardVersion,
+    commit,
+    last_generation,
+    latest,
+    of_generation,
+)
 
 if TYPE_CHECKING:
     from flatcoat.indexing.plaid.codec import Codec
@@ -100,6 +108,8 @@ class ShardCollection:
     def open_version(self, shard: int, version: ShardVersion) -> Store:
         """The index of a version of a shard, read only."""
         key = shard, version.version
+        if store := self._stores.get(key):  # Searches do not wait for the shards of a new generation.
+            return store
         with self._opening:
             if key not in self._stores:
                 copy = versions.local_copy(self.folder, shard, version, cache=self._cache)
@@ -150,12 +160,17 @@ class ShardCollection:
         self._adopt(manifest)
 
     def refresh(self) -> bool:
-        """Go over to the last generation; returns whether there was a newer one."""
-        manifest = latest(self.folder)
-        if manifest.generation == self.manifest.generation:
+        """Go over to the last generation once its shards are open; returns whether there was a newer one.
+
+        ConflictError where the collection was made anew with another model or number of shards.
+        """
+        if last_generation(self.folder) == self.generation:
             return False
+        manifest = latest(self.folder)
         if (manifest.contract, manifest.shards) != (self.contract, self.manifest.shards):
             raise ConflictError(f"collection {self.path} was made anew in another way: open it again")
+        for shard, version in manifest.versions.items():
+            self.open_version(shard, version)
         self._adopt(manifest)
         return True
 

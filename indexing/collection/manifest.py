@@ -129,12 +129,17 @@ class Manifest:
         return manifest
 
 
-def latest(folder: Folder) -> Manifest:
-    """The manifest of the last generation; NotFoundError where there is no collection."""
+def last_generation(folder: Folder) -> int:
+    """The number of the last generation, without reading it; NotFoundError where there is no collection."""
     generations = [int(found[1]) for name in folder.names() if (found := _NAME.fullmatch(name))]
     if not generations:
         raise NotFoundError(f"{folder.url} is no collection of shards: it has no collection.*.json")
-    return of_generation(folder, max(generations))
+    return max(generations)
+
+
+def latest(folder: Folder) -> Manifest:
+    """The manifest of the last generation; NotFoundError where there is no collection."""
+    return of_generation(folder, last_generation(folder))
 
 
 def of_generation(folder: Folder, generation: int) -> Manifest:

@@ -1,11 +1,12 @@
-"""A served collection whose shards are on a Ray cluster: new generations take over while requests go on."""
+"""Served collections of shards, here or on a Ray cluster: new generations take over while requests go on."""
 
 import logging
+from collections.abc import Callable
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from flatcoat.errors import FlatcoatError
 from flatcoat.indexing.collection.collection import ShardCollection
+from flatcoat.indexing.collection.manifest import last_generation
 from flatcoat.retrieval.distributed.ray_serve import serve_shards, stop_serving
 from flatcoat.retrieval.retriever import Retriever
 
@@ -18,6 +19,35 @@ POLL_SECONDS, GRACE_SECONDS = 10.0, 60.0
 _log = logging.getLogger(__name__)
 
 
+class Follower:
+    """Goes over to the last generation of a collection, again and again, in a thread of its own.
+
+    ``go_over`` looks for one; where it fails, the collection stays as it is, and the log says why.
+    """
+
+    def __init__(self, name: str, go_over: Callable[[], object]) -> None:
+        self._name, self._go_over = name, go_over
+        self._ended = Event()
+        self._thread = Thread(target=self._follow, name="flatcoat-generations", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Let some time pass; returns at once, with True, when it is closed."""
+        return self._ended.wait(seconds)
+
+    def close(self) -> None:
+        """Look for no more generations."""
+        self._ended.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self.wait(POLL_SECONDS):
+            try:
+                self._go_over()
+            except Exception as error:  # Of storage and clusters, of many kinds: the next look may do better.
+                _log.warning("%s stays at its generation: %s", self._name, error)
+
+
 class ClusterIndex:
     """Keeps ``index`` on the last generation of its collection; a request sees one generation.
 
@@ -26,32 +56,27 @@ class ClusterIndex:
     """
 
     def __init__(self, index: "ServedIndex", address: str, *, replicas: int) -> None:
-        collection = index.retriever.collection
-        assert collection is not None
         self._index, self._address, self._replicas = index, address, replicas
-        self._ended = Event()
-        self._serve(collection)
-        self._thread = Thread(target=self._follow, name="flatcoat-generations", daemon=True)
-        self._thread.start()
+        self._serve(self._collection)
+        self._follower = Follower(self._collection.path, self._go_over)
 
     def close(self) -> None:
         """Look for no more generations; the replicas stay, for another server."""
-        self._ended.set()
-        self._thread.join()
+        self._follower.close()
 
-    def _follow(self) -> None:
-        while not self._ended.wait(POLL_SECONDS):
-            old = self._index.retriever.collection
-            assert old is not None
-            try:
-                new = ShardCollection.open(old.path)
-                if new.generation == old.generation:
-                    continue
-                self._serve(new)
-                self._ended.wait(GRACE_SECONDS)
-                stop_serving(old)
-            except FlatcoatError as error:
-                _log.warning("%s stays at generation %d: %s", old.path, old.generation, error)
+    @property
+    def _collection(self) -> ShardCollection:
+        collection = self._index.retriever.collection
+        assert collection is not None
+        return collection
+
+    def _go_over(self) -> None:
+        old = self._collection
+        if last_generation(old.folder) == old.generation:
+            return
+        self._serve(ShardCollection.open(old.path))
+        self._follower.wait(GRACE_SECONDS)
+        stop_serving(old)
 
     def _serve(self, collection: ShardCollection) -> None:
         shards = serve_shards(collection, self._address, replicas=self._replicas)

@@ -1,11 +1,14 @@
 """The command ``flatcoat serve``."""
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flatcoat.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from .indexes import Served
 
 app = typer.Typer()
 
@@ -97,15 +100,7 @@ def serve(
     )
     metrics, at = Metrics(), listening(host, port)
     served = Served(named_folders(index), settings, metrics=metrics, model=model, reranker=reranker)
-    if ray is not None:
-        from .cluster import ClusterIndex
-
-        for one in served.indexes.values():
-            if one.retriever.collection is None:
-                raise typer.BadParameter(
-                    f"{one.name} is one index, no collection of shards", param_hint="--ray"
-                )
-            ClusterIndex(one, ray, replicas=replicas)
+    _follow_collections(served, ray, replicas=replicas)
     if not is_local and not keys:
         typer.echo(f"warning: whoever reaches {host} may search and change the indexes: set {_KEY}", err=True)
     if preload:
@@ -113,3 +108,19 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     typer.echo(f"{', '.join(served.indexes)}: at http://{shown}:{at.getsockname()[1]}/", err=True)
     run(create_app(Context(served, settings, metrics=metrics)), settings, at)
+
+
+def _follow_collections(served: "Served", ray: str | None, *, replicas: int) -> None:
+    """Keep collections on their last generation, their shards here or on the Ray cluster at an address."""
+    for one in served.indexes.values():
+        collection = one.retriever.collection
+        if collection is None and ray is not None:
+            raise typer.BadParameter(f"{one.name} is one index, no collection of shards", param_hint="--ray")
+        if collection is None:
+            continue
+        from .cluster import ClusterIndex, Follower
+
+        if ray is not None:
+            ClusterIndex(one, ray, replicas=replicas)
+        else:
+            Follower(collection.path, collection.refresh)
