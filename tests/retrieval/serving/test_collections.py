@@ -1,9 +1,10 @@
-"""A served collection goes over to the generations that are built meanwhile."""
+"""Served collections: shards that are missing, and generations that are built meanwhile."""
 
 import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,3 +41,15 @@ def test_new_generations_are_searched(
     writer.remove("new")
     time.sleep(0.1)
     assert [one.document_id for one in served.search("bridge")] == ["new"]
+
+
+def test_a_missing_shard_is_named_to_clients(start: Callable[..., Any], tmp_path: Path) -> None:
+    made = Retriever.create(tmp_path / "wiki", None, shards=3)
+    made.add([Document(str(number), f"a river {number}") for number in range(30)])
+    (tmp_path / "wiki" / "shards" / "0001").rename(tmp_path / "lost")
+    server = start("--index", str(tmp_path / "wiki"))
+    refused = server.post("/indexes/wiki/search", {"query": "river"})
+    assert refused.status_code == 503
+    assert refused.json()["error"]["message"].startswith("wiki: shard 1 cannot be read")
+    answer = server.post("/indexes/wiki/search", {"query": "river", "k": 30, "partial": True}).json()
+    assert answer["missing_shards"] == [1] and 10 < len(answer["results"]) < 30
