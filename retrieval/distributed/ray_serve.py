@@ -39,6 +39,7 @@ SECONDS, PARTIAL_SECONDS = 30.0, 3.0
 """How long a call waits for a group of which no replica answers, and where the answer may lack it."""
 
 _AGAIN_SECONDS = 0.05
+_CALLS_AT_ONCE = 16  # per group: those that wait for a dead one must not hold up the others
 
 _CALLS = ("statistics", "rank", "coverage", "passages", "token_vectors", "filtered")
 
@@ -146,7 +147,7 @@ class ServedShards(Shards):
         super().__init__(
             name,
             [Member(group, frozenset(group.numbers)) for group in groups],
-            threads=ThreadPoolExecutor(max(1, 4 * len(groups)), "flatcoat-shards"),
+            threads=ThreadPoolExecutor(max(1, _CALLS_AT_ONCE * len(groups)), "flatcoat-shards"),
         )
         self.groups = groups
 
