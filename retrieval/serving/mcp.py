@@ -95,10 +95,12 @@ class Tools:
         state = self._workspace.bring_up_to_date()
         retriever = self._workspace.opened()
         model = retriever.contract.model if retriever.has_model else "none, BM25 alone"
+        skipped = [f"{count:,} {reason}" for reason, count in self._workspace.skipped().most_common()]
         rows = [
             f"folder: {self._workspace.folder}",
             f"index: {self._workspace.index}",
             f"holds: {retriever.info().describe()}",
+            f"files skipped: {', '.join(skipped) or 'none'}",
             f"model: {model}",
             f"searches now rank by: {self._workspace.mode}",
             f"compared with the files: {'just now' if state.is_fresh else 'not finished'}",

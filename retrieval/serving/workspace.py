@@ -1,10 +1,11 @@
 """A folder and its index: one thread makes it and keeps it in step with the files, one gives it vectors.
 
-An answer never waits for a model: BM25 ranks until the model that encodes queries is loaded and there are
-vectors. It waits for the comparison with the files, within limits; the encoding does not hold that up.
+An answer never waits for a model: BM25 ranks until the model that encodes queries is loaded and most passages
+have vectors. It waits for the comparison with the files, within limits; the encoding does not hold that up.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from flatcoat.retrieval.results import Mode, Result
 
 if TYPE_CHECKING:
     from flatcoat.indexing.documents import Passage
+    from flatcoat.indexing.store.stats import Encoded
     from flatcoat.retrieval.retriever import Retriever
 
 _log = logging.getLogger(__name__)
@@ -106,9 +108,9 @@ class Workspace:
 
     @property
     def mode(self) -> Mode:
-        """How an answer is ranked now: by BM25 until there is a model for queries, and vectors."""
-        retriever = self.opened()
-        return "hybrid" if self._is_warm and retriever.store.encoded().passages else "bm25"
+        """How an answer is ranked now: by BM25 until there is a model for queries, and most vectors."""
+        store = self.opened().store
+        return "hybrid" if self._is_warm and is_nearly_complete(store.encoded()) else "bm25"
 
     def opened(self) -> "Retriever":
         """The index; NotFoundError where there is none yet, with the problem if there is one."""
@@ -143,6 +145,12 @@ class Workspace:
         """A path as the caller means it: from the folder, else from the root of the repository."""
         here = self.folder / path
         return here if here.exists() else self.root / path
+
+    def skipped(self) -> Counter[str]:
+        """How many files of the folder were not indexed, by the reason."""
+        store = self.opened().store
+        states = (state for source in store.sources() for state in store.file_states(source.key).values())
+        return Counter(state.skipped for state in states if state.skipped)
 
     def shown(self, ids: list[str]) -> dict[str, str]:
         """The paths of documents as the caller opens them, by id: from the folder where they are below it."""
@@ -254,6 +262,16 @@ class Workspace:
                 writer.add_vectors(segment, vectors)
                 if not others:
                     writer.compact(full=False)
+
+
+def is_nearly_complete(encoded: "Encoded") -> bool:
+    """Whether vectors help to rank: while many passages have none, those with one go above better ones.
+
+    >>> from flatcoat.indexing.store.stats import Encoded
+    >>> is_nearly_complete(Encoded(1000, of=19_000)), is_nearly_complete(Encoded(18_950, of=19_000))
+    (False, True)
+    """
+    return encoded.passages > 0.9 * encoded.of
 
 
 def _distance(lines: tuple[int, int], line: int) -> int:

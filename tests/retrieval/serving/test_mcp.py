@@ -129,6 +129,14 @@ async def test_vectors_come_by_themselves(agent: Agent, workspace: Workspace) ->
     assert "docs/birds.md:" in await agent.answer("search", query="where do small birds breed?")
 
 
+async def test_the_status_counts_what_was_skipped(agent: Agent, repository: Path) -> None:
+    assert "files skipped: none" in await agent.answer("index_status")
+    (repository / "docs" / "photo.png").write_bytes(bytes(range(256)))
+    for name in ("empty.md", "blank.md"):
+        (repository / "docs" / name).touch()
+    assert "files skipped: 2 empty, 1 binary" in await agent.answer("index_status")
+
+
 async def test_a_search_below_a_folder_or_in_a_file(agent: Agent, repository: Path) -> None:
     assert "boat.py" not in await agent.answer("search", query="boat nest", path="docs")
     assert "birds.md" not in await agent.answer("search", query="boat nest", path="src/boat.py")

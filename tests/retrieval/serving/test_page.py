@@ -137,7 +137,7 @@ def open_server(start: Callable[..., Any], folders: dict[str, Path], tmp_path_fa
 def test_a_visit(browse: Callable[..., Browser], open_server: Any) -> None:
     """Search, read an explanation, filter, compare, add a document, and find it."""
     page = browse(open_server.address)
-    page.wait_for_status("^$")
+    page.wait("return document.querySelector('#statistics dd')")  # The status is empty from the start.
     assert page.texts("#statistics dd")[:2] == ["4", "4"]
     page.type("#query", "why is the sky blue?" + KEYS["Enter"])
     page.wait_for_status("4 results in")
