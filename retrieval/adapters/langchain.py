@@ -24,11 +24,16 @@ from .documents import opened, opened_or_created, original_metadata, result_meta
 from .embeddings import EmbeddingsEncoder, dense_encoder, floats
 
 try:
-    from langchain_core.callbacks import CallbackManagerForRetrieverRun, Callbacks
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForRetrieverRun,
+        CallbackManagerForRetrieverRun,
+        Callbacks,
+    )
     from langchain_core.documents import BaseDocumentCompressor
     from langchain_core.documents import Document as LangChainDocument
     from langchain_core.embeddings import Embeddings
     from langchain_core.retrievers import BaseRetriever
+    from langchain_core.runnables import run_in_executor
     from langchain_core.vectorstores import VectorStore
 except ImportError as error:
     raise MissingExtraError("LangChain is not installed: pip install flatcoat[langchain]") from error
@@ -38,7 +43,7 @@ class FlatcoatRetriever(BaseRetriever):
     """The ``k`` best passages of an index, as documents whose metadata say where they are.
 
     ``index`` is a path or a Retriever, ``mode``, ``rerank``, ``group`` and ``where`` are those of
-    ``Retriever.search``; each may be given to ``invoke`` too.
+    ``Retriever.search``; each may be given to ``invoke`` and ``ainvoke`` too.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -60,6 +65,14 @@ class FlatcoatRetriever(BaseRetriever):
             LangChainDocument(result.text, id=_place(result), metadata=result_metadata(result))
             for result in results
         ]
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
+    ) -> list[LangChainDocument]:
+        # LangChain's own takes no options.
+        return await run_in_executor(
+            None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), **options
+        )
 
 
 class FlatcoatEmbeddings(Embeddings):

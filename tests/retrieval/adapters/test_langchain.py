@@ -103,6 +103,13 @@ def test_a_retriever_filters_and_reranks(index: Retriever) -> None:
     assert retriever.invoke("blue sky", where="year=2000")[0].metadata["source"] == "sky"
 
 
+async def test_options_of_a_call_hold_in_asyncio_too(index: Retriever) -> None:
+    retriever = FlatcoatRetriever(index=index, k=4)
+    options: dict[str, Any] = {"k": 1, "where": "year=2000"}
+    (found,) = await retriever.ainvoke("blue sky", **options)
+    assert found == retriever.invoke("blue sky", **options)[0] and found.metadata["source"] == "sky"
+
+
 def test_a_store_gives_back_what_it_got(tmp_path: Path) -> None:
     store = FlatcoatVectorStore(tmp_path / "my.index")
     metadata = {"tags": ["a", "b"], "loc": {"page": 3}, "none": None, "year": 2020, "draft": True}
