@@ -122,6 +122,13 @@ class FlatcoatEmbedding(BaseEmbedding):
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return floats(self._encoder.encode_documents(texts))
 
+    # LlamaIndex's own would hold up the event loop, and encode one text at a time.
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return await asyncio.to_thread(self._get_text_embedding, text)
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return await asyncio.to_thread(self._get_text_embeddings, texts)
+
 
 class FlatcoatPostprocessor(BaseNodePostprocessor):
     """Keeps the ``top_n`` nodes that answer the query best, by a cross-encoder or an encoder.

@@ -1,5 +1,6 @@
 """LlamaIndex's base classes over a real index and a real model."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -96,6 +97,24 @@ async def test_an_embedding_embeds(make_dense: MakeFolder) -> None:
     assert await embedding.aget_query_embedding("cats purr") == query
     assert await embedding.aget_text_embedding_batch(texts) == [pytest.approx(one, abs=1e-5) for one in batch]
     assert embedding.to_dict()["model_name"] == embedding.model_name
+
+
+async def test_embedding_leaves_the_event_loop_free(make_dense: MakeFolder) -> None:
+    """The coroutine that counts goes on while documents are encoded in one batch."""
+    embedding = FlatcoatEmbedding(make_dense())
+    counted = 0
+
+    async def count() -> None:
+        nonlocal counted
+        while True:
+            counted += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await embedding.aget_text_embedding_batch(["cats purr at night"] * 200)
+    await embedding.aget_text_embedding("cats purr")
+    counting.cancel()
+    assert counted > 100
 
 
 async def test_a_postprocessor_keeps_the_best() -> None:
