@@ -5,6 +5,7 @@
 >>> FlatcoatDocumentRetriever(store).run("why is the sky blue?")  # doctest: +SKIP
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -91,6 +92,25 @@ class FlatcoatDocumentStore:
     def delete_documents(self, document_ids: list[str]) -> None:
         """Delete documents; ids that are not there are passed over."""
         self.retriever.remove(document_ids)
+
+    # Haystack runs the components below in threads; its own ask a store of asynchronous pipelines for these.
+    async def count_documents_async(self) -> int:
+        """As ``count_documents``."""
+        return await asyncio.to_thread(self.count_documents)
+
+    async def filter_documents_async(self, filters: dict[str, Any] | None = None) -> list[HaystackDocument]:
+        """As ``filter_documents``."""
+        return await asyncio.to_thread(self.filter_documents, filters)
+
+    async def write_documents_async(
+        self, documents: list[HaystackDocument], policy: DuplicatePolicy = DuplicatePolicy.NONE
+    ) -> int:
+        """As ``write_documents``."""
+        return await asyncio.to_thread(self.write_documents, documents, policy)
+
+    async def delete_documents_async(self, document_ids: list[str]) -> None:
+        """As ``delete_documents``."""
+        await asyncio.to_thread(self.delete_documents, document_ids)
 
     def _add(self, documents: list[HaystackDocument]) -> None:
         self.retriever.add(

@@ -12,10 +12,16 @@ os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
 pytest.importorskip("haystack.testing", reason="pip install -c constraints.txt flatcoat[haystack]")
 
 from haystack import Document, Pipeline
+from haystack.components.writers import DocumentWriter
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.errors import FilterError
 from haystack.testing.document_store import DocumentStoreBaseTests
+from haystack.testing.document_store_async import (
+    CountDocumentsAsyncTest,
+    DeleteDocumentsAsyncTest,
+    WriteDocumentsAsyncTest,
+)
 
 from flatcoat.retrieval.adapters.haystack import (
     FlatcoatDocumentRetriever,
@@ -32,23 +38,46 @@ def document_store(tmp_path: Path) -> Iterator[FlatcoatDocumentStore]:
     store.retriever.close()
 
 
-class TestDocumentStore(DocumentStoreBaseTests):
+class _OwnEmbeddings:
+    @staticmethod
+    def assert_documents_are_equal(received: list[Document], expected: list[Document]) -> None:
+        """But for the embeddings: an index has its own."""
+        assert received == [replace(one, embedding=None) for one in expected]
+
+
+class TestDocumentStore(_OwnEmbeddings, DocumentStoreBaseTests):
     @pytest.fixture
     def document_store(self, tmp_path: Path) -> Iterator[FlatcoatDocumentStore]:
         store = FlatcoatDocumentStore(str(tmp_path / "my.index"))
         yield store
         store.retriever.close()
 
-    @staticmethod
-    def assert_documents_are_equal(received: list[Document], expected: list[Document]) -> None:
-        """But for the embeddings: an index has its own."""
-        assert received == [replace(one, embedding=None) for one in expected]
-
     def test_write_documents(self, document_store: FlatcoatDocumentStore) -> None:
         first, second = Document("1", content="first"), Document("1", content="second")
         assert document_store.write_documents([first]) == 1
         assert document_store.write_documents([second, second]) == 1
         self.assert_documents_are_equal(document_store.filter_documents(), [second])
+
+
+class TestDocumentStoreInAsyncio(
+    _OwnEmbeddings, CountDocumentsAsyncTest, DeleteDocumentsAsyncTest, WriteDocumentsAsyncTest
+):
+    async def test_write_documents_async(self, document_store: FlatcoatDocumentStore) -> None:
+        first, second = Document("1", content="first"), Document("1", content="second")
+        assert await document_store.write_documents_async([first]) == 1
+        assert await document_store.write_documents_async([second, second]) == 1
+        self.assert_documents_are_equal(await document_store.filter_documents_async(), [second])
+
+
+async def test_a_pipeline_writes_and_retrieves_in_asyncio(document_store: FlatcoatDocumentStore) -> None:
+    writing = Pipeline()
+    writing.add_component("writer", DocumentWriter(document_store))
+    written = await writing.run_async({"writer": {"documents": [Document(content="Cats purr.")]}})
+    assert written["writer"]["documents_written"] == 1
+    reading = Pipeline()
+    reading.add_component("retriever", FlatcoatDocumentRetriever(document_store))
+    found = await reading.run_async({"retriever": {"query": "why do cats purr?"}})
+    assert found["retriever"]["documents"][0].content == "Cats purr."
 
 
 def test_metadata_come_back_as_they_were(document_store: FlatcoatDocumentStore) -> None:
