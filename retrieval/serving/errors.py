@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flatcoat.errors import (
@@ -78,6 +78,33 @@ def error_response(path: str, status: int, message: str, *, param: str | None = 
     return JsonResponse(body, status_code=status, headers=headers)
 
 
+def _invalid(error: Mapping[str, Any], body: Any) -> tuple[str, str]:
+    """Where in a request something is wrong, empty for the whole body, and what."""
+    kind, text, (where, *parts) = error["type"], str(error["msg"]), error["loc"]
+    if kind == "json_invalid":
+        return "", f"the body is no JSON: {error['ctx']['error']}, at character {parts[0]}"
+    if where == "body" and not parts and (kind == "missing" or isinstance(body, bytes)):
+        return "", "no JSON came: send it with the header content-type: application/json"
+    if where == "body":
+        parts = [*_path(parts, body), *(parts[-1:] if kind == "missing" else ())]
+    place, text = ".".join(map(str, parts)), text.removeprefix("Value error, ")
+    return place, f"{place}: {text}" if place else text
+
+
+def _path(parts: Sequence[Any], value: Any) -> list[Any]:
+    """The parts that lead to something in ``value``; pydantic names the kinds of a union between them.
+
+    >>> _path(["where", 0, "str"], {"where": [7]})
+    ['where', 0]
+    """
+    path = []
+    for part in parts:
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            path.append(part)
+            value = value[part]
+    return path
+
+
 def answer_errors(app: "FastAPI", hidden: Mapping[str, str]) -> None:
     """Have the app answer every error by ``error_response``; ``hidden`` are paths and what to say instead."""
     from fastapi.exceptions import RequestValidationError
@@ -94,11 +121,9 @@ def answer_errors(app: "FastAPI", hidden: Mapping[str, str]) -> None:
 
     def invalid(request: "Request", error: Exception) -> JsonResponse:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"][1:]))
         # OpenAI's and Cohere's clients know 400 only.
         status = 400 if request.url.path.startswith(("/v1/embeddings", "/v1/vector_stores", "/v2/")) else 422
-        message = f"{place}: {first['msg']}" if place else str(first["msg"])
+        place, message = _invalid(error.errors()[0], error.body)
         return error_response(request.url.path, status, message, param=place or None)
 
     def http(request: "Request", error: Exception) -> JsonResponse:

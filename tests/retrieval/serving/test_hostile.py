@@ -1,6 +1,7 @@
 """Requests of strangers, broken clients and attackers: each is clearly refused, and none is our error."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -73,6 +74,32 @@ def test_wrong_values_are_named(server: Any, body: Any) -> None:
     answer = server.post(SEARCH, body)
     assert answer.status_code in (400, 422), answer.text
     assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        (SEARCH, {"query": " "}, "query: it is empty"),
+        (SEARCH, {"query": "a", "where": ["a=b", [1]]}, "where.1: Input should be a valid string"),
+        (SEARCH, {"query": "a", "content": "films"}, "content: Input should be 'code', 'docs' or 'config'"),
+        ("/indexes/late/documents", {"documents": [{"id": "a"}]}, "documents.0.text: Field required"),
+    ],
+)
+def test_the_place_of_a_mistake_is_that_in_the_body(server: Any, path: str, body: Any, message: str) -> None:
+    assert server.post(path, body).json()["error"]["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        (b'{"query" "a"}', "application/json", r"the body is no JSON: .*':'.*, at character 9"),
+        (b'{"query": "a"}', "text/plain", "no JSON came: .* content-type: application/json"),
+        (b"", "application/json", "no JSON came"),
+    ],
+)
+def test_what_is_no_json_is_told_so(server: Any, text: bytes, kind: str, message: str) -> None:
+    answer = server.client.post(SEARCH, content=text, headers={"content-type": kind})
+    assert re.match(message, answer.json()["error"]["message"])
 
 
 @pytest.mark.parametrize(
