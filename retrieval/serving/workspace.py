@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Condition, Thread
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError, UsageError
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 FRESH_SECONDS = 1.0
 """An answer waits at most as long for the comparison of an index with its files."""
 
-_FIRST_SECONDS = 40.0  # for the texts of an index that is being made: clients give up after 60
+_FIRST_SECONDS = 40.0  # from the start, for the texts of an index to be made: clients give up after 60
 
 
 class State(NamedTuple):
@@ -54,8 +55,8 @@ class Workspace:
     """The index of ``folder``: ``index``, or the ``.flatcoat`` that is found from there, or made at the root.
 
     An answer waits ``patience`` seconds at most for the comparison of the index with the files, but longer
-    for the first one. Threads may share it. Its own threads end with the process, or by ``close``; what they
-    have written is whole whenever they end.
+    for the first one, in the first seconds of the workspace. Threads may share it. Its own threads end with
+    the process, or by ``close``; what they have written is whole whenever they end.
     """
 
     def __init__(self, folder: Path, index: Path | None = None, *, patience: float = FRESH_SECONDS) -> None:
@@ -63,6 +64,7 @@ class Workspace:
         if not self.folder.is_dir():
             raise NotFoundError(f"{folder} is no folder: give the folder to search in")
         self._patience, self._is_found = patience, index is None
+        self._first_until = monotonic() + _FIRST_SECONDS
         self.root = repository_of(self.folder) or self.folder
         self.index = index or find_index(self.folder) or self.root / FOLDER
         self.retriever: Retriever | None = None
@@ -101,8 +103,8 @@ class Workspace:
             self._asked += 1
             mine = self._asked
             self._changed.notify_all()
-            patience = self._patience if self._is_complete else _FIRST_SECONDS
-            self._changed.wait_for(lambda: self._compared >= mine, patience)
+            first = 0 if self._is_complete else self._first_until - monotonic()
+            self._changed.wait_for(lambda: self._compared >= mine, max(self._patience, first))
             is_fresh = self._compared >= mine and not self._is_behind
             return State(is_fresh, self._is_complete, self._problem)
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -176,6 +177,27 @@ async def test_paths_are_those_of_the_callers_folder(repository: Path) -> None:
     finally:
         workspace.close()
     assert not (repository / "src" / ".flatcoat").exists()
+
+
+async def test_only_the_first_answers_wait_for_an_index_that_is_being_made(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on = Event()
+
+    class Slow(Workspace):
+        def _compare(self) -> None:
+            may_go_on.wait()
+            super()._compare()
+
+    monkeypatch.setattr("flatcoat.retrieval.serving.workspace._FIRST_SECONDS", 2)
+    workspace = Slow(repository, patience=0.1)
+    times = [time.monotonic()]
+    for _ in range(2):
+        assert not workspace.bring_up_to_date().is_complete
+        times.append(time.monotonic())
+    may_go_on.set()
+    workspace.close()
+    assert times[1] - times[0] > 1.5 and times[2] - times[1] < 1
 
 
 async def test_an_index_that_another_process_writes_still_answers(repository: Path) -> None:
