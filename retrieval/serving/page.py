@@ -37,4 +37,6 @@ async def _answer(name: str, kind: str) -> Response:
 
 
 for _path, (_name, _kind) in FILES.items():
-    router.add_api_route(_path, partial(_answer, _name, _kind), methods=["GET"], response_class=Response)
+    router.add_api_route(
+        _path, partial(_answer, _name, _kind), methods=["GET", "HEAD"], response_class=Response
+    )

@@ -189,6 +189,7 @@ def _info(index: "ServedIndex") -> dict[str, Any]:
 
 
 @router.get("/health", summary="Whether the server can answer")
+@router.head("/health", include_in_schema=False)
 async def health(request: Request) -> JsonResponse:
     """200, or 503 while it shuts down and where an index cannot be read."""
     context = context_of(request)

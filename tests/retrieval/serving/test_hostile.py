@@ -194,6 +194,8 @@ def test_the_page_and_health_need_no_key(server: Any) -> None:
 
     for path in ("/", "/web/app.js", "/web/style.css", "/health"):
         assert httpx.get(server.address + path, trust_env=False).status_code == 200
+        asked = httpx.head(server.address + path, trust_env=False)  # As monitors do.
+        assert asked.status_code == 200 and not asked.content
 
 
 @pytest.mark.parametrize(
