@@ -29,7 +29,7 @@ NormPosition = Literal["pre", "post"]
 NormKind = Literal["layernorm", "rmsnorm"]
 MlpKind = Literal["glu", "mlp"]
 ActivationName = Literal["gelu", "gelu_tanh", "relu", "silu"]
-Pooling = Literal["cls", "mean"]
+Pooling = Literal["cls", "mean", "late"]
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "positions": get_args(Positions),
     "norm_position": get_args(NormPosition),
@@ -141,7 +141,7 @@ class ModernBertConfig:
     step (ALBERT; empty: its own). ``mlp_out_bias`` is that of the second layer of a feed-forward block
     (None: ``mlp_bias``). ``rope_scale`` multiplies rotary angles (GTE). Without ``embedding_norm`` the first
     layer has a norm before attention. ``key_value_heads``, where fewer (0: all), serve several heads of
-    queries each (EuroBERT).
+    queries each (EuroBERT). ``classifier_pooling`` "late" averages the logits of tokens (EuroBERT).
     ``family`` names the encoder whose files are read and written ("": ModernBERT).
     ``extra`` keeps the other keys of a ``config.json``, of a family all keys; comparisons ignore it.
     Raises UsageError where values are unknown or do not fit together.
@@ -289,7 +289,8 @@ class ModernBertConfig:
     @property
     def is_modernbert(self) -> bool:
         """Whether this is a shape that transformers' ModernBERT computes: none of the paper's ablations."""
-        return all(getattr(self, name) == value for name, value in _MODERNBERT.items())
+        same = all(getattr(self, name) == value for name, value in _MODERNBERT.items())
+        return same and self.classifier_pooling != "late"
 
     @property
     def rope_thetas(self) -> dict[LayerType, float]:

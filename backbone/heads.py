@@ -1,6 +1,6 @@
 """Heads on the encoder: masked language model, sequence classifier, token classifier.
 
-Source: arXiv 2412.13663 and the published checkpoints.
+Source: arXiv 2412.13663 and the published checkpoints; of other encoders, what ``families`` says.
 Axes: N sequences, T tokens of all sequences together, D width, V vocabulary, C labels.
 """
 
@@ -11,24 +11,44 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from flatcoat.errors import UsageError
+from flatcoat.errors import DataError, UsageError
 
 from .config import ModernBertConfig
 from .elementwise import ACTIVATIONS
+from .families.head import Head, Task
 from .layers import make_norm, truncated_normal
 from .model import ModernBert
 from .packing import PackedBatch
-from .weight_files import EMBEDDINGS, ENCODER_PREFIX, under_head
-from .weights import fill, init_empty_weights, read_checkpoint, require_layers, save
+from .weight_files import EMBEDDINGS, ENCODER_PREFIX
+from .weights import fill, init_empty_weights, read_checkpoint, require_layers, save, weights_for
+
+
+def _modernbert(task: str, last: str) -> Head:
+    return Head(
+        architecture=f"ModernBertFor{task}",
+        modules={"head.dense": "head.dense", "head.norm": "head.norm", last: last},
+        activation="classifier_activation",
+        dense_bias="classifier_bias",
+    )
+
+
+_MODERNBERT: dict[Task, Head] = {
+    "masked": _modernbert("MaskedLM", "decoder"),
+    "sequence": _modernbert("SequenceClassification", "classifier"),
+    "token": _modernbert("TokenClassification", "classifier"),
+}
+_ACTIVATIONS = ACTIVATIONS | {"tanh": torch.tanh}
 
 
 class PredictionHead(nn.Module):
-    """Dense, activation, norm: [..., D] to [..., D]."""
+    """Dense, activation, norm: [..., D] to [..., ``width_out``]."""
 
-    def __init__(self, width: int, activation: str, *, norm: nn.Module, bias: bool, std: float):
+    def __init__(
+        self, width: int, width_out: int, *, activation: str, norm: nn.Module, bias: bool, std: float
+    ):
         super().__init__()
-        self.activation = ACTIVATIONS[activation]
-        self.dense = nn.Linear(width, width, bias=bias)
+        self.activation = _ACTIVATIONS[activation]
+        self.dense = nn.Linear(width, width_out, bias=bias)
         self.norm = norm
         truncated_normal(self.dense.weight, std)
         if self.dense.bias is not None:
@@ -38,15 +58,33 @@ class PredictionHead(nn.Module):
         return self.norm(self.activation(self.dense(hidden_TD)))
 
 
-def prediction_head(config: ModernBertConfig) -> PredictionHead:
-    """A newly initialised head, as masked language models and classifiers have it."""
+def head_of(config: ModernBertConfig, task: Task) -> Head:
+    """What the encoder's own library has between it and the logits of a task."""
+    return _MODERNBERT[task] if config.published is None else config.published.heads[task]
+
+
+def prediction_head(config: ModernBertConfig, task: Task) -> nn.Module:
+    """A newly initialised head, without the last layer; an identity where the encoder has none."""
+    head = head_of(config, task)
+    if "head.dense" not in head.modules:
+        return nn.Identity()
+    width = config.hidden_size if task != "masked" else _decoded_width(config)
+    norm: nn.Module = nn.Identity()
+    if "head.norm" in head.modules:
+        norm = make_norm(config.norm_kind, width, eps=config.norm_eps, bias=config.norm_bias)
     return PredictionHead(
         config.hidden_size,
-        activation=config.classifier_activation,
-        norm=make_norm(config.norm_kind, config.hidden_size, eps=config.norm_eps, bias=config.norm_bias),
-        bias=config.classifier_bias,
+        width,
+        activation=getattr(config, head.activation, head.activation),
+        norm=norm,
+        bias=not head.dense_bias or getattr(config, head.dense_bias),
         std=config.initializer_range / (2 * config.num_hidden_layers) ** 0.5,
     )
+
+
+def _decoded_width(config: ModernBertConfig) -> int:
+    """The width of token embeddings, which a decoder shares."""
+    return config.embedding_size or config.hidden_size
 
 
 class MaskedLanguageModel(nn.Module):
@@ -61,15 +99,14 @@ class MaskedLanguageModel(nn.Module):
     torch.Size([1, 10])
     """
 
-    architecture: ClassVar[str] = "ModernBertForMaskedLM"
-    """transformers' class for these weights."""
+    task: ClassVar[Task] = "masked"
 
     def __init__(self, config: ModernBertConfig):
         super().__init__()
         self.config = config
         self.model = ModernBert(config)
-        self.head = prediction_head(config)
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=config.decoder_bias)
+        self.head = prediction_head(config, self.task)
+        self.decoder = nn.Linear(_decoded_width(config), config.vocab_size, bias=config.decoder_bias)
         if config.tie_word_embeddings:
             self.decoder.weight = self.model.embeddings.tok_embeddings.weight
         else:
@@ -91,11 +128,12 @@ class MaskedLanguageModel(nn.Module):
 
         Raises NotFoundError where there is no such checkpoint, DataError where it has no such head.
         """
-        config, state = read_checkpoint(name_or_path)
-        state = under_head(state)
+        config, whole = read_checkpoint(name_or_path)
+        state = weights_for(config, whole, MaskedLanguageModel.task)
         require_layers(config, state, name=name_or_path)
         with init_empty_weights():
             model = MaskedLanguageModel(config)
+        _keep_rest(model, whole)
         if config.tie_word_embeddings and EMBEDDINGS in state:
             state["decoder.weight"] = state[EMBEDDINGS]
         fill(model, state, name=name_or_path, dtype=dtype)
@@ -105,7 +143,7 @@ class MaskedLanguageModel(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` as transformers reads them."""
-        save(self, folder, config=self.config, architecture=self.architecture)
+        _save(self, folder)
 
 
 class Classifier(nn.Module):
@@ -114,15 +152,14 @@ class Classifier(nn.Module):
     ``num_labels`` replaces the labels of the config, which ``id2label`` names.
     """
 
-    architecture: ClassVar[str]
-    """transformers' class for these weights."""
+    task: ClassVar[Task]
 
     def __init__(self, config: ModernBertConfig, num_labels: int | None = None):
         super().__init__()
         self.config = config if num_labels is None else with_labels(config, num_labels)
         self.model = ModernBert(config)
-        self.head = prediction_head(config)
-        self.drop = nn.Dropout(config.classifier_dropout)
+        self.head = prediction_head(config, self.task)
+        self.drop = nn.Dropout(_dropout(config, head_of(config, self.task)))
         self.classifier = classifier_layer(self.config)
 
     @classmethod
@@ -139,21 +176,36 @@ class Classifier(nn.Module):
         or another classifier); the rest is initialised. Raises NotFoundError
         where there is no such checkpoint, UsageError where it has no classifier and ``num_labels`` is None.
         """
-        config, state = read_checkpoint(name_or_path)
-        state = under_head(state)
+        config, whole = read_checkpoint(name_or_path)
+        return cls.of(config, whole, name=name_or_path, dtype=dtype, num_labels=num_labels)
+
+    @classmethod
+    def of(
+        cls,
+        config: ModernBertConfig,
+        whole: dict[str, Tensor],
+        *,
+        name: str | Path,
+        dtype: torch.dtype | None = None,
+        num_labels: int | None = None,
+    ) -> Self:
+        """The same from a checkpoint's config and its weights by their names on disk."""
+        state = weights_for(config, whole, cls.task)
         if num_labels is None and "classifier.weight" not in state:
-            raise UsageError(f"{name_or_path} has no classifier: give num_labels to start one on its encoder")
+            raise UsageError(f"{name} has no classifier: give num_labels to start one on its encoder")
         if num_labels is not None:
             config = with_labels(config, num_labels)
-            state = _new_classifier(config, state)
-        require_layers(config, state, name=name_or_path)
+            state = _new_classifier(config, state, cls.task)
+        require_layers(config, state, name=name)
         with init_empty_weights():
             model = cls(config)
-        return fill(model, state, name=name_or_path, dtype=dtype)
+        if num_labels is None:
+            _keep_rest(model, whole)
+        return fill(model, state, name=name, dtype=dtype)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json``, with the labels, and ``model.safetensors`` as transformers reads them."""
-        save(self, folder, config=self.config, architecture=self.architecture)
+        _save(self, folder)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.classifier(self.drop(self.head(hidden)))
@@ -163,7 +215,7 @@ class SequenceClassifier(Classifier):
     """One set of logits for each sequence, from its first token or from the mean over its tokens.
 
     ``model(batch)`` returns logits [N, C] in the order of the batch (``unpad`` sorts its rows by length);
-    the config's ``classifier_pooling`` chooses "cls" or "mean". One label makes a regression.
+    the config's ``classifier_pooling`` chooses "cls", "mean" or "late". One label makes a regression.
 
     >>> sizes = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=1)
     >>> model = SequenceClassifier(ModernBertConfig(vocab_size=10, **sizes), num_labels=3)
@@ -171,10 +223,12 @@ class SequenceClassifier(Classifier):
     torch.Size([2, 3])
     """
 
-    architecture = "ModernBertForSequenceClassification"
+    task = "sequence"
 
     def forward(self, batch: PackedBatch) -> Tensor:
         hidden_TD = self.model(batch)
+        if self.config.classifier_pooling == "late":
+            return self.classifier(_means(self.drop(self.head(hidden_TD)), batch))
         if self.config.classifier_pooling == "mean":
             return self._logits(_means(hidden_TD, batch))
         return self._logits(hidden_TD[batch.cu_seqlens[:-1].long()])
@@ -183,7 +237,7 @@ class SequenceClassifier(Classifier):
 class TokenClassifier(Classifier):
     """One set of logits for each token: ``model(batch)`` returns [T, C] in the order of the batch."""
 
-    architecture = "ModernBertForTokenClassification"
+    task = "token"
 
     def forward(self, batch: PackedBatch) -> Tensor:
         return self._logits(self.model(batch))
@@ -217,10 +271,10 @@ def with_labels(config: ModernBertConfig, num_labels: int) -> ModernBertConfig:
     return replace(config, extra=extra)
 
 
-def _new_classifier(config: ModernBertConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _new_classifier(config: ModernBertConfig, state: dict[str, Tensor], task: Task) -> dict[str, Tensor]:
     """The checkpoint's encoder and head; a head, if it has none, and the classifier are initialised."""
     dtype = state[EMBEDDINGS].dtype if EMBEDDINGS in state else None
-    parts = {"head": prediction_head(config), "classifier": classifier_layer(config)}
+    parts = {"head": prediction_head(config, task), "classifier": classifier_layer(config)}
     drawn = {
         f"{part}.{name}": tensor
         for part, module in parts.items()
@@ -229,6 +283,36 @@ def _new_classifier(config: ModernBertConfig, state: dict[str, Tensor]) -> dict[
     return drawn | {
         name: tensor for name, tensor in state.items() if name.startswith((ENCODER_PREFIX, "head."))
     }
+
+
+def _dropout(config: ModernBertConfig, head: Head) -> float:
+    values = [config.extra[key] for key in head.dropout if config.extra.get(key) is not None]
+    if not values:
+        return 0.1 if head.dropout else config.classifier_dropout
+    if type(values[0]) not in (int, float) or not 0 <= values[0] <= 1:
+        raise DataError(f"the dropout of its classifier is {values[0]!r:.40}: a number from 0 to 1 is wanted")
+    return float(values[0])
+
+
+def _keep_rest(model: MaskedLanguageModel | Classifier, whole: dict[str, Tensor]) -> None:
+    """Keep the weights that the family's library uses and this does not, to be saved again."""
+    config = model.config
+    if config.published is not None:
+        model.model.rest = config.published.beside_head(
+            model.task, whole, layers=config.layer_count, tied=config.tie_word_embeddings
+        )
+
+
+def _save(model: MaskedLanguageModel | Classifier, folder: str | Path) -> None:
+    architecture = head_of(model.config, model.task).architecture
+    save(
+        model,
+        folder,
+        config=model.config,
+        architecture=architecture,
+        rest=model.model.rest,
+        task=model.task,
+    )
 
 
 def _means(hidden_TD: Tensor, batch: PackedBatch) -> Tensor:

@@ -14,7 +14,8 @@ from flatcoat.errors import DataError
 from flatcoat.hub import download_model
 
 from .config import ModernBertConfig
-from .weight_files import FLOAT_FILE, INT8_FILE, read_arrays, without_head
+from .families.head import Task
+from .weight_files import ENCODER_PREFIX, FLOAT_FILE, INT8_FILE, read_arrays, under_head, without_head
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -26,10 +27,11 @@ def save(
     config: ModernBertConfig,
     architecture: str,
     rest: dict[str, Tensor] | None = None,
+    task: Task | None = None,
 ) -> None:
     """Write a checkpoint that transformers loads as its class ``architecture``, without a tied decoder.
 
-    ``rest`` are weights beside the model's, by their names in a family's files.
+    ``rest`` are weights beside the model's, by their names in a family's files. ``task`` is that of its head.
     """
     from safetensors.torch import save_file
 
@@ -40,7 +42,8 @@ def save(
         for name, tensor in model.state_dict().items()
         if not (config.tie_word_embeddings and name == "decoder.weight")
     }
-    state = {name: tensor.contiguous() for name, tensor in (published(state, config) | (rest or {})).items()}
+    state = published(state, config, task) | (rest or {})
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
     values = _hf_values(config, architecture, next(model.parameters()).dtype)
     (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -62,12 +65,19 @@ def read_checkpoint(name_or_path: str | Path) -> tuple[ModernBertConfig, dict[st
     return config, state
 
 
-def published(state: dict[str, Tensor], config: ModernBertConfig) -> dict[str, Tensor]:
-    """Weights of the encoder under the names that its own library has."""
-    if config.published is None:
+def published(
+    state: dict[str, Tensor], config: ModernBertConfig, task: Task | None = None
+) -> dict[str, Tensor]:
+    """Weights of an encoder, or of one beneath the head for a task, under the names of its own library."""
+    family = config.published
+    if family is None:
         return state
     sizes: dict[str, Any] = {"layers": config.layer_count, "heads": config.head_counts}
-    return config.published.write(state, join=_joined, **sizes)
+    if task is None:
+        return family.write(state, join=_joined, **sizes)
+    encoder = family.write(without_head(state), join=_joined, **sizes)
+    head = family.write_head(task, state, tied=config.tie_word_embeddings)
+    return {family.prefix + name: tensor for name, tensor in encoder.items()} | head
 
 
 def encoder_weights(config: ModernBertConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -75,6 +85,17 @@ def encoder_weights(config: ModernBertConfig, state: dict[str, Tensor]) -> dict[
     if config.published is None:
         return without_head(state)
     return config.published.read(state, layers=config.layer_count, join=_joined)
+
+
+def weights_for(config: ModernBertConfig, state: dict[str, Tensor], task: Task) -> dict[str, Tensor]:
+    """The weights of a checkpoint's encoder and of its head for a task, under the backbone's names.
+
+    Those of the head are left out where the checkpoint has none.
+    """
+    if config.published is None:
+        return under_head(state)
+    encoder = {ENCODER_PREFIX + name: tensor for name, tensor in encoder_weights(config, state).items()}
+    return encoder | config.published.read_head(task, state, tied=config.tie_word_embeddings)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

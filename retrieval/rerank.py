@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from flatcoat.errors import DataError
+from flatcoat.hub import hub_is_reachable
 from flatcoat.indexing.vectors import TokenVectors, Vectors
-from flatcoat.retrieval.encoders.checkpoint_files import loading
+from flatcoat.retrieval.encoders.checkpoint_files import in_folder_or_hub, loading
 from flatcoat.retrieval.encoders.load import SHIPPED_NAME, architectures, load_encoder
 from flatcoat.retrieval.encoders.tokenization import taking_turns
 
@@ -48,6 +49,9 @@ class Reranker(Protocol):
 def load_reranker(name_or_path: str | Path, precision: "Precision | None" = None, **options: Any) -> Reranker:
     """Load a cross-encoder, or any encoder, by folder or hub name; ``precision`` is that of its backbone.
 
+    A cross-encoder of the backbone's families is read from its files, any other by sentence-transformers,
+    to which ``options`` go.
+
     Raises NotFoundError if there is no such model, DataError if a cross-encoder has several outputs, and
     UsageError for a precision that the model does not have.
 
@@ -56,6 +60,15 @@ def load_reranker(name_or_path: str | Path, precision: "Precision | None" = None
     """
     if not any(kind.endswith("ForSequenceClassification") for kind in architectures(name_or_path)):
         return EncoderReranker(load_encoder(name_or_path, precision, **options))
+    if options.keys() <= {"device", "max_length", "local_files_only"}:
+        from flatcoat.retrieval.encoders.cross_encoder import try_load_cross_encoder
+
+        local = options.pop("local_files_only", not (Path(name_or_path).is_dir() or hub_is_reachable()))
+        find = in_folder_or_hub(name_or_path, local_files_only=local)
+        packed = try_load_cross_encoder(find, str(name_or_path), precision=precision, **options)
+        if packed is not None:
+            return packed
+        options["local_files_only"] = local
     model = load_cross_encoder(name_or_path, **options)
     return CrossEncoderReranker(model, str(name_or_path), precision=precision)
 
@@ -127,7 +140,8 @@ class CrossEncoderReranker:
         from flatcoat.retrieval.encoders.contract import weights_hash
 
         weights = weights_hash(self.model.model)
-        described = {"kind": "cross-encoder", "weights": weights, "length": self.model.max_length}
+        length = self.model.tokenizer.model_max_length
+        described = {"kind": "cross-encoder", "weights": weights, "length": length}
         return described | ({"precision": self._precision} if self._precision else {})
 
     def scorer(self, queries: Sequence[str]) -> Score:

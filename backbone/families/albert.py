@@ -8,6 +8,7 @@ from typing import Any
 
 from . import bert
 from .family import Family, Setting, layers
+from .head import Head, Task
 
 _LAYER: dict[str, str | tuple[str, ...]] = {
     "attn.Wqkv": ("attention.query", "attention.key", "attention.value"),
@@ -16,6 +17,26 @@ _LAYER: dict[str, str | tuple[str, ...]] = {
     "mlp.Wi": "ffn",
     "mlp.Wo": "ffn_output",
     "mlp_norm": "full_layer_layer_norm",
+}
+
+
+_HEADS: dict[Task, Head] = {
+    "masked": Head(
+        architecture="AlbertForMaskedLM",
+        modules={
+            "head.dense": "predictions.dense",
+            "head.norm": "predictions.LayerNorm",
+            "decoder": "predictions.decoder",
+        },
+        bias="predictions.bias",
+    ),
+    "sequence": Head(
+        architecture="AlbertForSequenceClassification",
+        modules={"head.dense": "albert.pooler", "classifier": "classifier"},
+        activation="tanh",
+        dropout=("classifier_dropout_prob",),
+    ),
+    "token": bert.token_head("Albert", ("classifier_dropout_prob", "hidden_dropout_prob")),
 }
 
 
@@ -50,4 +71,5 @@ FAMILY = Family(
     shape=bert.SHAPE,
     accepted={"inner_group_num": (1, None), "position_embedding_type": ("absolute", None)},
     adapt=_order,
+    heads=_HEADS,
 )

@@ -6,6 +6,7 @@ Settings and names as transformers' ``models/bert`` has them.
 from typing import Any
 
 from .family import Family, Setting, layers
+from .head import Head, Task
 
 SHAPE: dict[str, Any] = {
     "positions": "absolute",
@@ -56,6 +57,41 @@ LAYER = {
 }
 MODULES = EMBEDDINGS | dict(layers(LAYER, inside="encoder.layer.#"))
 
+DROPOUT = ("classifier_dropout", "hidden_dropout_prob")
+
+
+def heads(
+    name: str, prefix: str, *, norm: str = "LayerNorm", bias: str = "cls.predictions.bias"
+) -> dict[Task, Head]:
+    """BERT's heads in a family whose classes begin with ``name``; ``prefix`` stands before its encoder."""
+    transform = "cls.predictions.transform"
+    return {
+        "masked": Head(
+            architecture=f"{name}ForMaskedLM",
+            modules={
+                "head.dense": f"{transform}.dense",
+                "head.norm": f"{transform}.{norm}",
+                "decoder": "cls.predictions.decoder",
+            },
+            bias=bias,
+        ),
+        "sequence": Head(
+            architecture=f"{name}ForSequenceClassification",
+            modules={"head.dense": f"{prefix}pooler.dense", "classifier": "classifier"},
+            activation="tanh",
+            dropout=DROPOUT,
+        ),
+        "token": token_head(name),
+    }
+
+
+def token_head(name: str, dropout: tuple[str, ...] = DROPOUT) -> Head:
+    """A linear layer on every token."""
+    return Head(
+        architecture=f"{name}ForTokenClassification", modules={"classifier": "classifier"}, dropout=dropout
+    )
+
+
 ACCEPTED = {
     "position_embedding_type": ("absolute", None),
     "is_decoder": (False, None),
@@ -72,4 +108,5 @@ FAMILY = Family(
     modules=MODULES,
     shape=SHAPE,
     accepted=ACCEPTED,
+    heads=heads("Bert", "bert."),
 )

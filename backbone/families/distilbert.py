@@ -5,6 +5,7 @@ As transformers' ``models/distilbert`` has them.
 
 from . import bert
 from .family import Family, Setting, layers
+from .head import Head, Task
 
 _LAYER: dict[str, str | tuple[str, ...]] = {
     "attn.Wqkv": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
@@ -13,6 +14,24 @@ _LAYER: dict[str, str | tuple[str, ...]] = {
     "mlp.Wi": "ffn.lin1",
     "mlp.Wo": "ffn.lin2",
     "mlp_norm": "output_layer_norm",
+}
+
+_HEADS: dict[Task, Head] = {
+    "masked": Head(
+        architecture="DistilBertForMaskedLM",
+        modules={
+            "head.dense": "vocab_transform",
+            "head.norm": "vocab_layer_norm",
+            "decoder": "vocab_projector",
+        },
+    ),
+    "sequence": Head(
+        architecture="DistilBertForSequenceClassification",
+        modules={"head.dense": "pre_classifier", "classifier": "classifier"},
+        activation="relu",
+        dropout=("seq_classif_dropout",),
+    ),
+    "token": bert.token_head("DistilBert", ("dropout",)),
 }
 
 FAMILY = Family(
@@ -38,4 +57,5 @@ FAMILY = Family(
     modules={name: theirs for name, theirs in bert.EMBEDDINGS.items() if "type" not in name}
     | dict(layers(_LAYER, inside="transformer.layer.#")),
     shape=bert.SHAPE | {"norm_eps": 1e-12},
+    heads=_HEADS,
 )

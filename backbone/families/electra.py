@@ -9,6 +9,7 @@ from typing import Any
 
 from . import bert
 from .family import Setting
+from .head import Head, Task
 
 
 def _projection(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,6 +17,25 @@ def _projection(values: Mapping[str, Any]) -> dict[str, Any]:
     narrow = values.get("embedding_size", 128)
     return {"embedding_size": 0 if narrow == values.get("hidden_size", 256) else narrow}
 
+
+_HEADS: dict[Task, Head] = {
+    "masked": Head(
+        architecture="ElectraForMaskedLM",
+        modules={
+            "head.dense": "generator_predictions.dense",
+            "head.norm": "generator_predictions.LayerNorm",
+            "decoder": "generator_lm_head",
+        },
+        activation="gelu",
+    ),
+    "sequence": Head(
+        architecture="ElectraForSequenceClassification",
+        modules={"head.dense": "classifier.dense", "classifier": "classifier.out_proj"},
+        activation="gelu",
+        dropout=bert.DROPOUT,
+    ),
+    "token": bert.token_head("Electra"),
+}
 
 FAMILY = replace(
     bert.FAMILY,
@@ -31,4 +51,5 @@ FAMILY = replace(
     },
     modules=bert.MODULES | {"embeddings.project": "embeddings_project"},
     adapt=_projection,
+    heads=_HEADS,
 )

@@ -9,6 +9,7 @@ from typing import Any
 from flatcoat.errors import UsageError
 
 from .family import Family, Setting, layers
+from .head import Head, Task
 
 _LAYER: dict[str, str | tuple[str, ...]] = {
     "attn_norm": "input_layernorm",
@@ -27,7 +28,18 @@ _SHAPE: dict[str, Any] = {
 }
 
 
-def _rotary_and_heads(values: Mapping[str, Any]) -> dict[str, Any]:
+_HEADS: dict[Task, Head] = {
+    "masked": Head(architecture="EuroBertForMaskedLM", modules={"decoder": "lm_head"}),
+    "sequence": Head(
+        architecture="EuroBertForSequenceClassification",
+        modules={"head.dense": "dense", "classifier": "classifier"},
+        activation="gelu",
+    ),
+    "token": Head(architecture="EuroBertForTokenClassification", modules={"classifier": "classifier"}),
+}
+
+
+def _derived(values: Mapping[str, Any]) -> dict[str, Any]:
     heads = values.get("num_attention_heads", 12)
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
     if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
@@ -38,9 +50,11 @@ def _rotary_and_heads(values: Mapping[str, Any]) -> dict[str, Any]:
     ):
         raise UsageError(f"head_dim is {named!r:.40}: hidden_size / num_attention_heads is supported")
     named_heads = values.get("num_key_value_heads")
+    pooling = values.get("classifier_pooling") or "late"
     return {
         "global_rope_theta": rope.get("rope_theta", values.get("rope_theta", 10_000.0)),
         "key_value_heads": heads if named_heads is None else named_heads,
+        "classifier_pooling": "cls" if pooling == "bos" else pooling,
     }
 
 
@@ -60,6 +74,8 @@ FAMILY = Family(
         "norm_eps": Setting("rms_norm_eps", 1e-5),
         "attention_bias": Setting("attention_bias", False),
         "mlp_bias": Setting("mlp_bias", False),
+        "decoder_bias": Setting("mlp_bias", False),
+        "classifier_pooling": Setting("classifier_pooling", "late"),
         "attention_weights_dropout": Setting("attention_dropout", 0.0),
         "initializer_range": Setting("initializer_range", 0.02),
         "pad_token_id": Setting("pad_token_id", 128_001),
@@ -68,5 +84,6 @@ FAMILY = Family(
     modules={"embeddings.tok_embeddings": "embed_tokens", "final_norm": "norm"}
     | dict(layers(_LAYER, inside="layers.#")),
     shape=_SHAPE,
-    adapt=_rotary_and_heads,
+    adapt=_derived,
+    heads=_HEADS,
 )

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from flatcoat.errors import UsageError
 
+from .head import Head, Task
+
 Array = TypeVar("Array")
 
 ACTIVATIONS = {
@@ -26,7 +28,8 @@ ACTIVATIONS = {
 }
 """The backbone's activation by the names in circulation."""
 
-_PUBLISHED_ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"}
+_PUBLISHED = {"gelu_tanh": "gelu_pytorch_tanh", "cls": "bos"}
+"""Values of fields by the names that config.json has for them."""
 
 _OLD_SUFFIXES = {"gamma": "weight", "beta": "bias"}
 """Of norms converted from TensorFlow."""
@@ -47,7 +50,8 @@ class Family:
     these beneath a head. ``adapt`` derives further fields from a config.json. A config of one of the
     ``model_types`` is of the family if it has the keys ``marks``. ``gates_first``: the second half of what
     the first layer of a gated feed-forward block gives is activated, not the first. ``custom_code``: the
-    library is code beside the checkpoints, named in their config.json.
+    library is code beside the checkpoints, named in their config.json. ``heads`` are what the family's
+    library has for each task.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Family:
     marks: tuple[str, ...] = ()
     gates_first: bool = False
     custom_code: bool = False
+    heads: Mapping[Task, Head] = field(default_factory=dict)
     adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda values: {}
 
     def fields(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +91,7 @@ class Family:
         was = self.fields(before)
         for name, (key, _) in self.settings.items():
             if name in was and fields[name] != was[name]:
-                changed[key] = _PUBLISHED_ACTIVATIONS.get(fields[name], fields[name])
+                changed[key] = _PUBLISHED.get(fields[name], fields[name])
         return {"model_type": self.model_types[0]} | dict(before) | changed
 
     def read(
@@ -132,6 +137,42 @@ class Family:
                 start += share * rows
         return written
 
+    def read_head(self, task: Task, state: Mapping[str, Array], *, tied: bool) -> dict[str, Array]:
+        """Weights of the head for a task under the backbone's names, as far as a checkpoint has them.
+
+        ``tied`` is whether the decoder shares the embeddings.
+        """
+        theirs = _renamed(state)
+        found: dict[str, Array] = {}
+        for ours, names in self.heads[task].parameters(tied).items():
+            spelled = [*names, *(name.removeprefix(self.prefix) for name in names)]
+            if (named := next((name for name in spelled if name in theirs), None)) is not None:
+                found[ours] = theirs[named]
+        return found
+
+    def write_head(self, task: Task, state: Mapping[str, Array], *, tied: bool) -> dict[str, Array]:
+        """Weights of the head for a task, from the backbone's names, under the family's."""
+        names = self.heads[task].parameters(tied)
+        return {names[ours][0]: tensor for ours, tensor in state.items() if ours in names}
+
+    def beside_head(
+        self, task: Task, state: Mapping[str, Array], *, layers: int, tied: bool
+    ) -> dict[str, Array]:
+        """Weights of a checkpoint that neither the backbone nor its head for a task has, such as a pooler's.
+
+        They have the names that they have beneath a head.
+        """
+        inside = {self.prefix + name: tensor for name, tensor in self.rest(state, layers=layers).items()}
+        beneath_head = any(name.startswith(self.prefix) for name in state)
+        outside = {
+            name: tensor
+            for name, tensor in _renamed(state).items()
+            if beneath_head and not name.startswith(self.prefix)
+        }
+        parameters = self.heads[task].parameters(tied).values()
+        read = {name for names in parameters for name in (names if tied else names[:1])}
+        return {name: tensor for name, tensor in (inside | outside).items() if name not in read}
+
     def placed(self, layers: int) -> dict[str, tuple[str, ...]]:
         """The modules of a backbone of so many layers, with those of the family that each is made of."""
         found: dict[str, tuple[str, ...]] = {}
@@ -144,12 +185,11 @@ class Family:
     def encoder(self, state: Mapping[str, Array]) -> dict[str, Array]:
         """The weights of the encoder, under its own names: without a head and the prefix beneath one."""
         beneath_head = any(name.startswith(self.prefix) for name in state)
-        found = {}
-        for name, tensor in state.items():
-            if not beneath_head or name.startswith(self.prefix):
-                module, _, suffix = name.removeprefix(self.prefix).rpartition(".")
-                found[".".join(filter(None, (module, _OLD_SUFFIXES.get(suffix, suffix))))] = tensor
-        return found
+        return {
+            name.removeprefix(self.prefix): tensor
+            for name, tensor in _renamed(state).items()
+            if not beneath_head or name.startswith(self.prefix)
+        }
 
     def _ordered(
         self, module: str, parts: Sequence[Array], join: Callable[[Sequence[Array]], Array]
@@ -159,6 +199,15 @@ class Family:
             return parts[0] if len(parts) == 1 else join(parts)
         (whole,) = cast(Any, parts)
         return join([whole[len(whole) // 2 :], whole[: len(whole) // 2]])
+
+
+def _renamed(state: Mapping[str, Array]) -> dict[str, Array]:
+    """Weights under the names of today."""
+    found = {}
+    for name, tensor in state.items():
+        module, _, suffix = name.rpartition(".")
+        found[".".join(filter(None, (module, _OLD_SUFFIXES.get(suffix, suffix))))] = tensor
+    return found
 
 
 def layers(modules: Mapping[str, str | Sequence[str]], *, inside: str) -> Iterator[tuple[str, Any]]:

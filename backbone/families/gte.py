@@ -5,6 +5,7 @@ Settings and names as the code beside the checkpoints has them (``Alibaba-NLP/ne
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from flatcoat.errors import UsageError
@@ -26,6 +27,11 @@ _SHAPE: dict[str, Any] = bert.SHAPE | {
     "mlp_bias": False,
     "mlp_out_bias": True,
 }
+
+
+_MASKED = {"head.dense": "lm_head.dense", "head.norm": "lm_head.norm", "decoder": "lm_head.decoder"}
+_HEADS = bert.heads("New", "new.")
+_HEADS["masked"] = replace(_HEADS["masked"], modules=_MASKED, bias="")
 
 
 def _rotary(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,4 +73,5 @@ FAMILY = Family(
     adapt=_rotary,
     gates_first=True,
     custom_code=True,
+    heads=_HEADS,
 )

@@ -35,4 +35,5 @@ FAMILY = replace(
     accepted={"position_embedding_type": ("absolute", None, "alibi")},
     marks=("alibi_starting_size",),
     custom_code=True,
+    heads=bert.heads("Bert", "bert.", bias=""),
 )

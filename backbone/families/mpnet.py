@@ -5,7 +5,7 @@ Settings and names as transformers' ``models/mpnet`` has them.
 
 from typing import Any
 
-from . import bert
+from . import bert, roberta
 from .family import Family, Setting, layers
 
 _SETTINGS = {name: setting for name, setting in bert.SETTINGS.items() if name != "type_vocab_size"}
@@ -32,4 +32,5 @@ FAMILY = Family(
     | dict(layers(_LAYER, inside="encoder.layer.#")),
     shape=_SHAPE,
     accepted={"pad_token_id": (1, None), "relative_attention_num_buckets": (32, None)},
+    heads=roberta.heads("MPNet", ("hidden_dropout_prob",)),
 )

@@ -4,10 +4,12 @@ Settings and names as the code beside nomic-ai's checkpoints has them (``modelin
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from . import bert
 from .family import Family, Setting, layers
+from .head import Head, Task
 
 _LAYER: dict[str, str | tuple[str, ...]] = {
     "attn.Wqkv": "attn.Wqkv",
@@ -20,6 +22,14 @@ _LAYER: dict[str, str | tuple[str, ...]] = {
 _SHAPE: dict[str, Any] = bert.SHAPE | {"positions": "rope", "mlp_kind": "glu"}
 
 _MULTIPLE = 256
+
+_DROPOUT = ("classifier_dropout", "embd_pdrop")
+_BERT: dict[Task, Head] = bert.heads("NomicBert", "bert.", norm="layer_norm", bias="")
+_HEADS: dict[Task, Head] = {
+    "masked": replace(_BERT["masked"], architecture="NomicBertForPreTraining", dense_bias="decoder_bias"),
+    "sequence": replace(_BERT["sequence"], dropout=_DROPOUT),
+    "token": replace(_BERT["token"], dropout=_DROPOUT),
+}
 
 
 def _inner(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,6 +56,7 @@ FAMILY = Family(
         "norm_eps": Setting("layer_norm_epsilon", 1e-12),
         "attention_bias": Setting("qkv_proj_bias", True),
         "mlp_bias": Setting("mlp_fc1_bias", True),
+        "decoder_bias": Setting("mlp_fc1_bias", True),
         "mlp_out_bias": Setting("mlp_fc2_bias", True),
         "embedding_dropout": Setting("resid_pdrop", 0.1),
         "attention_dropout": Setting("resid_pdrop", 0.1),
@@ -75,5 +86,6 @@ FAMILY = Family(
         "num_experts": (0, None),
     },
     adapt=_inner,
+    heads=_HEADS,
     custom_code=True,
 )

@@ -11,12 +11,36 @@ from typing import Any
 
 from . import bert
 from .family import Setting
+from .head import Head, Task
 
 
 def offset(values: Mapping[str, Any]) -> dict[str, Any]:
     """The first position is that after padding's."""
     padding = values.get("pad_token_id", 1)
     return {"position_offset": padding + 1 if isinstance(padding, int) else padding}
+
+
+def heads(name: str, dropout: tuple[str, ...] = bert.DROPOUT) -> dict[Task, Head]:
+    """RoBERTa's heads in a family whose classes begin with ``name``."""
+    return {
+        "masked": Head(
+            architecture=f"{name}ForMaskedLM",
+            modules={
+                "head.dense": "lm_head.dense",
+                "head.norm": "lm_head.layer_norm",
+                "decoder": "lm_head.decoder",
+            },
+            bias="lm_head.bias",
+            activation="gelu",
+        ),
+        "sequence": Head(
+            architecture=f"{name}ForSequenceClassification",
+            modules={"head.dense": "classifier.dense", "classifier": "classifier.out_proj"},
+            activation="tanh",
+            dropout=dropout,
+        ),
+        "token": bert.token_head(name, dropout),
+    }
 
 
 FAMILY = replace(
@@ -28,6 +52,7 @@ FAMILY = replace(
     settings=bert.SETTINGS
     | {"vocab_size": Setting("vocab_size", 50_265), "pad_token_id": Setting("pad_token_id", 1)},
     adapt=offset,
+    heads=heads("Roberta"),
 )
 _MULTILINGUAL = {**FAMILY.settings} | {"vocab_size": Setting("vocab_size", 30_522)}
 XLM_ROBERTA = replace(
@@ -36,6 +61,7 @@ XLM_ROBERTA = replace(
     model_types=("xlm-roberta",),
     architecture="XLMRobertaModel",
     settings=_MULTILINGUAL,
+    heads=heads("XLMRoberta"),
 )
 CAMEMBERT = replace(
     FAMILY,
@@ -43,4 +69,5 @@ CAMEMBERT = replace(
     model_types=("camembert",),
     architecture="CamembertModel",
     settings=_MULTILINGUAL,
+    heads=heads("Camembert"),
 )

@@ -31,7 +31,7 @@ class ReplacedTokenDetection(nn.Module):
         config = discriminator.config
         self.generator = MaskedLanguageModel(generator_config(config, generator_share))
         self.discriminator = discriminator
-        self.head = prediction_head(config)
+        self.head = prediction_head(config, "token")
         self.classifier = nn.Linear(config.hidden_size, 1)
         truncated_normal(self.classifier.weight, config.hidden_size**-0.5)
         nn.init.zeros_(self.classifier.bias)

@@ -114,6 +114,15 @@ def classify_in_precision(model: "PreTrainedModel", precision: Precision) -> Non
         encoder._packed = (_InDtype(computing, next(model.parameters()).dtype),)
 
 
+def beneath_head(encoder: ModernBert, precision: Precision) -> nn.Module:
+    """An encoder with float32 weights in a precision, its hidden states in float32 for the head on it.
+
+    Raises as ``backbone_in_precision``.
+    """
+    computing = _in_precision(encoder, precision, saved="fp32")
+    return encoder if computing is encoder or computing is None else _InDtype(computing, torch.float32)
+
+
 class _InDtype(nn.Module):
     """A packed encoder whose hidden states have the dtype that a head reads."""
 

@@ -42,7 +42,7 @@ from .fast_tokenizer import FastTokenizer
 from .late_settings import is_stanford, late_settings
 from .weights_cache import remembered_hash
 
-_MAX_TOKENS = 8192
+MAX_TOKENS = 8192
 """The longest text for which ModernBERT was trained, whatever a checkpoint claims: it bounds memory."""
 _INLINE = "linear.weight"
 """The projection of a Stanford checkpoint, among the weights of the backbone."""
@@ -90,7 +90,7 @@ class Checkpoint:
         self.backbone, self._published, self._inline = _backbone(find, listed[0]["path"])
         self.config = self.backbone.config
         self.rows = self.config.vocab_size
-        self.longest = min(self.config.longest, _MAX_TOKENS)
+        self.longest = min(self.config.longest, MAX_TOKENS)
         require(self.tokenizer.highest_id < self.rows, f"it has {self.rows} rows for more token ids")
         self.folder = present(find, "config.json").parent
         self.width = self.config.hidden_size
@@ -266,6 +266,20 @@ def _backbone(find: Find, path: str) -> _Backbone:
     require(not settings.get("do_lower_case"), "it folds case before the tokenizer does")
     _require_plain(settings)
     values = settings_in(find, "config.json")
+    config = read_config(values)
+    dtype = values.get("dtype", values.get("torch_dtype"))
+    arrays = arrays_in(find, _weights_name(find), as_float32=dtype is not None)
+    inline = {name: arrays.pop(name) for name in (_INLINE,) if name in arrays}
+    if config.published is None:
+        model = NumpyModernBert(config, without_head(arrays))
+        return _Backbone(model, model.weights, inline)
+    weights = config.published.read(arrays, layers=config.layer_count, join=np.concatenate)
+    model = NumpyModernBert(config, weights)
+    return _Backbone(model, config.published.encoder(arrays), inline)
+
+
+def read_config(values: dict[str, Any]) -> ModernBertConfig:
+    """The shape of an encoder from its config.json; Unsupported for one that flatcoat does not compute."""
     dtype = values.get("dtype", values.get("torch_dtype"))
     model_type = setting(values, "model_type")
     family = family_of(values)
@@ -275,15 +289,7 @@ def _backbone(find: Find, path: str) -> _Backbone:
     is_plain = "auto_map" not in values or (family is not None and family.custom_code)
     require(is_plain, "its config.json names code of its own (auto_map)")
     require(dtype in (None, "float32"), f"its weights are {dtype!r:.20}, not float32")
-    config = ModernBertConfig.from_hf(values)
-    arrays = arrays_in(find, _weights_name(find), as_float32=dtype is not None)
-    inline = {name: arrays.pop(name) for name in (_INLINE,) if name in arrays}
-    if config.published is None:
-        model = NumpyModernBert(config, without_head(arrays))
-        return _Backbone(model, model.weights, inline)
-    weights = config.published.read(arrays, layers=config.layer_count, join=np.concatenate)
-    model = NumpyModernBert(config, weights)
-    return _Backbone(model, config.published.encoder(arrays), inline)
+    return ModernBertConfig.from_hf(values)
 
 
 def _weights_name(find: Find) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ _REBUILT: dict[str, dict[str, Any]] = {
 }
 """Classes that rebuild the tokenizer from their settings, which must say what tokenizer.json says, and the
 defaults of these settings."""
+
+_WITH_TYPES = ("BertTokenizer", "ElectraTokenizer")
+"""Classes that give token types, if the settings say nothing about it."""
 
 _UNUSED = {
     "added_tokens_decoder",
@@ -115,6 +119,9 @@ class FastTokenizer:
         self._settings = settings
         self.model_max_length = length
         self.pad_token_id = self.named("pad_token")
+        given = settings.get("model_input_names", ["token_type_ids"] if rebuilt in _WITH_TYPES else [])
+        self.gives_types = isinstance(given, list) and "token_type_ids" in given
+        """Whether a model is told which of two texts a token belongs to."""
         special = self.backend_tokenizer.get_added_tokens_decoder()
         self.all_special_ids = [id for id, token in special.items() if token.special]
 
@@ -139,10 +146,17 @@ class FastTokenizer:
             columns["offset_mapping"] = [self._cut(encoding.offsets, max_length) for encoding in encodings]
         return columns
 
-    def _encoded(self, texts: Sequence[str], tokens: int, with_offsets: bool) -> list[Encoding]:
+    def plain(self, texts: Sequence[str], tokens: int) -> list[list[int]]:
+        """Token ids without special tokens, of which the first ``tokens`` are those of the whole texts."""
+        return [encoding.ids for encoding in self._encoded(texts, tokens, add_special_tokens=False)]
+
+    def _encoded(
+        self, texts: Sequence[str], tokens: int, *, with_offsets: bool = False, add_special_tokens: bool = True
+    ) -> list[Encoding]:
         """Encodings whose first ``tokens`` tokens are those of the whole texts."""
         backend = self.backend_tokenizer
-        encode = backend.encode_batch if with_offsets else backend.encode_batch_fast
+        encode_batch = backend.encode_batch if with_offsets else backend.encode_batch_fast
+        encode = partial(encode_batch, add_special_tokens=add_special_tokens)
         reach = _CHARACTERS * (tokens + _MARGIN)
         encodings = encode([text[:reach] for text in texts])
         # Long runs of blanks, or words of one token each, fill fewer tokens: double the characters.

@@ -80,10 +80,13 @@ def _why_not_packed(values: dict[str, Any]) -> str:
 
 
 def _why_not_read(find: Find, kind: str, *, late: bool) -> str:
-    if kind == "cross-encoder":
-        return "cross-encoders are"
     try:
-        read_checkpoint(find, late)
+        if kind == "cross-encoder":
+            from .cross_encoder import read_cross_encoder
+
+            read_cross_encoder(find)
+        else:
+            read_checkpoint(find, late)
     except (Unsupported, FlatcoatError, OSError) as error:
         return str(error)
     return ""

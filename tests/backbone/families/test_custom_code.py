@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flatcoat.backbone.config import ModernBertConfig
+from flatcoat.backbone.heads import Classifier, MaskedLanguageModel, SequenceClassifier, TokenClassifier
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.numpy_model import NumpyModernBert
 from flatcoat.backbone.packing import PackedBatch
@@ -245,6 +246,64 @@ def test_files_are_written_as_they_were_read(name: str, tmp_path: Path) -> None:
     assert all(torch.equal(written[key], state[key]) for key in state)
     settings = json.loads((tmp_path / "ours" / "config.json").read_text())
     assert CONFIGS[name].items() <= settings.items()
+
+
+PLACES = {
+    "nomic": ("bert.", "cls.predictions.transform.dense", "cls.predictions.transform.layer_norm"),
+    "gte": ("new.", "lm_head.dense", "lm_head.norm"),
+    "mosaic": ("bert.", "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
+}
+"""The prefix of the encoder, and the names of what stands before a masked language model's decoder."""
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("head", [MaskedLanguageModel, SequenceClassifier, TokenClassifier])
+def test_heads_are_those_of_the_code_beside_the_checkpoints(
+    name: str, head: type[MaskedLanguageModel] | type[Classifier], tmp_path: Path
+) -> None:
+    family = name.split()[0].rstrip(",")
+    prefix, dense, norm_name = PLACES[family]
+    encoder = saved(name, tmp_path / "theirs", prefix)
+    width = encoder["embeddings.word_embeddings.weight"].shape[1]
+    decoder = f"{dense.rpartition('.')[0].removesuffix('.transform')}.decoder"
+    biased = CONFIGS[name].get("mlp_fc1_bias", True)
+    shapes = {
+        f"{prefix}pooler.dense.weight": (width, width),
+        f"{prefix}pooler.dense.bias": (width,),
+        "classifier.weight": (2, width),
+        "classifier.bias": (2,),
+    }
+    if head is MaskedLanguageModel:
+        shapes = {
+            f"{dense}.weight": (width, width),
+            f"{norm_name}.weight": (width,),
+            f"{norm_name}.bias": (width,),
+        }
+        shapes |= {f"{dense}.bias": (width,), f"{decoder}.bias": (VOCABULARY,)} if biased else {}
+    elif head is TokenClassifier:
+        shapes = {key: shape for key, shape in shapes.items() if key.startswith("classifier")}
+    file = tmp_path / "theirs" / "model.safetensors"
+    state = load_file(file) | {key: torch.randn(shape) / 4 for key, shape in shapes.items()}
+    save_file(state, file)
+    model = head.from_pretrained(tmp_path / "theirs")
+    text = torch.randint(1, VOCABULARY, (20,))
+    with torch.inference_mode():
+        states_TD = REFERENCES[family](encoder, CONFIGS[name], text)
+        if head is MaskedLanguageModel:
+            activate = F.silu if CONFIGS[name].get("activation_function") == "swiglu" else F.gelu
+            states_TD = norm(state, norm_name, activate(linear(state, dense, states_TD)))
+            table = encoder["embeddings.word_embeddings.weight"]
+            expected = F.linear(states_TD, table, state.get(f"{decoder}.bias"))
+        else:
+            if head is SequenceClassifier:
+                states_TD = torch.tanh(linear(state, f"{prefix}pooler.dense", states_TD[:1]))
+            expected = linear(state, "classifier", states_TD)
+        came = model(PackedBatch.from_sequences([text.tolist()]))
+    assert (came - expected).abs().max() <= 1e-5
+    model.save_pretrained(tmp_path / "ours")
+    written = load_file(tmp_path / "ours" / "model.safetensors")
+    assert written.keys() == state.keys()
+    assert all(torch.equal(written[key], state[key]) for key in state)
 
 
 @pytest.mark.parametrize(
