@@ -75,6 +75,7 @@ class CrossEncoderFiles:
         self.tokenizer = FastTokenizer(
             present(find, "tokenizer.json"), settings_in(find, "tokenizer_config.json")
         )
+        self.pairs = PairTokenizer(self.tokenizer)
         values = settings_in(find, "config.json")
         self.config = read_config(values)
         known = head_of(self.config, "sequence").architecture
@@ -123,12 +124,12 @@ class PackedCrossEncoder:
             )
         self.name, self._files, self._precision = name, files, precision
         self.max_length = files.longest if max_length is None else min(max_length, files.bound)
-        self._tokenizer = PairTokenizer(files.tokenizer, self.max_length)
         chosen = "cpu" if precision == "int8" else "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device or chosen)
         self._classifier = files.classifier.to(self.device)
         if precision is not None:
-            self._classifier.encode_with(beneath_head(files.classifier.model, precision))
+            # The head reads float32 whatever the encoder computes in.
+            self._classifier.set_submodule("model", beneath_head(files.classifier.model, precision))
 
     def describe(self) -> dict[str, Any]:
         """Weights and length, and the precision where one was named."""
@@ -141,12 +142,13 @@ class PackedCrossEncoder:
 
     def scorer(self, queries: Sequence[str]) -> Callable[[Sequence[str], np.ndarray], np.ndarray]:
         """A function from documents and pairs (int64 [P, 2]) to logits (float32 [P])."""
-        queries_ids = self._tokenizer.tokens(queries)
+        tokenizer, length = self._files.pairs, self.max_length
+        queries_ids = tokenizer.tokens(queries)
 
         def score(documents: Sequence[str], pairs_P2: np.ndarray) -> np.ndarray:
-            documents_ids = self._tokenizer.tokens(documents)
+            documents_ids = tokenizer.tokens(documents)
             pairs = [
-                self._tokenizer.pair(queries_ids[query], documents_ids[place])
+                tokenizer.pair(queries_ids[query], documents_ids[place], length)
                 for query, place in pairs_P2.tolist()
             ]
             return self._scores(pairs)
@@ -174,6 +176,4 @@ def _require_plain(find: Find) -> None:
     plain = [class_name(module) for module in modules] == ["Transformer"] and modules[0]["path"] == ""
     require(plain, "its modules.json names more than a transformer")
     settings = settings_in(find, "sentence_bert_config.json")
-    require(
-        settings.get("transformer_task") == "sequence-classification", "its transformer is no classifier"
-    )
+    require(settings.get("transformer_task") == "sequence-classification", "its transformer is no classifier")

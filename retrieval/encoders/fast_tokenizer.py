@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,17 +145,10 @@ class FastTokenizer:
             columns["offset_mapping"] = [self._cut(encoding.offsets, max_length) for encoding in encodings]
         return columns
 
-    def plain(self, texts: Sequence[str], tokens: int) -> list[list[int]]:
-        """Token ids without special tokens, of which the first ``tokens`` are those of the whole texts."""
-        return [encoding.ids for encoding in self._encoded(texts, tokens, add_special_tokens=False)]
-
-    def _encoded(
-        self, texts: Sequence[str], tokens: int, *, with_offsets: bool = False, add_special_tokens: bool = True
-    ) -> list[Encoding]:
+    def _encoded(self, texts: Sequence[str], tokens: int, with_offsets: bool) -> list[Encoding]:
         """Encodings whose first ``tokens`` tokens are those of the whole texts."""
         backend = self.backend_tokenizer
-        encode_batch = backend.encode_batch if with_offsets else backend.encode_batch_fast
-        encode = partial(encode_batch, add_special_tokens=add_special_tokens)
+        encode = backend.encode_batch if with_offsets else backend.encode_batch_fast
         reach = _CHARACTERS * (tokens + _MARGIN)
         encodings = encode([text[:reach] for text in texts])
         # Long runs of blanks, or words of one token each, fill fewer tokens: double the characters.

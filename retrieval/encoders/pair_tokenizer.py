@@ -16,13 +16,12 @@ class Pair(NamedTuple):
 
 
 class PairTokenizer:
-    """Lays two texts end to end, at most ``max_length`` tokens; where they are longer, the longer is cut.
+    """Lays two texts end to end, with the tokenizer's special tokens around them.
 
-    Raises UsageError where no token of a text would fit, ValueError for a tokenizer that does not lay the
-    first text before the second.
+    Raises ValueError for a tokenizer that does not lay the first text before the second.
     """
 
-    def __init__(self, tokenizer: FastTokenizer, max_length: int) -> None:
+    def __init__(self, tokenizer: FastTokenizer) -> None:
         self._tokenizer = tokenizer
         probe = tokenizer.backend_tokenizer.encode("a", "b")
         parts: list[int | None] = list(probe.sequence_ids)
@@ -36,20 +35,24 @@ class PairTokenizer:
         self._special = [probe.ids[span] for span in spans]
         self._special_types = [probe.type_ids[span] for span in spans]
         self._types = probe.type_ids[first], probe.type_ids[second]
-        self._room = max_length - sum(map(len, self._special))
-        if self._room < 2:
-            raise UsageError(
-                f"{max_length} tokens per pair: at least {max_length - self._room + 2} are needed, one per text "
-                "beside the special tokens"
-            )
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts without special tokens, as many as a pair may need."""
-        return self._tokenizer.plain(texts, self._room)
+        """Token ids of whole texts, without special tokens."""
+        encode = self._tokenizer.backend_tokenizer.encode_batch_fast
+        return [encoding.ids for encoding in encode(list(texts), add_special_tokens=False)]
 
-    def pair(self, first: list[int], second: list[int]) -> Pair:
-        """The pair of two texts, each as ``tokens`` gives them."""
-        first_length, second_length = _cut(len(first), len(second), self._room)
+    def pair(self, first: list[int], second: list[int], max_length: int) -> Pair:
+        """The pair of two texts given as ``tokens``; the longer is cut where they are too long together.
+
+        Raises UsageError where no token of a text fits.
+        """
+        room = max_length - sum(map(len, self._special))
+        if room < 2:
+            raise UsageError(
+                f"{max_length} tokens per pair: at least {max_length - room + 2} are needed, one of each "
+                "text beside the special ones"
+            )
+        first_length, second_length = _cut(len(first), len(second), room)
         texts = first[:first_length], second[:second_length]
         before, between, after = self._special
         ids = [*before, *texts[0], *between, *texts[1], *after]

@@ -1,9 +1,24 @@
+import json
+import subprocess
+import sys
+from itertools import product
+
 import numpy as np
 import pytest
 
-from flatcoat import DataError, FlatcoatError
+from flatcoat import DataError, FlatcoatError, UsageError
 from flatcoat.retrieval import rerank
-from flatcoat.retrieval.rerank import EncoderReranker, load_reranker, maxsim
+from flatcoat.retrieval.encoders.cross_encoder import PackedCrossEncoder
+from flatcoat.retrieval.encoders.fast_tokenizer import FastTokenizer
+from flatcoat.retrieval.encoders.how_it_runs import how_it_runs
+from flatcoat.retrieval.encoders.pair_tokenizer import PairTokenizer
+from flatcoat.retrieval.rerank import (
+    CrossEncoderReranker,
+    EncoderReranker,
+    load_cross_encoder,
+    load_reranker,
+    maxsim,
+)
 
 QUERIES = ["why do cats purr", "what crosses the river"]
 PAIRS = np.array([[1, 4], [0, 0], [1, 0], [0, 7], [0, 4]])
@@ -57,15 +72,54 @@ def test_cross_encoders_of_every_family_run_packed(kind, tokenizer, texts, tmp_p
     getattr(transformers, f"{kind}ForSequenceClassification")(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(str(tmp_path))
     reranker = load_reranker(tmp_path, max_length=64)
-    packed = hasattr(reranker.model.model.base_model, "packed")
-    assert packed == (kind != "DebertaV2")
-    scores_P = reranker.scorer(QUERIES)(texts, PAIRS)
+    assert isinstance(reranker, PackedCrossEncoder) == (kind != "DebertaV2")
+    assert how_it_runs(str(tmp_path)).loaded_by == (
+        "sentence-transformers" if kind == "DebertaV2" else "flatcoat"
+    )
+    by_library = CrossEncoderReranker(load_cross_encoder(tmp_path, max_length=64), str(tmp_path))
+    assert hasattr(by_library.model.model.base_model, "packed") == (kind != "DebertaV2")
     plain = CrossEncoder(str(tmp_path), max_length=64)
-    expected = plain.predict([(QUERIES[q], texts[d]) for q, d in PAIRS], activation_fn=Identity())
-    assert scores_P == pytest.approx(expected, abs=1e-5)
-    if kind == "Bert":
-        names = [name for name, _ in plain.model.named_parameters()]
-        assert [name for name, _ in reranker.model.model.named_parameters()] == names
+    names = [name for name, _ in plain.model.named_parameters()]
+    assert [name for name, _ in by_library.model.model.named_parameters()] == names
+    pairs = [(QUERIES[q], texts[d]) for q, d in PAIRS]
+    expected = plain.predict(pairs, activation_fn=Identity())
+    for each in (reranker, by_library):
+        assert each.scorer(QUERIES)(texts, PAIRS) == pytest.approx(expected, abs=1e-5)
+    assert reranker.describe() == by_library.describe()
+
+
+@pytest.mark.parametrize("max_length", [8, 21, 64])
+@pytest.mark.parametrize("types", [True, False])
+def test_pairs_are_laid_and_cut_as_by_transformers(tokenizer, texts, max_length, types, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer.save_pretrained(str(tmp_path))
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    names = ["input_ids", "attention_mask"] + ["token_type_ids"] * types
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"model_input_names": names}))
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    ours = PairTokenizer(FastTokenizer(tmp_path / "tokenizer.json", settings))
+    several = [*texts, "", " ", " ".join(texts), "a\tb" * 400]
+    tokens = ours.tokens(several)
+    for first, second in product(range(len(several)), repeat=2):
+        pair = ours.pair(tokens[first], tokens[second], max_length)
+        expected = theirs([(several[first], several[second])], truncation=True, max_length=max_length)
+        assert [pair.ids] == expected["input_ids"]
+        assert [pair.types] == expected.get("token_type_ids", [[0] * len(pair.ids)])
+    with pytest.raises(UsageError, match="2 tokens per pair: at least"):
+        ours.pair([5], [6], 2)
+
+
+def test_a_cross_encoder_starts_without_transformers(make_cross_encoder):
+    folder = make_cross_encoder(labels=1)
+    code = (
+        "import sys; import numpy as np; from flatcoat.retrieval.rerank import load_reranker\n"
+        f"print(load_reranker({str(folder)!r}).scorer(['a'])(['b'], np.array([[0, 0]])).shape)\n"
+        "assert not {'transformers', 'sentence_transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "(1,)\n"), done.stderr
 
 
 @pytest.mark.parametrize(("precision", "error"), [("fp32", 0), ("bf16", 0.1), ("int8", 0.15)])
