@@ -34,6 +34,7 @@ from .encode_peers import (
     random_encoder,
     reference_encode,
     training,
+    why_no_peer,
 )
 from .encode_timing import EncoderTiming, fits_in_memory, largest_batch, time_encoders
 
@@ -56,7 +57,8 @@ class SpeedRow:
     ``cosine`` is the mean cosine to transformers in float32. With random weights it shows that the arithmetic
     agrees, not the cost of rounding for a trained model. ``tokens_per_second`` is 0 where the device ran out
     of memory. ``max_batch``, on CUDA, is the largest number of documents that fit in one forward beside all
-    weights.
+    weights. ``no_peer`` says why transformers is not among the implementations, if it is not; cosines are
+    then to ours in float32.
     """
 
     set: str
@@ -68,6 +70,7 @@ class SpeedRow:
     documents: int
     task: str
     max_batch: int | None = None
+    no_peer: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -99,8 +102,8 @@ def bench_encoding(
     ``shape`` is base, large or a checkpoint's folder; ``model`` a checkpoint whose weights are taken too;
     ``sets`` default to those that the model reads, ``precisions`` to the device's fast ones; ``scale`` is
     the fraction of the protocol's tokens (None: SCALE); ``train`` times training steps.
-    Raises UsageError for an unknown set or precision, a set with documents that are too long, and a model
-    that transformers does not have; NotFoundError for an unknown shape or model.
+    Where transformers has no such model, ours is measured alone. Raises UsageError for an unknown set or
+    precision, and a set with documents that are too long; NotFoundError for an unknown shape or model.
 
     >>> rows = bench_encoding("base", ["fixed-512"], scale=0.0005)  # doctest: +SKIP
     >>> rows[0].implementation  # doctest: +SKIP
@@ -121,7 +124,8 @@ def bench_encoding(
         encoders = {f"{name}: {one.name} in {one.precision}": one.encode for one in contenders}
         timings = time_encoders(encoders, sample, passes=passes, on_turn=on_progress)
         results = zip(contenders, timings.values(), strict=True)
-        rows += _rows(name, len(sample), results, reference(sample[:_COMPARED]))
+        found = _rows(name, len(sample), results, reference(sample[:_COMPARED]))
+        rows += [replace(row, no_peer=why_no_peer(config)) for row in found]
     if device == "cuda" and max_batch and not train:
         return _with_max_batches(rows, contenders, texts, on_progress)
     return rows

@@ -20,7 +20,6 @@ from flatcoat.backbone.environment import DTYPES
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import budget_batches
 from flatcoat.backbone.weights import init_empty_weights, published
-from flatcoat.errors import UsageError
 
 from . import OURS
 from .encode_batches import (
@@ -62,8 +61,17 @@ def random_encoder(config: ModernBertConfig, device: str) -> ModernBert:
     return ModernBert(config).eval().to(device)
 
 
+def why_no_peer(config: ModernBertConfig) -> str:
+    """Why no other library is there to compare with; empty where transformers has the model."""
+    if config.published is None or not config.published.custom_code:
+        return ""
+    return f"transformers has no {config.family}, whose code comes with its checkpoints and is not run"
+
+
 def reference_encode(source: ModernBert, device: str) -> Encode:
-    """transformers in float32, the reference of every other implementation."""
+    """transformers in float32, the reference of every other; ours where it has no such model."""
+    if why_no_peer(source.config):
+        return _batched(source, torch.inference_mode()(_forward(source, device)), TOKEN_BUDGET[device])
     attention = _attentions(source.config)[0]
     model = _transformers(source.config, source.state_dict(), attention, device)
     return _batched(model, torch.inference_mode()(_forward(model, device)), TOKEN_BUDGET[device])
@@ -77,7 +85,7 @@ def inference(source: ModernBert, precisions: Sequence[str], *, device: str) -> 
             forward = torch.inference_mode()(_forward(model, device))
             encode = _batched(model, forward, TOKEN_BUDGET[device])
             implementations.append(Implementation(name, precision, encode, forward))
-        if precision == "fp32":
+        if precision == "fp32" and not why_no_peer(source.config):
             implementations.append(Implementation(DEFAULT, precision, default_encode(source, device)))
         if precision in DTYPES:
             bound = matrix_products(source.config, DTYPES[precision], device=device)
@@ -100,11 +108,12 @@ def training(source: ModernBert, precisions: Sequence[str], *, device: str) -> l
 
 def _models(source: ModernBert, precision: str, device: str) -> Iterator[tuple[str, nn.Module]]:
     config = source.config
+    alone = bool(why_no_peer(config))
     if precision == "int8":
         from flatcoat.backbone.quantization import quantize
 
         yield OURS, quantize(source)
-        if find_spec("torch.ao.quantization"):
+        if not alone and find_spec("torch.ao.quantization"):
             attention = _attentions(config)[0]
             model = _transformers(config, source.state_dict(), attention, device)
             yield f"transformers {attention} dynamic", _dynamically_quantized(model)
@@ -116,7 +125,8 @@ def _models(source: ModernBert, precision: str, device: str) -> Iterator[tuple[s
     ours.load_state_dict(state, assign=True)
     yield OURS, ours.eval()
     flash = device == "cuda" and precision == "bf16" and find_spec("flash_attn")
-    for attention in (*_attentions(config), *(("flash_attention_2",) if flash else ())):
+    attentions = () if alone else (*_attentions(config), *(("flash_attention_2",) if flash else ()))
+    for attention in attentions:
         yield f"transformers {attention}", _transformers(config, state, attention, device)
 
 
@@ -132,12 +142,9 @@ def _transformers(config: ModernBertConfig, state: dict[str, Tensor], attention:
 
 
 def _settings(config: ModernBertConfig) -> Any:
-    """transformers' config. Raises UsageError for a model that transformers does not have."""
     import transformers
 
     values = config.to_hf()
-    if config.published is not None and config.published.custom_code:
-        raise UsageError(f"transformers has no {config.family}: nothing is there to compare with")
     return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
 
 

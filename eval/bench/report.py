@@ -34,6 +34,8 @@ def report_encoding(rows: "Sequence[SpeedRow]", *, plot: Path | None, as_json: b
     for name in dict.fromkeys(row.set for row in rows):
         _print_set([row for row in rows if row.set == name])
     typer.echo(f"{rows[0].task}, tokens per second without padding, median pass; {machine}")
+    if rows[0].no_peer:
+        typer.echo("Cosines are to flatcoat in fp32.")
     for best in best_against_default(rows):
         typer.echo(
             f"{best.set}: best of ours with cosine >= {FAITHFUL}: {best.precision}, "
@@ -59,7 +61,7 @@ def _print_set(rows: "Sequence[SpeedRow]") -> None:
             for row in rows
         ],
         words=["Implementation"],
-        title=f"{rows[0].set}, {count}",
+        title=f"{rows[0].set}, {count}" + (f": {rows[0].no_peer}" if rows[0].no_peer else ""),
     )
 
 

@@ -114,6 +114,27 @@ def test_int8_stays_near_float32() -> None:
     assert torch.equal(reference_encode(source, "cpu")(texts), expected_ND), "quantising changed the source"
 
 
+@pytest.mark.parametrize("family", ["nomic_bert", "new", "mosaic"])
+def test_a_model_that_transformers_lacks_is_measured_alone(family: str, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    if family == "nomic_bert":
+        sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "n_inner": 48}
+    mosaic = {"model_type": "bert", "alibi_starting_size": 512}
+    named = mosaic if family == "mosaic" else {"model_type": family}
+    settings = named | sizes | {"vocab_size": 120, "prenorm": False, "position_embedding_type": "rope"}
+    if family == "mosaic":
+        del settings["position_embedding_type"]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    rows = bench_encoding(str(tmp_path), ["variable-64"], precisions=["fp32", "int8"], scale=1e-6, passes=1)
+    assert [(row.implementation, row.precision) for row in rows] == [
+        (OURS, "fp32"),
+        (BOUND, "fp32"),
+        (OURS, "int8"),
+    ]
+    assert {row.no_peer.split(",")[0].rpartition(" ")[0] for row in rows} == {"transformers has no"}
+    assert rows[0].cosine == pytest.approx(1)
+
+
 def test_sentence_transformers_reads_the_written_ids_exactly() -> None:
     model = sentence_transformer(random_encoder(CONFIG, "cpu"), "cpu")
     texts = [[5, 7, 17, 70, 77, 7, 7, 107], *documents("fixed-8192", 1, vocab_size=CONFIG.vocab_size)]
