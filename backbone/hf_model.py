@@ -150,6 +150,8 @@ def unpadded(model: PreTrainedModel) -> "ModernBertModel | PackedForward | None"
     family = config.published
     if family is None or type(model).__name__ != family.architecture:
         return None
+    if family.custom_code and type(model).__module__.startswith("transformers.models."):
+        return None  # A class of the same name with other modules.
     packed = _on_the_modules_of(model, config, family)
     model.__class__ = _packed_class(type(model))
     packed_model = cast(PackedForward, model)

@@ -85,6 +85,8 @@ FAMILY = Family(
         "rotary_scaling_factor": (None,),
         "num_experts": (0, None),
     },
+    # transformers has had NomicBERT itself since 5.24, with settings of other names.
+    marks=("n_embd",),
     adapt=_inner,
     heads=_HEADS,
     custom_code=True,

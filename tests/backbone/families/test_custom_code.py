@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flatcoat.backbone.config import ModernBertConfig
+from flatcoat.backbone.families.known import family_of
 from flatcoat.backbone.heads import Classifier, MaskedLanguageModel, SequenceClassifier, TokenClassifier
+from flatcoat.backbone.hf_model import unpadded
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.numpy_model import NumpyModernBert
 from flatcoat.backbone.packing import PackedBatch
@@ -246,6 +249,17 @@ def test_files_are_written_as_they_were_read(name: str, tmp_path: Path) -> None:
     assert all(torch.equal(written[key], state[key]) for key in state)
     settings = json.loads((tmp_path / "ours" / "config.json").read_text())
     assert CONFIGS[name].items() <= settings.items()
+
+
+def test_what_transformers_itself_has_is_left_to_it() -> None:
+    assert family_of({"model_type": "nomic_bert", "hidden_size": 32}) is None
+    if not hasattr(transformers, "NomicBertModel"):
+        pytest.skip("this transformers has no NomicBERT")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    kinds: Any = transformers
+    for kept in ({}, NOMIC):
+        model = kinds.NomicBertModel(kinds.NomicBertConfig(**{**kept, **sizes, "vocab_size": 50}))
+        assert unpadded(model) is None
 
 
 PLACES = {
