@@ -115,7 +115,9 @@ class PackedForward:
 
         Pooled states too, where the model has a pooler.
         """
-        self.packed.gradient_checkpointing = cast(Any, self).is_gradient_checkpointing
+        name = "is_activation_checkpointing"  # Since transformers 5.24, which warns of the name before.
+        known = name if hasattr(type(self), name) else "is_gradient_checkpointing"
+        self.packed.gradient_checkpointing = getattr(self, known)
         hidden_NLD = _hidden_states(
             self.packed, input_ids, attention_mask, keep_mask=keep_mask, token_types_NL=token_type_ids
         )

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import sentence_transformers
 import torch
 from sentence_transformers.models import Pooling
 
@@ -10,6 +11,7 @@ from flatcoat.backbone.packing import PackedBatch, repad
 from flatcoat.retrieval.encoders.dense import pooled
 from flatcoat.retrieval.encoders.dense_texts import pooling_modes
 
+IS_6 = int(sentence_transformers.__version__.partition(".")[0]) >= 6
 WIDTH = 6
 LENGTHS = [1, 2, 2, 5, 3, 9]
 POOLINGS: dict[str, dict[str, Any]] = {mode: {"pooling_mode": mode} for mode in Pooling.POOLING_MODES}
@@ -30,7 +32,10 @@ def test_vectors_are_those_of_the_padded_module(name: str, prompt_tokens: int) -
     }
     expected = pooling(features)["sentence_embedding"]
     came = pooled(hidden_TD, batch, modes=pooling_modes(pooling), prompt_tokens=prompt_tokens)
-    if name == "lasttoken":  # The module has no last token of a text that is all prompt.
+    if IS_6 and name == "cls" and prompt_tokens:
+        pytest.xfail("sentence-transformers 6 takes the first token after the prompt, 5 and ours the first")
+    # The module has no last token of a text that is all prompt, and from release 6 on no maximum.
+    if name == "lasttoken" or (IS_6 and prompt_tokens and name in ("max", "several")):
         came, expected = came[3:], expected[3:]
     torch.testing.assert_close(came, expected, rtol=1e-6, atol=1e-6)
 
