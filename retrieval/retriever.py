@@ -26,8 +26,9 @@ from flatcoat.retrieval.encoders.load import SHIPPED_NAME, as_encoder
 from .encoding import PassageEncoding
 from .index_model import IndexModel, contract_of
 from .ingest import Added, Adder, Progress, cutter, new_or_changed
+from .question import Question
 from .results import Mode, Results
-from .search import Question, Searcher
+from .search import Searcher
 from .shard import Shard, StoreShard
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ from flatcoat.indexing.store.store import Store
 from flatcoat.indexing.terms import index_terms, query_terms
 from flatcoat.indexing.vectors import TokenVectors
 from flatcoat.retrieval.distributed.shards import Member, Shards, merged
+from flatcoat.retrieval.question import Question
 from flatcoat.retrieval.results import Result
-from flatcoat.retrieval.search import Question, Searcher
+from flatcoat.retrieval.search import Searcher
 from flatcoat.retrieval.shard import SHARD_BITS, Ranking, RankingRequest, Shard, StoreShard
 
 from ..folders import HashEncoder
