@@ -14,6 +14,7 @@ from .results import Mode
 if TYPE_CHECKING:
     from flatcoat.indexing.filters.condition import Filter
     from flatcoat.indexing.filters.text_pattern import Case
+    from flatcoat.indexing.store.stats import Encoded
 
 Where = Annotated[
     list[str] | None,
@@ -195,8 +196,13 @@ def search(
     if not results:
         typer.echo("nothing found" + (" that meets the conditions" if is_narrowed else ""), err=files)
     if retriever.has_model and mode != "bm25" and not encoded.is_complete:
-        others = "are not searched" if mode == "vectors" else "are ranked by BM25 alone"
-        typer.echo(f"{encoded.describe()} so far: the others {others}", err=True)
+        typer.echo(f"{encoded.describe()} so far: {_what_follows(mode, encoded)}", err=True)
+
+
+def _what_follows(mode: Mode, encoded: "Encoded") -> str:
+    if mode == "vectors":
+        return "the others are not searched"
+    return "the others are ranked by BM25 alone" if encoded.is_ranked_by else "BM25 alone ranks"
 
 
 def _warn(behind: str | None, missing_shards: Sequence[int]) -> None:

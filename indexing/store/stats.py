@@ -26,6 +26,18 @@ class Encoded(NamedTuple):
         """Whether all have vectors."""
         return self.passages == self.of
 
+    @property
+    def is_ranked_by(self) -> bool:
+        """Whether vectors rank beside BM25: half of the passages have some.
+
+        Passages are encoded in their order. Of a first few those that answer best would come before better
+        ones that have no vectors yet.
+
+        >>> Encoded(1000, of=19_000).is_ranked_by, Encoded(9_600, of=19_000).is_ranked_by
+        (False, True)
+        """
+        return 2 * self.passages >= self.of > 0
+
     def describe(self) -> str:
         """The same in words."""
         return f"vectors for {self.passages:,} of {counted(self.of, 'passage')}"

@@ -28,7 +28,6 @@ from flatcoat.retrieval.results import Mode, Result
 
 if TYPE_CHECKING:
     from flatcoat.indexing.documents import Passage
-    from flatcoat.indexing.store.stats import Encoded
     from flatcoat.retrieval.retriever import Retriever
 
 _log = logging.getLogger(__name__)
@@ -110,9 +109,8 @@ class Workspace:
 
     @property
     def mode(self) -> Mode:
-        """How an answer is ranked now: by BM25 until there is a model for queries, and most vectors."""
-        store = self.opened().store
-        return "hybrid" if self._is_warm and is_nearly_complete(store.encoded()) else "bm25"
+        """How an answer is ranked now: by BM25 until there is a model for queries."""
+        return "hybrid" if self._is_warm else "bm25"
 
     def opened(self) -> "Retriever":
         """The index; NotFoundError where there is none yet, with the problem if there is one."""
@@ -264,16 +262,6 @@ class Workspace:
                 writer.add_vectors(segment, vectors)
                 if not others:
                     writer.compact(full=False)
-
-
-def is_nearly_complete(encoded: "Encoded") -> bool:
-    """Whether vectors help to rank: while many passages have none, those with one go above better ones.
-
-    >>> from flatcoat.indexing.store.stats import Encoded
-    >>> is_nearly_complete(Encoded(1000, of=19_000)), is_nearly_complete(Encoded(18_950, of=19_000))
-    (False, True)
-    """
-    return encoded.passages > 0.9 * encoded.of
 
 
 def _distance(lines: tuple[int, int], line: int) -> int:

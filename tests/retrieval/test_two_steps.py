@@ -222,6 +222,16 @@ def test_lost_vectors_are_no_passages_that_wait(place: Path) -> None:
     retriever.close()
 
 
+def test_vectors_rank_once_half_of_the_passages_have_some(place: Path) -> None:
+    with closing(make(place, "exact")) as retriever:
+        retriever.add(documents(4))
+        retriever.add(documents(5, first=4), vectors=False)
+        assert all("vectors" not in one.scores for one in retriever.search(text(1)))
+        retriever.remove(["d7", "d8"])
+        assert held(retriever) == (7, 13)
+        assert any("vectors" in one.scores for one in retriever.search(text(1)))
+
+
 @pytest.mark.parametrize("fusion", [None, Fusion("rrf"), Fusion("weighted"), Fusion("adaptive")])
 def test_passages_without_vectors_are_ranked_among_the_others(place: Path, fusion: Fusion | None) -> None:
     """Every second one of 30 passages that match a query alike has vectors."""
@@ -331,7 +341,7 @@ def test_the_command_says_how_far_the_vectors_are(
     assert "are not searched" in invoke("search", "cats", "--index", index, "--mode", "vectors")[1]
     assert invoke("search", "cats", "--index", index, "--mode", "bm25")[1] == ""
     held = json.loads(invoke("search", "cats", "--index", index, "--json")[0])["index"]
-    assert held == {"passages": 3, "passages_with_vectors": 2, "behind": None}
+    assert held == {"passages": 3, "passages_with_vectors": 2, "behind": None, "missing_shards": []}
     assert "vectors for 2 of 3 passages" in invoke("info", "--index", index)[0]
     assert json.loads(invoke("index", "--index", index, "--json")[0])["encoded"] == 1
 
