@@ -73,12 +73,17 @@ class Retriever:
         self.passage_tokens = int(store.contract["passage_tokens"])
         self.overlap = int(store.contract.get("overlap", 0))  # Earlier indexes do not name it.
         self.token_pooling = int(store.contract.get("token_pooling", 1))
-        self._model = IndexModel(store, model)
+        self._shards = shards or (StoreShard(store) if isinstance(store, Store) else _shards(store))
+        self._take(IndexModel(store, model))
+
+    def _take(self, model: IndexModel) -> None:
+        """Search by this model. Nothing refers back to the retriever: its models go when it goes."""
+        self._model = model
         self._searcher = Searcher(
-            shards or (StoreShard(store) if isinstance(store, Store) else _shards(store)),
-            lambda: self.query_encoder,
-            lambda: self.encoder,
-            count_tokens=lambda texts: self._model.token_counts(texts),
+            self._shards,
+            lambda: model.query_encoder,
+            lambda: model.encoder,
+            count_tokens=model.token_counts,
         )
 
     @staticmethod
@@ -239,7 +244,7 @@ class Retriever:
             )
         self.store.engine.validate_for(contract.shape)
         self.store.change_contract(self.store.contract | {"encoder": contract.to_json()})
-        self._model = IndexModel(self.store, model)
+        self._take(IndexModel(self.store, model))
 
     def add(
         self,

@@ -1,5 +1,7 @@
 """Retriever end to end with a small random model: what is added is what is found."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -85,6 +87,20 @@ def test_a_result_says_where_it_was_found(filled: Retriever) -> None:
     assert (result.text, result.lines) == ("Bread rises.\n\nThe crust browns.", (1, 3))
     assert result.metadata == {"year": 2023, "lang": "en"}
     assert result.to_json()["lines"] == [1, 3]
+
+
+def test_a_retriever_that_is_dropped_keeps_no_model(filled: Retriever) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        retriever = Retriever.open(filled.path)
+        retriever.search("cats")
+        model = weakref.ref(retriever.query_encoder)
+        retriever.close()
+        del retriever
+        assert model() is None
+    finally:
+        gc.enable()
 
 
 def test_an_index_loads_its_own_model_when_it_is_opened(filled: Retriever) -> None:
