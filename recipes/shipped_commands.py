@@ -36,12 +36,11 @@ def prepare_pairs(
         typer.echo(json.dumps(report, indent=2, default=vars))
         return
     print_table(
-        ["Kind", "Read", "Overlapping", "Held back", "Trained", "Mined", "Dev queries", "Dev documents"],
+        ["Kind", "Read", "Overlapping", "Held back", "To train on", "Dev queries", "Dev documents"],
         [
             [
                 kind,
-                *(f"{n:,}" for n in (made.read, made.overlapping, made.held_back)),
-                *(f"{n:,}" for n in (made.trained, made.with_negatives)),
+                *(f"{n:,}" for n in (made.read, made.overlapping, made.held_back, made.trained)),
                 *(f"{n:,}" for n in (made.dev_queries, made.dev_documents)),
             ]
             for kind, made in report.items()

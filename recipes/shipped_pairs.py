@@ -29,8 +29,6 @@ from flatcoat.retrieval.data.held_back import (
 )
 from flatcoat.retrieval.data.overlap import Overlap
 
-from .shipped_negatives import write_negatives
-
 MEASURED = ("nfcorpus", "cranfield", "squad-dev", "cosqa", "code-docstring", "qmsum")
 """BEIR folders that measure the model: nothing of them may be trained on."""
 
@@ -55,7 +53,6 @@ class Prepared:
 
     read: int = 0
     trained: int = 0
-    with_negatives: int = 0
     held_back: int = 0
     dev_queries: int = 0
     dev_documents: int = 0
@@ -71,9 +68,8 @@ class Prepared:
 def prepare_pairs(
     data: Path, output: Path, *, on_progress: Callable[[str], None] = lambda what: None
 ) -> dict[str, Prepared]:
-    """Write all pairs, ``KIND/pairs.jsonl``, dev sets, ``dev/KIND``, and some with negatives; the counts.
+    """Write ``KIND/pairs.jsonl``, ``dev/KIND`` and the counts, ``pairs.json``, to ``output``; the counts.
 
-    Rows with negatives are in ``KIND/negatives.jsonl`` (``shipped_negatives``), the counts in ``pairs.json``.
     Raises ConflictError for an output that is there, and NotFoundError for data that are not.
     """
     if output.exists():
@@ -95,10 +91,7 @@ def prepare_pairs(
         rows = at_most_per_group(trained, pool.per_group)
         texts = ({"query": pair.query, "document": pair.document} for pair in rows)
         (output / kind).mkdir()
-        file = output / kind / "pairs.jsonl"
-        report[kind].trained = write_jsonl(file, texts)
-        on_progress(f"mining negatives of {kind}")
-        report[kind].with_negatives = write_negatives(kind, file, file.with_name("negatives.jsonl"))
+        report[kind].trained = write_jsonl(output / kind / "pairs.jsonl", texts)
     atomic_write_text(output / "pairs.json", json.dumps(report, indent=2, default=vars) + "\n")
     return report
 

@@ -41,9 +41,7 @@ def data(tmp_path: Path) -> Path:
     write_beir(root / "nl2bash", [(f"list {n}", f"ls {n}", "") for n in range(9)], "train")
     write_beir(root / "mbpp", [("query of cosqa", "f()", ""), ("add", "a + b", "")], "train")
     (root / "medquad").mkdir()
-    medical = [
-        {"question": f"what disease is {n}?", "answer": f"a disease {n}", "focus": f"F{n}"} for n in range(9)
-    ]
+    medical = [{"question": f"what is {n}?", "answer": f"a disease {n}", "focus": f"F{n}"} for n in range(9)]
     (root / "medquad" / "pairs.jsonl").write_text(
         lines([*medical, {"question": "", "answer": "", "focus": ""}])
     )
@@ -91,12 +89,6 @@ def test_pairs_are_trained_on_or_held_back_as_whole_groups(data: Path, tmp_path:
         assert {f"owner/repo{number % 40}" for number in asked} <= held
         assert report[kind]["trained"] == len(trained[kind])
     assert len(trained["shell"]) == 9
-    rows = [json.loads(line) for line in (output / "medical" / "negatives.jsonl").read_text().splitlines()]
-    answers = {(row["query"], row["document"]) for row in trained["medical"]}
-    assert len(rows) == report["medical"]["with_negatives"] == len(answers)
-    for row in rows:
-        assert (row["query"], row["document"]) in answers
-        assert {*row["negatives"]} <= {document for _, document in answers} - {row["document"]}
 
 
 def test_the_same_data_give_the_same_files(data: Path, tmp_path: Path) -> None:
