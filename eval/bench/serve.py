@@ -80,9 +80,11 @@ def _dense_model(folder: Path) -> Path:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling, Transformer
 
+    from flatcoat.retrieval.encoders.int8_files import in_full
     from flatcoat.retrieval.encoders.load import SHIPPED_MODEL
 
-    backbone = Transformer(str(SHIPPED_MODEL), max_seq_length=256)
+    with in_full(SHIPPED_MODEL) as path:
+        backbone = Transformer(str(path), max_seq_length=256)
     pooling = Pooling(backbone.auto_model.config.hidden_size, pooling_mode="mean")
     SentenceTransformer(modules=[backbone, pooling], device="cpu").save(str(folder), create_model_card=False)
     return folder
