@@ -30,7 +30,11 @@ def listening(host: str, port: int) -> socket.socket:
     """A socket that listens; port 0 is any that is free. UsageError where that is impossible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        at = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # Connections inherit it, and asyncio sets it only where a socket names its protocol. Head and body of
+        # an answer are two writes: the second would wait 40 ms for the acknowledgement of the first.
+        at.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return at
     except OSError as error:
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -342,3 +342,10 @@ def test_a_connection_that_is_kept_is_not_cut_while_it_is_used(impatient: Impati
         for _ in range(4):
             assert client.get("/health").status_code == 200
             time.sleep(0.2)
+
+
+def test_the_body_of_an_answer_waits_for_no_acknowledgement_of_its_head() -> None:
+    with closing(listening("127.0.0.1", 0)) as at, socket.create_connection(at.getsockname()):
+        connection, _ = at.accept()
+        with closing(connection):
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
