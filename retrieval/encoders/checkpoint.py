@@ -267,8 +267,7 @@ def _backbone(find: Find, path: str) -> _Backbone:
     _require_plain(settings)
     values = settings_in(find, "config.json")
     config = read_config(values)
-    dtype = values.get("dtype", values.get("torch_dtype"))
-    arrays = arrays_in(find, _weights_name(find), as_float32=dtype is not None)
+    arrays = arrays_in(find, _weights_name(find), as_float32=saved_dtype(values) is not None)
     inline = {name: arrays.pop(name) for name in (_INLINE,) if name in arrays}
     if config.published is None:
         model = NumpyModernBert(config, without_head(arrays))
@@ -278,9 +277,14 @@ def _backbone(find: Find, path: str) -> _Backbone:
     return _Backbone(model, config.published.encoder(arrays), inline)
 
 
+def saved_dtype(values: dict[str, Any]) -> Any:
+    """The dtype that a config.json names for the weights, by its key of today or the earlier one."""
+    return values.get("dtype", values.get("torch_dtype"))
+
+
 def read_config(values: dict[str, Any]) -> ModernBertConfig:
     """The shape of an encoder from its config.json; Unsupported for one that flatcoat does not compute."""
-    dtype = values.get("dtype", values.get("torch_dtype"))
+    dtype = saved_dtype(values)
     model_type = setting(values, "model_type")
     family = family_of(values)
     known = model_type == "modernbert" or family is not None

@@ -21,7 +21,7 @@ from flatcoat.errors import DataError, FlatcoatError
 
 from .backbone import beneath_head
 from .batches import TOKEN_BUDGET
-from .checkpoint import MAX_TOKENS, read_config
+from .checkpoint import MAX_TOKENS, read_config, saved_dtype
 from .checkpoint_files import Find, read_json
 from .checkpoint_modules import Unsupported, arrays_in, class_name, present, require, settings_in
 from .contract import Precision, weights_hash
@@ -82,8 +82,7 @@ class CrossEncoderFiles:
         require(values.get("architectures") == [known], f"its class is {values.get('architectures')!r:.60}")
         rows = self.config.vocab_size
         require(self.tokenizer.highest_id < rows, f"it has {rows} rows for more token ids")
-        read_whole = values.get("dtype", values.get("torch_dtype")) is not None
-        self.weights = arrays_in(find, FLOAT_FILE, as_float32=read_whole)
+        self.weights = arrays_in(find, FLOAT_FILE, as_float32=saved_dtype(values) is not None)
         self.file = present(find, FLOAT_FILE)
         self.classifier = SequenceClassifier.of(
             self.config,
