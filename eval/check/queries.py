@@ -54,7 +54,7 @@ def draw_queries(store: Store, number: int, *, seed: int = 0) -> list[CheckQuery
 
     Equal documents and seeds give equal queries. DataError where no document has a text to draw from.
     """
-    ids = sorted(store.document_hashes())
+    ids = list(store.document_ids())
     Random(seed).shuffle(ids)
     pools: list[list[CheckQuery]] = []
     for start in range(0, len(ids), _AT_ONCE):
