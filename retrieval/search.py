@@ -144,10 +144,9 @@ class Searcher:
 
     def _possible(self, question: Question) -> Question:
         """The question as this index can answer it: by BM25 alone until most passages have vectors."""
-        if not question.ranks_twice:
+        if not question.ranks_twice or self._shard.encoded().is_ranked_by:
             return question
-        encoded = self._shard.of_one_state(lambda state: state.encoded(), partial=question.partial)
-        return question if encoded.is_ranked_by else replace(question, mode="bm25")
+        return replace(question, mode="bm25")
 
     def _bounded(self, count: int) -> int:
         """A number of candidates, no larger than the index beyond _DEEP."""

@@ -224,6 +224,10 @@ class CollectionShards(Shards):
         """As ``Shard.of_one_state``."""
         return self._generation(partial=partial).of_one_state(read, partial=partial)
 
+    def encoded(self) -> Encoded:
+        """As ``Shard.encoded``: what the manifest says."""
+        return self._collection.encoded()
+
     def _generation(self, *, partial: bool) -> Shards:
         """The shards of the present generation, which stay whatever is committed."""
         versions, members, errors = self._collection.manifest.versions, [], []
