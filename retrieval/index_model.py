@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from flatcoat.errors import ConflictError
+from flatcoat.errors import ConflictError, UsageError
+from flatcoat.indexing.store.engines import EngineSettings
 from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.encoders.contract import Contract, Precision
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
     from flatcoat.retrieval.encoders.encoder import Encoder, QueryEncoder
 
 AnyEncoder = TypeVar("AnyEncoder", bound="QueryEncoder")
+
+_MOST_POOLING = 16
+"""Token vectors of a passage for one that is left: more would leave no more than a dense model has."""
+
+_USUAL, _LONGEST = 300, 8192
+"""Tokens of a passage of an index without a model, by default (as by the shipped model) and at most."""
 
 _GPU_FILES = ("/dev/nvidiactl", "/dev/kfd")  # of CUDA's driver and of ROCm's
 
@@ -105,6 +113,49 @@ class IndexModel:
         encoder = reading(encoder, contract.document_length)
         contract.require(encoder.contract)
         return encoder
+
+
+def index_contract(
+    model: "str | Path | Encoder | None",
+    *,
+    precision: Precision | None,
+    passage_tokens: int | None,
+    overlap: int,
+    token_pooling: int,
+    engine: EngineSettings,
+) -> dict[str, Any]:
+    """What a new index records of how its vectors are made; ``Retriever.create`` says what is what.
+
+    UsageError for an option out of range, or that does not go with the model or the engine.
+    """
+    if precision not in (None, *get_args(Precision)):
+        raise UsageError(f"precision {precision!r}: {', '.join(get_args(Precision))} are possible")
+    if token_pooling not in range(1, _MOST_POOLING + 1):
+        raise UsageError(f"token_pooling {token_pooling!r}: from 1 to {_MOST_POOLING} is possible")
+    made_by = None if model is None else contract_of(model, precision, passage_tokens)
+    if token_pooling != 1 and (made_by is None or made_by.kind != "colbert"):
+        raise UsageError("token_pooling is for models of late interaction, with one vector per token")
+    limit = made_by.document_length if made_by else _LONGEST
+    usual = min(limit, 512) if made_by else _USUAL
+    tokens = usual if passage_tokens is None else passage_tokens
+    if not (_is_integer(tokens) and 16 <= tokens <= limit):
+        raise UsageError(f"passage_tokens {tokens!r}: from 16 to {limit}, what the model reads, is possible")
+    if not (_is_integer(overlap) and 0 <= overlap <= tokens // 2):
+        raise UsageError(f"overlap {overlap!r}: from 0 to {tokens // 2}, half of a passage, is possible")
+    if made_by:
+        engine.validate_for(made_by.shape)
+    contract = {
+        "encoder": made_by and made_by.to_json(),
+        "passage_tokens": int(tokens),
+        "overlap": int(overlap),
+    }
+    if token_pooling != 1:  # Releases without it read an index that needs none.
+        contract["token_pooling"] = int(token_pooling)
+    return contract
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def contract_of(model: "str | Path | Encoder", precision: Precision | None, length: int | None) -> Contract:

@@ -104,7 +104,7 @@ class Change(NamedTuple):
 class Adder:
     """Carries out changes through one writer, with counts in ``added``; new passages have no vectors yet."""
 
-    def __init__(self, writer: "Writer", *, cut: Cut, on_progress: Progress) -> None:
+    def __init__(self, writer: "Writer", *, cut: Cut, on_progress: Progress = lambda added: None) -> None:
         self.added = Added()
         self._writer = writer
         self._cut = cut

@@ -1,7 +1,6 @@
 """Bring the texts of an index up to date before a search, as far as that takes a moment."""
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flatcoat.errors import FlatcoatError
@@ -10,15 +9,14 @@ from .freshness import stale_sources
 
 if TYPE_CHECKING:
     from flatcoat.indexing.store.store import Store
-    from flatcoat.indexing.store.writer import Writer
 
-    from .ingest import Adder
+    from .index_model import IndexModel
 
 _MOST_FILES = 10_000
 """Files that are listed and compared in half a second."""
 
 
-def refresh(store: "Store", adder: "Callable[[Writer], Adder]", *, seconds: float) -> str | None:
+def refresh(store: "Store", model: "IndexModel", *, seconds: float) -> str | None:
     """Store the texts of files that changed; returns what was left undone and why, None where nothing was.
 
     The index can be searched as it is in any case: an error of it or of a file is returned, not raised.
@@ -30,10 +28,13 @@ def refresh(store: "Store", adder: "Callable[[Writer], Adder]", *, seconds: floa
             return None
         if sum(store.count_of(source.key) for source in sources) > _MOST_FILES * seconds:
             return "too many files to look through before a search"
-        from .sync import Sync  # With all that reads files, which a search seldom needs.
+        # With all that reads files, which a search seldom needs.
+        from .ingest import Adder, cutter
+        from .sync import Sync
 
         with store.writer() as writer:
-            sync = Sync(store, writer, adder=adder(writer), until=until)
+            adder = Adder(writer, cut=cutter(model, store.contract))
+            sync = Sync(store, writer, adder=adder, until=until)
             for source in sources:
                 sync.bring_up_to_date(source)
         return "more has changed than can be read before a search" if sync.is_cut_off else None

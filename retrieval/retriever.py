@@ -5,13 +5,12 @@ retriever.add_files("docs")
 retriever.search("why is the sky blue?", k=5)
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from numbers import Integral
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
-from flatcoat.errors import ConflictError, DataError, FlatcoatError, NotFoundError, UsageError
+from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError, UsageError
 from flatcoat.indexing.documents import Document
 from flatcoat.indexing.filters.forms import Filters
 from flatcoat.indexing.fusion import Fusion
@@ -23,9 +22,8 @@ from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.encoders.contract import Contract, Precision
 from flatcoat.retrieval.encoders.load import SHIPPED_NAME, as_encoder
 
-from .encoding import PassageEncoding
-from .index_model import IndexModel, contract_of
-from .ingest import Added, Adder, Progress, cutter, new_or_changed
+from .index_model import IndexModel, contract_of, index_contract
+from .ingest import Added, Progress
 from .question import Question
 from .results import Mode, Results
 from .search import Searcher
@@ -38,17 +36,10 @@ if TYPE_CHECKING:
     from flatcoat.indexing.filters.text_pattern import Case
     from flatcoat.indexing.reading.columns import Columns
     from flatcoat.indexing.reading.content import Content
-    from flatcoat.indexing.store.writer import Writer
     from flatcoat.retrieval.encoders.encoder import Encoder, QueryEncoder
 
-    from .distributed.update import Update
     from .rerank import Reranker
-
-_MOST_POOLING = 16
-"""Token vectors of a passage for one that is left: more would leave no more than a dense model has."""
-
-_USUAL, _LONGEST = 300, 8192
-"""Tokens of a passage of an index without a model, by default (as by the shipped model) and at most."""
+    from .update import Update
 
 
 class Retriever:
@@ -117,33 +108,16 @@ class Retriever:
         Raises UsageError for an option out of range, ConflictError if there is an index at ``path`` or the
         encoder has another precision, and NotFoundError or DataError for a model that cannot be loaded.
         """
-        if precision not in (None, *get_args(Precision)):
-            raise UsageError(f"precision {precision!r}: {', '.join(get_args(Precision))} are possible")
-        if token_pooling not in range(1, _MOST_POOLING + 1):
-            raise UsageError(f"token_pooling {token_pooling!r}: from 1 to {_MOST_POOLING} is possible")
-        encoder = None if model is None else as_encoder(model)
-        made_by = None if encoder is None else contract_of(encoder, precision, passage_tokens)
-        if token_pooling != 1 and (made_by is None or made_by.kind != "colbert"):
-            raise UsageError("token_pooling is for models of late interaction, with one vector per token")
-        limit = made_by.document_length if made_by else _LONGEST
-        usual = min(limit, 512) if made_by else _USUAL
-        tokens = usual if passage_tokens is None else passage_tokens
-        if not (_is_integer(tokens) and 16 <= tokens <= limit):
-            raise UsageError(
-                f"passage_tokens {tokens!r}: from 16 to {limit}, what the model reads, is possible"
-            )
-        if not (_is_integer(overlap) and 0 <= overlap <= tokens // 2):
-            raise UsageError(f"overlap {overlap!r}: from 0 to {tokens // 2}, half of a passage, is possible")
         engine = index if isinstance(index, EngineSettings) else EngineSettings(index)
-        if made_by:
-            engine.validate_for(made_by.shape)
-        contract = {
-            "encoder": made_by and made_by.to_json(),
-            "passage_tokens": int(tokens),
-            "overlap": int(overlap),
-        }
-        if token_pooling != 1:  # Releases without it read an index that needs none.
-            contract["token_pooling"] = int(token_pooling)
+        encoder = None if model is None else as_encoder(model)
+        contract = index_contract(
+            encoder,
+            precision=precision,
+            passage_tokens=passage_tokens,
+            overlap=overlap,
+            token_pooling=token_pooling,
+            engine=engine,
+        )
         if shards is not None:
             from flatcoat.indexing.collection.collection import ShardCollection
 
@@ -263,11 +237,7 @@ class Retriever:
         documents = [documents] if isinstance(documents, Document) else documents
         if not isinstance(documents, Iterable):
             raise UsageError(f"{type(documents).__name__} came: a Document or several are needed")
-        if update := self._update(vectors):
-            return update.add(documents, on_progress=on_progress)
-        with self._adding(vectors, on_progress) as (_, adder):
-            adder.carry_out(new_or_changed(documents, self.store, added=adder.added))
-        return adder.added
+        return self._update().add(documents, vectors=vectors, on_progress=on_progress)
 
     def add_files(
         self,
@@ -299,21 +269,12 @@ class Retriever:
         that does not exist any more stay until ``forget``. Raises NotFoundError for a missing root,
         UsageError for a malformed option, and DataError if no root has anything to index.
         """
-        from .sync import Sync, existing_root
+        from .sync import existing_root
 
         reading = Reading(_patterns(include), _patterns(exclude), columns, encoding, hidden)
         reading.validate()
         named = [existing_root(root) for root in roots]
-        if update := self._update(vectors, ray):
-            return update.add_files(named, reading, on_progress=on_progress)
-        with self._adding(vectors, on_progress) as (writer, adder):
-            sync = Sync(self.store, writer, adder=adder)
-            for source in writer.enter_sources(named, reading) if named else sync.all_sources(reading):
-                sync.bring_up_to_date(source)
-            added = adder.added
-            if not (added.documents or added.unchanged or added.renamed or added.removed):
-                raise DataError(_nothing_in(roots or [self.store.path], added))
-        return added
+        return self._update(ray).add_files(named, reading, vectors=vectors, on_progress=on_progress)
 
     def forget(self, root: str | Path) -> int:
         """Remove a source (a folder, file or data set) and all its documents; returns their number.
@@ -321,11 +282,7 @@ class Retriever:
         The files need not exist any more. Of a collection the documents go with the next ``add_files``.
         Raises NotFoundError if the index has no such source.
         """
-        if update := self._update():
-            update.forget(root)
-            return 0
-        with self.store.writer() as writer:
-            return writer.forget_source(self.store.source_at(root).key)
+        return self._update().forget(root)
 
     def refresh(self, *, seconds: float = 1.0) -> str | None:
         """Store the texts of files that changed, where that is done in a moment; says what was left undone.
@@ -339,47 +296,28 @@ class Retriever:
             return None
         from .refresh import refresh
 
-        return refresh(self.store, self._adder, seconds=seconds)
+        return refresh(self.store, self._model, seconds=seconds)
 
-    def _adder(self, writer: "Writer", on_progress: Progress = lambda added: None) -> Adder:
-        return Adder(writer, cut=cutter(self._model, self.store.contract), on_progress=on_progress)
-
-    def _update(self, vectors: bool = True, ray: str | None = None) -> "Update | None":
-        """What changes a collection; None for a single index."""
-        if self.collection is None:
+    def _update(self, ray: str | None = None) -> "Update":
+        """What changes the index; a collection on the Ray cluster at ``ray``, where that is named."""
+        if isinstance(self._index, Store):
             if ray is not None:
                 raise UsageError("Ray builds collections: give the number of shards when the index is made")
-            return None
-        if not vectors:
-            raise UsageError("a shard is published with its vectors: vectors must be True")
-        from .distributed.update import Update
+            from .update import IndexUpdate
+
+            return IndexUpdate(self._index, self._model)
+        from .distributed.update import CollectionUpdate
 
         if ray is None:
-            return Update(self.collection, self._model)
+            return CollectionUpdate(self._index, self._model)
         from .distributed.ray_build import RayRun
 
-        run = RayRun.on(ray, self.collection, self._model.given)
-        return Update(self.collection, self._model, run, run.at_once)
-
-    @contextmanager
-    def _adding(self, vectors: bool, on_progress: Progress) -> "Iterator[tuple[Writer, Adder]]":
-        with self.store.writer() as writer:
-            adder = self._adder(writer, on_progress)
-            yield writer, adder
-            encoded = self.store.encoded()
-            adder.added.waiting = encoded.of - encoded.passages if self.has_model else 0
-            if vectors and self.has_model:
-                encoding = PassageEncoding(self.store, writer, added=adder.added, on_progress=on_progress)
-                encoding.carry_out(lambda: self.encoder)
-            if vectors or not self.has_model:
-                writer.compact(full=False)
+        run = RayRun.on(ray, self._index, self._model.given)
+        return CollectionUpdate(self._index, self._model, run, run.at_once)
 
     def remove(self, document_ids: str | Iterable[str]) -> int:
         """Remove documents by id, one or several; returns the number of documents removed."""
-        if update := self._update():
-            return update.remove(document_ids)
-        with self.store.writer() as writer:
-            return writer.remove(document_ids)
+        return self._update().remove(document_ids)
 
     def documents(
         self,
@@ -400,10 +338,7 @@ class Retriever:
 
     def compact(self) -> None:
         """Merge segments, drop removed passages, and retrain PLAID or FAISS if the index has grown."""
-        if update := self._update():
-            update.compact()
-        else:
-            self.store.compact()
+        self._update().compact()
 
     def search(
         self,
@@ -502,15 +437,5 @@ def _shards(collection: "ShardCollection") -> "Shard":
     return CollectionShards(collection)
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def _patterns(given: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if given is None else (given,) if isinstance(given, str) else tuple(given)
-
-
-def _nothing_in(places: "Sequence[Path | str]", added: Added) -> str:
-    reasons = ", ".join(sorted({skip.reason for skip in added.skipped}))
-    why = f": {len(added.skipped)} skipped ({reasons})" if reasons else ": it holds no text"
-    return f"nothing to index in {', '.join(map(str, places))}{why}"

@@ -154,7 +154,7 @@ def make_colbert(tmp_path_factory: pytest.TempPathFactory, modernbert_folder: Pa
                 from pylate.models import ColBERT
 
                 theirs = ColBERT(str(base), device="cpu", embedding_size=32, **settings)
-                # PyLate draws the rows of its two prefixes by an eigendecomposition: other on other processors.
+                # PyLate draws the rows of its prefixes by an eigendecomposition: others on each processor.
                 torch.nn.init.normal_(theirs[0].auto_model.get_input_embeddings().weight[-2:], std=0.1)
                 theirs.save(str(folder), create_model_card=False)
             else:

@@ -49,7 +49,7 @@ def ray_at(address: str) -> Any:
 
 @dataclass
 class RayRun:
-    """Carries out tasks on a cluster: the ``run`` of an ``Update``.
+    """Carries out tasks on a cluster: the ``run`` of a ``CollectionUpdate``.
 
     ``model`` is an encoder, or the name of a model that every node can read; None is the one that the
     collection's contract names. Each task takes ``cpus`` and ``gpus``.

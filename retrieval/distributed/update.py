@@ -36,7 +36,7 @@ Run = Callable[[Sequence[ShardTask], Progress], Iterator[Built]]
 
 
 @dataclass
-class Update:
+class CollectionUpdate:
     """Changes to one collection; ``run`` builds the shards, by default one after the other in this process.
 
     ``at_once`` is how many it builds at the same time.
@@ -50,11 +50,12 @@ class Update:
     _committed_at: float = field(default=0.0, init=False)
     _total: Added = field(default_factory=Added, init=False)
 
-    def add(self, documents: Iterable[Document], *, on_progress: Progress) -> Added:
-        """Add documents; one with the id of a stored one replaces it.
+    def add(self, documents: Iterable[Document], *, vectors: bool, on_progress: Progress) -> Added:
+        """As ``Update.add``.
 
         ConflictError where the collection is made of files.
         """
+        _require(vectors)
         if self.collection.manifest.sources:
             raise ConflictError(
                 f"collection {self.collection.path} is made of files, which would replace what is added: "
@@ -67,12 +68,15 @@ class Update:
         added.found = sum(part.content.documents for part in parts.values())
         return added
 
-    def add_files(self, roots: Sequence[str | Path], reading: Reading, *, on_progress: Progress) -> Added:
+    def add_files(
+        self, roots: Sequence[str | Path], reading: Reading, *, vectors: bool, on_progress: Progress
+    ) -> Added:
         """Make the collection hold the documents of these roots, and no others.
 
         UsageError where it was made of a root that is not named, ConflictError where documents were added one
         by one: they would be removed. DataError where there is no document.
         """
+        _require(vectors)
         named = tuple(map(_named, roots))
         self._require_all(named)
         added = Added()
@@ -136,8 +140,8 @@ class Update:
                 "be removed: make another collection of files"
             )
 
-    def forget(self, root: str | Path) -> None:
-        """Drop a root, whose documents go when the collection is next made of the others."""
+    def forget(self, root: str | Path) -> int:
+        """Drop a root, whose documents go when the collection is next made of the others: none yet."""
         known, named = self.collection.manifest.sources, _named(root)
         if named not in known:
             names = ", ".join(known) or "none"
@@ -145,6 +149,7 @@ class Update:
                 f"{root} is no source of collection {self.collection.path}; its sources: {names}"
             )
         self.collection.commit({}, sources=tuple(name for name in known if name != named))
+        return 0
 
     def compact(self) -> None:
         """Code what is not coded yet, and delete what no manifest names any more."""
@@ -212,6 +217,11 @@ class Update:
             trained = train_codec(self.collection, versions, tokens=tokens)
             file = self.collection.save_codec(trained.codec)
             self.collection.commit({}, codec=file, calibration=trained.calibration)
+
+
+def _require(vectors: bool) -> None:
+    if not vectors:
+        raise UsageError("a shard is published with its vectors: vectors must be True")
 
 
 def _named(root: str | Path) -> str:

@@ -202,14 +202,14 @@ from flatcoat import Retriever
 from flatcoat.retrieval.distributed import update
 encoder = cloudpickle.loads((folder / "encoder").read_bytes())
 update.COMMIT_SECONDS = 0
-commit, count = update.Update._commit, [0]
+commit, count = update.CollectionUpdate._commit, [0]
 def counted(self):
     built = len(self._uncommitted)
     commit(self)
     count[0] += built
     if count[0] >= after:
         os._exit(9)
-update.Update._commit = counted
+update.CollectionUpdate._commit = counted
 Retriever.open(folder / "wiki", encoder).add_files(folder / "rows.jsonl", ray=address)
 """
 
