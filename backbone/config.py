@@ -4,11 +4,6 @@ Source: arXiv 2412.13663 and the published checkpoints. Two spellings of the att
 rotary bases are in circulation; both are read, and both are written so that every release loads them.
 The paper's ablations (FlexBERT), which no transformers class computes, are written in a spelling of our own.
 The settings of other encoders are read and written as ``families`` says.
-
-``preset`` gives the configs of published encoders, to pretrain them here and to compare them with ModernBERT.
-Presets are shapes: dropout is off, and BERT's segment embeddings are left out, as one row of them folds into
-the positions.
-Sources: arXiv 1810.04805 (BERT), 1907.11692 (RoBERTa), 2312.17482 (MosaicBERT).
 """
 
 from collections.abc import Mapping
@@ -85,46 +80,6 @@ _LARGEST = {
 
 FLEXBERT = "flatcoat-flexbert"
 """``model_type`` of a shape that transformers' ModernBERT does not compute: transformers refuses it."""
-
-_BERT: dict[str, Any] = {
-    "vocab_size": 30_522,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "max_position_embeddings": 512,
-    "positions": "absolute",
-    "norm_position": "post",
-    "mlp_kind": "mlp",
-    "norm_eps": 1e-12,
-    "norm_bias": True,
-    "attention_bias": True,
-    "mlp_bias": True,
-    "classifier_bias": True,
-    "pad_token_id": 0,
-    "bos_token_id": 101,
-    "cls_token_id": 101,
-    "eos_token_id": 102,
-    "sep_token_id": 102,
-}
-_ROBERTA = _BERT | {
-    "vocab_size": 50_265,
-    "norm_eps": 1e-5,
-    "pad_token_id": 1,
-    "bos_token_id": 0,
-    "cls_token_id": 0,
-    "eos_token_id": 2,
-    "sep_token_id": 2,
-}
-_LARGE = {"hidden_size": 1024, "num_attention_heads": 16}
-PRESETS: dict[str, dict[str, Any]] = {
-    "modernbert-base": {},
-    "modernbert-large": _LARGE | {"intermediate_size": 2624, "num_hidden_layers": 28},
-    "bert-base": _BERT,
-    "bert-large": _BERT | _LARGE | {"intermediate_size": 4096, "num_hidden_layers": 24},
-    "roberta-base": _ROBERTA,
-    "roberta-large": _ROBERTA | _LARGE | {"intermediate_size": 4096, "num_hidden_layers": 24},
-    "mosaicbert-base": _BERT | {"vocab_size": 30_528, "positions": "alibi", "mlp_kind": "glu"},
-}
-"""Arguments of ModernBertConfig by name; all layers are global where the name is not ModernBERT's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -448,19 +403,3 @@ def _rope_thetas(values: Mapping[str, Any]) -> dict[str, float]:
         if "rope_theta" in parameters:
             thetas[f"{name}_rope_theta"] = float(parameters["rope_theta"])
     return thetas
-
-
-def preset(name: str, **changes: Any) -> ModernBertConfig:
-    """The config of a published encoder, with some fields changed.
-
-    >>> preset("bert-base", norm_position="pre").num_hidden_layers
-    12
-
-    Raises UsageError for an unknown name, and as ModernBertConfig does.
-    """
-    if name not in PRESETS:
-        raise UsageError(f"preset {name!r} is unknown: known are {', '.join(PRESETS)}")
-    values = PRESETS[name] | changes
-    if not name.startswith("modernbert"):
-        values = {"layer_types": ("global",) * values["num_hidden_layers"]} | values
-    return ModernBertConfig(**values)

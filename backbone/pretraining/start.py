@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from flatcoat.atomic_files import atomic_write
-from flatcoat.backbone.config import ModernBertConfig, preset
+from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.heads import MaskedLanguageModel
 from flatcoat.backbone.model import ModernBert
+from flatcoat.backbone.presets import preset
 from flatcoat.backbone.tiling import tile
 from flatcoat.errors import ConflictError, DataError, NotFoundError
 from flatcoat.hub import model_error

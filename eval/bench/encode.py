@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flatcoat.backbone.config import ModernBertConfig, preset
+from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.environment import DTYPES, device_name, fast_precisions
 from flatcoat.backbone.malloc import reuse_freed_memory
 from flatcoat.backbone.model import ModernBert
+from flatcoat.backbone.presets import preset
 from flatcoat.errors import NotFoundError, UsageError
 
 from . import OURS

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from flatcoat.backbone.attention_dispatch import choose
-from flatcoat.backbone.config import ModernBertConfig, preset
+from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.fill_mask import FillMask
 from flatcoat.backbone.heads import MaskedLanguageModel, SequenceClassifier, with_labels
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
+from flatcoat.backbone.presets import preset
 from flatcoat.errors import DataError, FlatcoatError, NotFoundError, UsageError
 
 CALLS: list[tuple[Callable[[Path], object], type[FlatcoatError]]] = [

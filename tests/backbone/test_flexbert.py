@@ -15,10 +15,11 @@ from transformers import AutoModel, BertConfig, BertModel, ModernBertModel, Robe
 
 from flatcoat import FlatcoatError
 from flatcoat.backbone import config as options
-from flatcoat.backbone.config import FLEXBERT, PRESETS, ModernBertConfig, preset
+from flatcoat.backbone.config import FLEXBERT, ModernBertConfig
 from flatcoat.backbone.heads import MaskedLanguageModel
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
+from flatcoat.backbone.presets import PRESETS, preset
 from flatcoat.backbone.relative_positions import alibi_slopes
 
 VOCAB = 50

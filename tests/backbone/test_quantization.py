@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from flatcoat import FlatcoatError
-from flatcoat.backbone.config import ModernBertConfig, preset
+from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
+from flatcoat.backbone.presets import preset
 from flatcoat.backbone.quantization import Int8Layer, Int8Linear, Int8PostNormLayer, quantize
 
 CONFIG = ModernBertConfig(
