@@ -7,6 +7,7 @@ from typing import Any
 from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.errors import DataError, FlatcoatError, NotFoundError
 from flatcoat.hub import hub_is_reachable
+from flatcoat.indexing.store.schema import DATABASE
 
 from .checkpoint import read_checkpoint
 from .checkpoint_files import Find, in_folder_or_hub, read_json
@@ -45,7 +46,9 @@ def how_it_runs(name: str) -> HowItRuns:
     find = in_folder_or_hub(path, local_files_only=local)
     file = find("config.json")
     if file is None:
-        raise NotFoundError(f"{name} has no config.json: a folder or hub name of a model is wanted")
+        is_index = (Path(path) / DATABASE).is_file()
+        said = f" (of an index: flatcoat info --index {name})" if is_index else ""
+        raise NotFoundError(f"{name} has no config.json: a folder or hub name of a model is wanted{said}")
     values = read_json(file, dict)
     late = is_late_interaction(path, local_files_only=local)
     kind, library = _kind(path, find, late=late, local=local)

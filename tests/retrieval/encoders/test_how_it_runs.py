@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from flatcoat import Retriever
 from flatcoat.__main__ import app
 from flatcoat.errors import NotFoundError
 from flatcoat.retrieval.encoders.how_it_runs import PACKED, how_it_runs
@@ -41,6 +42,9 @@ def test_what_is_left_to_other_libraries(
     assert bare.why_not_read == "it has no modules.json"
     with pytest.raises(NotFoundError, match=r"has no config\.json"):
         how_it_runs(str(tmp_path))
+    Retriever.create(tmp_path / "index").close()
+    with pytest.raises(NotFoundError, match=rf"of an index: flatcoat info --index {tmp_path / 'index'}"):
+        how_it_runs(str(tmp_path / "index"))
 
 
 def test_the_command_says_so(make_dense: MakeFolder, foreign_folder: Path, bert_folder: Path) -> None:
