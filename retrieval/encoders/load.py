@@ -184,9 +184,15 @@ def load_untrusted(name: str, *, named_by: str, precision: "Precision | None" = 
         return _encoder_class(late)(load_checkpoint(find, late), name, precision=precision)
     except (Unsupported, FlatcoatError, OSError, ValueError) as error:
         logger.debug("the model %r, named by %s, is not read as data", name, named_by, exc_info=True)
-        reason, shown = _printable(str(error)), _printable(name)
+        shown = _printable(name)
+        made = f"{named_by} was made with the model {shown}"
+        if Path(name).is_absolute() and not Path(name).exists():
+            raise UsageError(
+                f"{made}, a folder that is no longer there: name the one it is in now with --model (in "
+                "Python with model=), or index the same files anew (flatcoat index FOLDER --index NEW)"
+            ) from error
         raise UsageError(
-            f"{named_by} was made with the model {shown}, which cannot be read as data alone ({reason}): "
+            f"{made}, which cannot be read as data alone ({_printable(str(error))}): "
             f"if you trust that model, name it yourself with --model {shown} (in Python with model=)"
         ) from error
 

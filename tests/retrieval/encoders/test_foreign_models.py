@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from flatcoat import Document, FlatcoatError, Retriever
 from flatcoat.__main__ import app
+from flatcoat.errors import UsageError
 from flatcoat.indexing.store.schema import read_meta, write_meta
 from flatcoat.retrieval.encoders.load import load_encoder
 
@@ -225,6 +226,13 @@ def test_names_that_lead_to_no_model_are_refused(
         search(index)
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 1_200
+
+
+def test_a_model_that_was_moved_is_named_by_its_new_folder(index: Path, tmp_path: Path) -> None:
+    (index / "model").rename(tmp_path / "moved")
+    with pytest.raises(UsageError, match=r"no longer there: .* --model .* or index the same files anew"):
+        search(index)
+    assert search(index, model=tmp_path / "moved") == ["bread", "cats"]
 
 
 @pytest.mark.parametrize("name", [7, None, ["a"], {"a": 1}])
