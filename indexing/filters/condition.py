@@ -20,9 +20,10 @@ class Condition(NamedTuple):
 
     Numbers compare with numbers, booleans with booleans, texts with texts, by the order of their characters.
     A text that is a date of ISO 8601 compares as one, with texts that are dates: without a time it is the
-    whole day (or month, as 2024-01), without a time zone in UTC. ``^=`` matches a prefix, ``in`` any one
-    value of a sequence. ``!=`` and ``not in`` are met where the field is there and ``=`` and ``in`` are not.
-    ``exists`` has the value True or False.
+    whole day (or month, as 2024-01), without a time zone in UTC. A year alone, text or number, compares with
+    dates as the whole year, with all else as the text or number that it is. ``^=`` matches a prefix, ``in``
+    any one value of a sequence. ``!=`` and ``not in`` are met where the field is there and ``=`` and ``in``
+    are not. ``exists`` has the value True or False.
 
     >>> Condition("lang", "in", ("python", "rust"))
     Condition(field='lang', operator='in', value=('python', 'rust'))

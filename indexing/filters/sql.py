@@ -14,7 +14,7 @@ from flatcoat.errors import UsageError
 from flatcoat.indexing.documents import OWN_FIELDS, Scalar, is_number, normalized
 
 from .condition import COMPARISONS, OPERATORS, And, Condition, Filter, Not, conditions_of
-from .dates import Span, span_of
+from .dates import Span, span_of, year_of
 
 _BIGGEST_INTEGER = 2**63 - 1
 
@@ -131,20 +131,30 @@ def _test(condition: Condition) -> Sql:
         return Sql(_PREFIX, [_text(scalar)])
     if isinstance(scalar, bool):
         return Sql(f"({_IS_BOOLEAN} AND field.value {sign} ?)", [int(scalar)])
-    if isinstance(scalar, int | float):
-        return Sql(f"({_IS_NUMBER} AND field.value {sign} ?)", [_number(scalar)])
-    if (span := span_of(scalar)) is not None:
-        return _compared_as_dates(sign, scalar, span)
-    return Sql(f"({_IS_TEXT} AND field.value {sign} ?)", [scalar])
+    if isinstance(scalar, str):
+        plain = Sql(f"({_IS_TEXT} AND field.value {sign} ?)", [scalar])
+    else:
+        plain = Sql(f"({_IS_NUMBER} AND field.value {sign} ?)", [_number(scalar)])
+    span = _span(scalar)
+    return plain if span is None else _compared_with_dates(sign, span, plain, year_of(scalar) is not None)
 
 
-def _compared_as_dates(sign: str, text: str, span: Span) -> Sql:
+def _span(value: Scalar) -> Span | None:
+    """The time that a text or number covers for fields that are dates."""
+    date_text = value if isinstance(value, str) else year_of(value)
+    return None if date_text is None else span_of(date_text)
+
+
+def _compared_with_dates(sign: str, span: Span, plain: Sql, is_year: bool) -> Sql:
+    """Texts that are dates compare with ``span``; what is none is as ``plain`` says, if that can be meant."""
     if sign == "=":
-        return Sql(
-            f"({_IS_TEXT} AND (field.value = ? OR coalesce({_INSTANT} BETWEEN ? AND ?, 0)))", [text, *span]
-        )
+        is_in = f"CASE WHEN {_IS_TEXT} THEN {_INSTANT} BETWEEN ? AND ? END"
+        return Sql(f"({plain.clause} OR coalesce({is_in}, 0))", [*plain.values, *span])
     edge = span.start if sign in ("<", ">=") else span.last
-    return Sql(f"({_IS_TEXT} AND coalesce({_INSTANT} {sign} ?, 0))", [edge])
+    dates = f"CASE WHEN {_IS_TEXT} THEN {_INSTANT} {sign} ? END"
+    if is_year:
+        return Sql(f"coalesce({dates}, {plain.clause})", [edge, *plain.values])
+    return Sql(f"coalesce({dates}, 0)", [edge])
 
 
 def _one_of(values: Sequence[Scalar]) -> Sql:
@@ -153,7 +163,7 @@ def _one_of(values: Sequence[Scalar]) -> Sql:
     texts = [value for value in values if isinstance(value, str)]
     numbers = [_number(value) for value in values if is_number(value)]
     finite = [number for number in numbers if math.isfinite(number)]
-    spans = [span for text in texts if (span := span_of(text)) is not None]
+    spans = [span for value in values if (span := _span(value)) is not None]
     groups = [
         (_IS_BOOLEAN, "field.value IN (SELECT value FROM json_each(?))", booleans),
         (_IS_NUMBER, "field.value IN (SELECT value FROM json_each(?))", finite),

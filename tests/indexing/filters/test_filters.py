@@ -131,7 +131,18 @@ def store(tmp_path_factory: pytest.TempPathFactory):
         ("day=2024-03-01", [8]),
         ("day=2024-03", [8]),
         ("day<2024-01", [10]),
-        ("day>=2024", []),  # A year alone is a number.
+        ("day>=2024", [8]),
+        ("day<2024", [10]),
+        ("day<2025", [8, 10]),
+        ("day>2024", []),
+        ("day<=2024", [8, 10]),
+        ("day=2023", [10]),
+        ("day!=2023", [8, 9]),
+        ("day in 2023,2025", [10]),
+        ('day<"2024"', [10]),
+        ('day>"2024"', [9]),  # no date, but a text
+        ("year>2020", [1]),
+        ("tags<2024", [8, 10]),  # by the number 7, and by a day
         ("day>2023-12-30", [8, 10]),
         ("day>2023-12-31", [8]),
         ("day<=2023-12-31", [10]),
@@ -337,6 +348,7 @@ _TEXTS = st.text(_LETTERS, max_size=6) | st.sampled_from([*_DAYS, "a", "b", "10"
 _TEXTS |= _DATES.map(datetime.isoformat) | _DATES.map(lambda one: one.date().isoformat())
 _TEXTS |= _DATES.map(lambda one: one.isoformat() + "+05:30")
 _SCALARS = _TEXTS | st.booleans() | st.integers(-(2**66), 2**66) | st.integers(-3, 3)
+_SCALARS |= st.integers(2022, 2025) | st.integers(2022, 2025).map(str)
 _SCALARS |= st.integers(-40, 40).map(lambda number: number / 4)
 _FIELDS = st.sampled_from(["a", "b.c", 'd"e', "\u00e9"])
 _LISTS = st.lists(_SCALARS, max_size=4).map(tuple)
@@ -391,16 +403,22 @@ def _holds(sign: str, held: Any, value: Any) -> bool:
         return _as_text(held).startswith(normalized(text))
     if isinstance(held, str) and isinstance(value, str):
         value = normalized(value)
-        if span_of(value) is not None:
-            return (sign == "=" and held == value) or _holds_of_dates(sign, held, value)
-        return _SIGNS[sign](held.encode(), value.encode())  # SQLite compares bytes.
+        if span_of(value) is None or (len(value) == 4 and not _is_date(held)):
+            return _SIGNS[sign](held.encode(), value.encode())  # SQLite compares bytes.
+        return (sign == "=" and held == value) or _holds_of_dates(sign, held, value)
+    if isinstance(held, str) and type(value) is int and 1000 <= value <= 9999:
+        return _holds_of_dates(sign, held, str(value))
     if isinstance(held, str) or isinstance(value, str) or isinstance(held, bool) != isinstance(value, bool):
         return False
     return _SIGNS[sign](_as_number(held), _as_number(value))
 
 
+def _is_date(held: str) -> bool:
+    return len(held) >= 10 and held[10:13] != "T24" and span_of(held) is not None
+
+
 def _holds_of_dates(sign: str, held: str, value: str) -> bool:
-    if len(held) < 10 or held[10:13] == "T24" or (there := span_of(held)) is None:
+    if not _is_date(held) or (there := span_of(held)) is None:
         return False
     first, last = span_of(value) or (0, 0)
     if sign == "=":
