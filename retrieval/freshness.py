@@ -7,12 +7,12 @@ as JSON {path below the root: state}. So a search is not held up by a look for c
 
 import json
 import os
-import re
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flatcoat.indexing.store.source_paths import name_on_disk
 from flatcoat.indexing.store.sources import Source, place
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ _REPOSITORY = ".git"
 _FRESH_NS = 100_000_000  # several steps of the clock of a file system, which are some milliseconds
 _COARSE_NS = 2_000_000_000  # where it counts in seconds
 _MISSING = "-"
-_ESCAPE = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|.)")
 
 
 def stale_sources(store: "Store", *, seconds: float) -> list[Source]:
@@ -51,7 +50,7 @@ def _is_current(store: "Store", source: Source, root: Path, until: float) -> boo
     for number, (name, state) in enumerate(store.read_states(source.key).items()):
         if number % 1_000 == 0 and time.monotonic() > until:
             return False
-        if not state or state != _state(root / _name_on_disk(name)) + encoding:
+        if not state or state != _state(root / name_on_disk(name)) + encoding:
             return False
     return all(state and state == _state(root / name) for name, state in watched.items())
 
@@ -135,10 +134,3 @@ def _parsed(state: str) -> Mapping[str, str] | None:
     except (ValueError, RecursionError):
         return None
     return states if all(isinstance(one, str) for one in states.values()) else None
-
-
-def _name_on_disk(name: str) -> str:
-    """The inverse of ``gitignore.printable``."""
-    if "\\" not in name:
-        return name
-    return _ESCAPE.sub(lambda escape: escape[0].encode().decode("unicode_escape"), name)

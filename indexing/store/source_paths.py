@@ -1,6 +1,7 @@
 """Where the sources of an index are: paths kept relative to the index, so that both can move together."""
 
 import os
+import re
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,6 +11,7 @@ from flatcoat.indexing.documents import normalized
 Root: TypeAlias = Path | str
 """A folder or file, or the name of a source that is no file: "-" (stdin) or "datasets:..." (a data set)."""
 
+_ESCAPE = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4}|[\\tnr])")
 _BYTES = "bytes:"
 """Stands before the hexadecimal bytes of a path that is no valid text."""
 
@@ -96,6 +98,13 @@ def overlap(root: Root, other: Root) -> bool:
         return False
     one, two = root.resolve(), other.resolve()
     return one in two.parents or two in one.parents
+
+
+def name_on_disk(name: str) -> str:
+    """The inverse of ``gitignore.printable``: the name of a file, by the name of its document in a source."""
+    if "\\" not in name:
+        return name
+    return _ESCAPE.sub(lambda escape: escape[0].encode().decode("unicode_escape"), name)
 
 
 def _is_rows(path: Path) -> bool:

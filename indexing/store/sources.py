@@ -19,7 +19,18 @@ from flatcoat.indexing.array_checks import damaged
 from flatcoat.indexing.reading.columns import Columns
 
 from .schema import read_meta, row_checksum, write_meta
-from .source_paths import Root, absolute, canonical, is_file, is_folder, label, located, overlap, relative
+from .source_paths import (
+    Root,
+    absolute,
+    canonical,
+    is_file,
+    is_folder,
+    label,
+    located,
+    name_on_disk,
+    overlap,
+    relative,
+)
 from .user_secret import user_secret
 
 if TYPE_CHECKING:
@@ -157,15 +168,23 @@ def place(index: Path, source: Source) -> Root:
 
 
 def file_of(index: Path, source: Source, name: str) -> DocumentFile | None:
-    """The file of the document called ``name`` in a source, if it is there now."""
+    """The file of the document called ``name`` in a source, if it is there now and its name is text."""
     from flatcoat.indexing.reading.rows import is_rows, rows_file
 
     root = place(index, source)
     if isinstance(root, str):
         return None
     is_shared = is_rows(root)
-    path = rows_file(root) if is_shared else root / name if root.is_dir() else root
-    return DocumentFile(path, is_shared) if path.is_file() else None
+    path = rows_file(root) if is_shared else root / name_on_disk(name) if root.is_dir() else root
+    return DocumentFile(path, is_shared) if path.is_file() and _is_text(path) else None
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path can be printed and sent."""
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def name_of(index: Path, source: Source, file: Path) -> str | None:

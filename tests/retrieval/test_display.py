@@ -16,6 +16,7 @@ from flatcoat.indexing.store.store import Store
 from flatcoat.retrieval.display import Layout, Place, matching_files, print_results, show_result
 from flatcoat.retrieval.ranking import SIGNALS
 from flatcoat.retrieval.results import Match, Result
+from flatcoat.retrieval.retriever import Retriever
 from flatcoat.retrieval.snippets import PIECES
 
 PIPE, TERMINAL = Layout(), Layout(width=80)
@@ -271,6 +272,19 @@ def test_files_of_results_are_those_that_exist_each_once(
         "a b/cats.md",
     ]
     assert matching_files([], store) == []
+
+
+def test_a_name_that_is_escaped_leads_to_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["back\\slash.md", "tab\tname.md", "in\\n/\u2028.md"]
+    for name in names:
+        (tmp_path / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "docs" / name).write_text(name)
+    retriever = Retriever.create(tmp_path / "index", None)
+    retriever.add_files(tmp_path / "docs")
+    ids = retriever.store.document_ids()
+    files = retriever.store.files_of(list(ids))
+    assert {file.path for file in files.values()} == {tmp_path / "docs" / name for name in names}
+    assert all(retriever.store.document_in(file.path) == id for id, file in files.items())
 
 
 def test_a_document_is_known_by_its_file(

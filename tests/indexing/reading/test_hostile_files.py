@@ -12,6 +12,7 @@ from flatcoat.indexing.documents import Document
 from flatcoat.indexing.reading import readers
 from flatcoat.indexing.reading.gitignore import MAX_BYTES, File, list_files, printable
 from flatcoat.indexing.reading.readers import read_documents, read_file
+from flatcoat.indexing.store.source_paths import name_on_disk
 
 
 def read(root: Path) -> tuple[dict[str, Document], dict[str, str]]:
@@ -159,6 +160,9 @@ def test_no_two_names_are_printed_alike() -> None:
     parts = ["\n", "\\", "n", "\\n", "\udcff", "\\udcff", "udcff", "\x1b", "x1b"]
     names = {first + second + third for first in parts for second in parts for third in parts}
     assert len({printable(name) for name in names}) == len(names)
+    assert all(name_on_disk(printable(name)) == name for name in names)
+    for foreign in (r"\q", r"\x4", r"\Uffffffff", "\\"):
+        assert name_on_disk(foreign) == foreign
 
 
 def test_unreadable_files_and_folders_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
