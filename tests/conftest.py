@@ -2,8 +2,10 @@
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="flatcoat-state-")
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
     from transformers import PreTrainedTokenizerFast
 
     from flatcoat.backbone.config import ModernBertConfig
@@ -45,7 +49,37 @@ def texts() -> list[str]:
 def tokenizer() -> "PreTrainedTokenizerFast":
     from flatcoat.backbone.tokenizer import train_tokenizer
 
-    return train_tokenizer(SENTENCES, vocab_size=320, min_frequency=1)
+    trained = train_tokenizer(SENTENCES, vocab_size=320, min_frequency=1)
+    backend = trained.backend_tokenizer
+    backend.model = _byte_pairs(backend, size=320)
+    return trained
+
+
+def _byte_pairs(tokenizer: "Tokenizer", *, size: int) -> "BPE":
+    """What a trainer learns from SENTENCES, but for ties, which it breaks by chance, otherwise every time."""
+    from tokenizers.models import BPE
+
+    from flatcoat.backbone.tokenizer import CONTINUATION, SPECIAL_TOKENS
+
+    normal = map(tokenizer.normalizer.normalize_str, SENTENCES)
+    words = Counter(word for text in normal for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text))
+    parts = {word: [word[0], *(CONTINUATION + letter for letter in word[1:])] for word in words}
+    vocabulary = [*SPECIAL_TOKENS, *sorted(set(chain.from_iterable(parts.values())))]
+    merges: list[tuple[str, str]] = []
+    while len(vocabulary) < size:
+        pairs = Counter[tuple[str, str]]()
+        for word, count in words.items():
+            pairs.update(dict.fromkeys(pairwise(parts[word]), count))
+        first, second = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append((first, second))
+        joined = first + second.removeprefix(CONTINUATION)
+        vocabulary += [joined] if joined not in vocabulary else []
+        for word, split in parts.items():
+            while (first, second) in (pairs_of := list(pairwise(split))):
+                place = pairs_of.index((first, second))
+                parts[word] = split = [*split[:place], joined, *split[place + 2 :]]
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    return BPE(ids, merges, unk_token="[UNK]", continuing_subword_prefix=CONTINUATION)
 
 
 @pytest.fixture(scope="session")
