@@ -40,7 +40,8 @@ class RunLog:
         self._wandb: Any = None
         if "tensorboard" in log_to:
             module = importlib.import_module("torch.utils.tensorboard")
-            self._writer = module.SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+            # TensorBoard hides what was written of this step and later ones.
+            self._writer = module.SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         if "wandb" in log_to:
             self._wandb = importlib.import_module("wandb")
             self._wandb.init(dir=str(folder), name=folder.name, resume="allow")

@@ -20,7 +20,7 @@ from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.pretraining.phases import PhaseResult
 from flatcoat.backbone.pretraining.run import pretrain
 from flatcoat.backbone.pretraining.settings import PretrainingSettings
-from flatcoat.backbone.pretraining.watch import read_log
+from flatcoat.backbone.pretraining.watch import RunLog, read_log
 from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError
 
 MakeSettings = Callable[..., PretrainingSettings]
@@ -202,6 +202,23 @@ def test_replaced_tokens_train_an_encoder(make_settings: MakeSettings, tmp_path:
     assert 0 < result.held_back["replaced"] < 0.2
     assert ModernBert.from_pretrained(tmp_path / "run").config.hidden_size == 16
     AutoModel.from_pretrained(tmp_path / "run")
+
+
+def test_tensorboard_shows_each_step_of_a_resumed_run_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    # Saved after step 2, cut off after step 3, resumed.
+    for saved, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        log = RunLog(tmp_path, saved, log_to=["tensorboard"])
+        for step in steps:
+            log.write("training", step, {"loss": float(saved)})
+        log.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("training/loss")]
+    assert shown == [(1, 0), (2, 0), (3, 2), (4, 2)]
+    assert [(line["step"], line["loss"]) for line in read_log(tmp_path)] == shown
 
 
 def test_errors_come_before_training_or_name_the_rate(make_settings: MakeSettings, tmp_path: Path) -> None:
