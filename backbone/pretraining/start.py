@@ -114,7 +114,7 @@ def build_model(settings: PretrainingSettings, tokenizer: "PreTrainedTokenizerFa
     fit together.
     """
     torch.manual_seed(settings.seed)
-    longest = max(phase.length for phase in settings.phases)
+    longest = _longest(settings)
     if settings.base is not None:
         model = MaskedLanguageModel.from_pretrained(settings.base, torch.float32)
         config = replace(
@@ -129,6 +129,10 @@ def build_model(settings: PretrainingSettings, tokenizer: "PreTrainedTokenizerFa
     if settings.model.tiled is None:
         return MaskedLanguageModel(config)
     return tile(MaskedLanguageModel.from_pretrained(settings.model.tiled, torch.float32), config)
+
+
+def _longest(settings: PretrainingSettings) -> int:
+    return max(phase.length for phase in settings.phases)
 
 
 def _new_config(
@@ -146,7 +150,7 @@ def build_objective(
 ) -> MaskedLanguageModelling | DistilledModel | ReplacedTokenDetection:
     """What the recipe's objective trains, around its model. Raises as ``build_model`` does.
 
-    A teacher has the run's tokenizer, else ConflictError.
+    A teacher has the run's tokenizer, else ConflictError, and positions for every phase, else DataError.
     """
     model = build_model(settings, tokenizer)
     objective = settings.objective
@@ -155,21 +159,26 @@ def build_objective(
             model.model, generator_share=objective.generator, weight=objective.weight
         )
     if isinstance(objective, Distillation):
-        return DistilledModel(
-            model, _divergence(objective, model.config.hidden_size, tokenizer), weight=objective.weight
-        )
+        divergence = _divergence(objective, model.config.hidden_size, tokenizer, longest=_longest(settings))
+        return DistilledModel(model, divergence, weight=objective.weight)
     return MaskedLanguageModelling(model)
 
 
 def _divergence(
-    settings: Distillation, width: int, tokenizer: "PreTrainedTokenizerFast"
+    settings: Distillation, width: int, tokenizer: "PreTrainedTokenizerFast", *, longest: int
 ) -> LogitDivergence | VectorDivergence:
     if load_tokenizer(settings.teacher).get_vocab() != tokenizer.get_vocab():
         raise ConflictError(
             f"the teacher {settings.teacher} has another tokenizer: set tokenizer.base to {settings.teacher}"
         )
-    if settings.match == "logits":
-        teacher = MaskedLanguageModel.from_pretrained(settings.teacher, torch.float32)
+    of_logits = settings.match == "logits"
+    teacher = (MaskedLanguageModel if of_logits else ModernBert).from_pretrained(
+        settings.teacher, torch.float32
+    )
+    if teacher.config.positions == "absolute" and teacher.config.longest < longest:
+        raise DataError(
+            f"the teacher {settings.teacher} has {teacher.config.longest} positions: shorten the phases"
+        )
+    if isinstance(teacher, MaskedLanguageModel):
         return LogitDivergence(teacher, temperature=settings.temperature)
-    encoder = ModernBert.from_pretrained(settings.teacher, torch.float32)
-    return VectorDivergence(encoder, width, sentences=settings.match == "sentences")
+    return VectorDivergence(teacher, width, sentences=settings.match == "sentences")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoModelForMaskedLM
+from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from flatcoat.backbone.fill_mask import FillMask
 from flatcoat.backbone.model import ModernBert
@@ -21,7 +21,7 @@ from flatcoat.backbone.pretraining.phases import PhaseResult
 from flatcoat.backbone.pretraining.run import pretrain
 from flatcoat.backbone.pretraining.settings import PretrainingSettings
 from flatcoat.backbone.pretraining.watch import RunLog, read_log
-from flatcoat.errors import ConflictError, FlatcoatError, NotFoundError
+from flatcoat.errors import ConflictError, DataError, FlatcoatError, NotFoundError
 
 MakeSettings = Callable[..., PretrainingSettings]
 
@@ -190,6 +190,25 @@ def test_a_model_learns_from_a_teacher(make_settings: MakeSettings, tmp_path: Pa
     log = [line for line in read_log(tmp_path / "student") if line["kind"] == "training"]
     assert log[-1]["divergence"] < log[0]["divergence"]
     AutoModelForMaskedLM.from_pretrained(tmp_path / "student")
+
+
+def test_a_teacher_of_another_family_has_positions_for_every_phase(
+    make_settings: MakeSettings, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    teacher = str(tmp_path / "bert")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(len(tokenizer), **sizes, max_position_embeddings=32)).save_pretrained(teacher)
+    tokenizer.save_pretrained(teacher)
+    values = {
+        "objective": {"kind": "distillation", "teacher": teacher, "match": "sentences"},
+        "tokenizer": {"base": teacher},
+    }
+    phases = make_settings().phases
+    with pytest.raises(DataError, match="bert has 32 positions: shorten the phases"):
+        pretrain(make_settings(**values, phases=phases[:2]), tmp_path / "long")
+    pretrain(make_settings(**values, phases=phases[:1]), tmp_path / "student")
+    log = [line for line in read_log(tmp_path / "student") if line["kind"] == "training"]
+    assert log[-1]["divergence"] < log[0]["divergence"]
 
 
 def test_replaced_tokens_train_an_encoder(make_settings: MakeSettings, tmp_path: Path) -> None:
