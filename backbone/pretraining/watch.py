@@ -28,14 +28,17 @@ def check_loggers(names: Sequence[str]) -> None:
 class RunLog:
     """Appends figures to ``log.jsonl``, an object per line, and to other loggers.
 
-    Lines of steps after ``step``, which a run that was cut off has left, are removed.
+    Lines of steps after ``step``, which a run that was cut off has left, are removed. What remains is not
+    written again: a phase's last score, where the run was cut off between it and the phase's checkpoint.
     """
 
     def __init__(self, folder: Path, step: int, *, log_to: Sequence[str] = ()):
         self._file = folder / LOG
+        self._kept: set[tuple[str, int]] = set()
         if self._file.exists():
             kept = [line for line in read_log(folder) if line["step"] <= step]
             atomic_write_text(self._file, "".join(json.dumps(line) + "\n" for line in kept))
+            self._kept = {(line["kind"], line["step"]) for line in kept}
         self._writer: Any = None
         self._wandb: Any = None
         if "tensorboard" in log_to:
@@ -48,6 +51,8 @@ class RunLog:
 
     def write(self, kind: str, step: int, figures: Mapping[str, Any]) -> None:
         """One line: ``kind`` says what the figures are of, "training" or "held back"."""
+        if (kind, step) in self._kept:
+            return
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "step": step, **figures}) + "\n")
         numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}

@@ -39,9 +39,9 @@ class Stopped(Exception):
     pass
 
 
-def stop_at(step: int) -> Callable[[dict[str, Any]], None]:
+def stop_at(step: int, kind: str) -> Callable[[dict[str, Any]], None]:
     def stop(figures: dict[str, Any]) -> None:
-        if figures["step"] == step:
+        if (figures["step"], figures["kind"]) == (step, kind):
             raise Stopped
 
     return stop
@@ -96,9 +96,9 @@ def test_a_run_leaves_a_checkpoint_per_phase(make_settings: MakeSettings, tmp_pa
         pretrain(make_settings(), tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("stop", [5, 8])
+@pytest.mark.parametrize(("stop", "kind"), [(5, "training"), (8, "training"), (6, "held back")])
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(
-    make_settings: MakeSettings, tmp_path: Path, stop: int
+    make_settings: MakeSettings, tmp_path: Path, stop: int, kind: str
 ) -> None:
     # Dropout draws random numbers, and a mean of states needs those before the stop.
     model = make_settings().model
@@ -109,7 +109,7 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(
     settings = make_settings(model=dropped, phases=phases)
     pretrain(settings, tmp_path / "whole")
     with pytest.raises(Stopped):
-        pretrain(settings, tmp_path / "cut", on_step=stop_at(stop))
+        pretrain(settings, tmp_path / "cut", on_step=stop_at(stop, kind))
     with pytest.raises(ConflictError, match="--resume it"):
         pretrain(settings, tmp_path / "cut")
     with pytest.raises(ConflictError, match=r"the recipe changed .*seed"):
