@@ -218,8 +218,12 @@ def _progress(
 def _show(results: "list[PhaseResult]") -> None:
     from flatcoat.console import print_table
 
+    scores = [("Held-back accuracy", "masked_accuracy", "{:.1%}"), ("Perplexity", "perplexity", "{:.2f}")]
+    if any("detection_accuracy" in result.held_back for result in results):
+        # Masks are filled by the generator, which is not saved.
+        scores = [("Detection accuracy", "detection_accuracy", "{:.1%}"), ("Replaced", "replaced", "{:.1%}")]
     print_table(
-        ["Phase", "Steps", "Tokens", "Full", "Tokens/s", "Held-back accuracy", "Perplexity"],
+        ["Phase", "Steps", "Tokens", "Full", "Tokens/s", *(title for title, _, _ in scores)],
         [
             [
                 result.name,
@@ -227,9 +231,9 @@ def _show(results: "list[PhaseResult]") -> None:
                 f"{result.tokens:,}",
                 f"{result.packing:.2%}",
                 f"{result.tokens / max(result.seconds, 1e-9):,.0f}",
-                f"{result.held_back['masked_accuracy']:.1%}" if "masked_accuracy" in result.held_back else "",
-                f"{result.held_back['perplexity']:.2f}" if "perplexity" in result.held_back else "",
+                *(text.format(result.held_back[key]) if key in result.held_back else ""
+                  for _, key, text in scores),
             ]
             for result in results
         ],
-    )
+    )  # fmt: skip

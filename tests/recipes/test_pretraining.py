@@ -119,6 +119,13 @@ def test_a_recipe_runs_by_command(recipe: Path, tmp_path: Path) -> None:
     assert "unknown key" in invoke("pretrain", recipe, "--set", "phase=3", code=2).replace("│", " ")
 
 
+def test_replaced_tokens_show_what_the_saved_encoder_finds(recipe: Path, tmp_path: Path) -> None:
+    objective = "objective={kind: replaced-tokens}"
+    output = invoke("pretrain", recipe, "--output", tmp_path / "run", "--set", objective)
+    assert "Detection accuracy" in output and "Replaced" in output
+    assert "Perplexity" not in output
+
+
 def test_a_tokenizer_is_trained_and_compared_by_command(recipe: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     for name in ("one", "two"):
