@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ class Snapshot:
         None for a passage that is not in the snapshot, and for dense vectors.
         """
         found: dict[int, np.ndarray] = {}
-        for place in np.flatnonzero(np.isin(self.rows, np.array(rows, np.int64))).tolist():
+        for place in self._places_of(rows).tolist():
             segment = self.segments[self.segment_of[place]]
             stored = segment.tokens if isinstance(segment, CodedSegment) else segment
             vectors = take(stored, self.positions[place : place + 1])
@@ -63,3 +64,17 @@ class Snapshot:
             if isinstance(vectors, TokenVectors):
                 found[int(self.rows[place])] = vectors.values_TD.astype(np.float32)
         return [found.get(row) for row in rows]
+
+    def _places_of(self, rows: Sequence[int]) -> np.ndarray:
+        """The places in ``self.rows`` of those of ``rows`` that are there, each once."""
+        wanted = np.unique(np.array(rows, np.int64))
+        if not self._are_rising:
+            return np.flatnonzero(np.isin(self.rows, wanted))
+        places = np.searchsorted(self.rows, wanted)
+        places = places[: np.searchsorted(places, len(self))]  # Those behind the last row.
+        return places[self.rows[places] == wanted[: len(places)]]
+
+    @cached_property
+    def _are_rising(self) -> bool:
+        """Whether the rows stand in rising order: until segments are merged that were not added in a row."""
+        return bool((self.rows[1:] > self.rows[:-1]).all())

@@ -28,11 +28,12 @@ def postings_of(texts: Iterable[str]) -> Postings:
 class Bm25Snapshots:
     """Takes BM25 snapshots of the index whose files are in ``folder``; each file is opened once.
 
-    Threads may share it.
+    ``kept`` remembers places. Threads may share it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept: segment_table.KeptPlaces) -> None:
         self._folder = folder
+        self._kept = kept
         self._opened: dict[str, Postings] = {}
         self._latest: tuple[int, Bm25Index] | None = None
         self._lock = Lock()
@@ -58,7 +59,7 @@ class Bm25Snapshots:
         if record.is_clean:
             return LivePostings(postings, rows_N)
         live_N = np.zeros(len(rows_N), np.bool_)
-        live_N[segment_table.places(connection, record).positions] = True
+        live_N[self._kept(connection, record).positions] = True
         return LivePostings(postings, rows_N, live_N)
 
     def _postings(

@@ -11,6 +11,7 @@ from . import schema
 from .bm25 import Bm25Snapshots
 from .database import Database
 from .engines import EngineSettings
+from .segment_table import KeptPlaces
 from .snapshots import Snapshots
 
 _MOST_IDLE = 8
@@ -25,8 +26,9 @@ class OpenedIndex:
 
     def __init__(self, folder: Path, replacements: int) -> None:
         self.replacements = replacements
-        self.snapshots = Snapshots(folder / schema.SEGMENTS)
-        self.bm25_snapshots = Bm25Snapshots(folder / schema.SEGMENTS)
+        kept = KeptPlaces()
+        self.snapshots = Snapshots(folder / schema.SEGMENTS, kept)
+        self.bm25_snapshots = Bm25Snapshots(folder / schema.SEGMENTS, kept)
 
 
 class Reader(NamedTuple):

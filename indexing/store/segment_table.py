@@ -17,7 +17,7 @@ from flatcoat.indexing.postings import Postings, open_postings
 from flatcoat.indexing.segments import FILE_NAME, CodedSegment, Segment, open_segment
 from flatcoat.indexing.vectors import Shape, TokenVectors
 
-from .schema import integers, read_meta, row_checksum
+from .schema import read_meta, row_checksum
 
 POSTINGS = "postings"
 """The kind of the file that is no part of a segment's vectors."""
@@ -140,9 +140,34 @@ def places(connection: sqlite3.Connection, segment: SegmentRecord) -> Places:
         raise damaged(f"segment {segment.number}, with {len(rows)} rows for {segment.passages} passages,")
     if segment.is_clean:
         return Places(rows, np.arange(len(rows)))
-    query = "SELECT row FROM passages WHERE segment = ?"
-    positions = np.flatnonzero(np.isin(rows, integers(connection.execute(query, [segment.number]))))
+    # One text of all rows is read in a third of the time that they take one by one.
+    query = "SELECT coalesce(group_concat(row), '') FROM passages WHERE segment = ?"
+    (live,) = connection.execute(query, [segment.number]).fetchone()
+    positions = np.flatnonzero(np.isin(rows, np.fromstring(live, np.int64, sep=",")))
     return Places(rows[positions], positions)
+
+
+class KeptPlaces:
+    """The ``places`` of committed segments, which are read anew where passages were removed since.
+
+    Between commits passages are only removed, and the number of a segment is never used twice: where as many
+    are live as before, the same are. Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[int, Places]] = {}
+
+    def __call__(self, connection: sqlite3.Connection, segment: SegmentRecord) -> Places:
+        live, found = self._kept.get(segment.number, (-1, None))
+        if found is None or live != segment.live:
+            found = places(connection, segment)
+            self._kept[segment.number] = segment.live, found
+        return found
+
+    def keep_only(self, segments: Iterable[SegmentRecord]) -> None:
+        """Forget all other segments."""
+        kept = self._kept
+        self._kept = {one.number: kept[one.number] for one in segments if one.number in kept}
 
 
 def written_rows(connection: sqlite3.Connection, number: int) -> np.ndarray:

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 
 class Snapshots:
-    """Takes snapshots of the index whose files are in ``folder``. Threads may share it."""
+    """Takes snapshots of the index whose files are in ``folder``. Threads may share it.
 
-    def __init__(self, folder: Path) -> None:
+    ``kept`` remembers places, for readers of what is committed alone.
+    """
+
+    def __init__(self, folder: Path, kept: segment_table.KeptPlaces | None = None) -> None:
         self.folder = folder
+        self._kept = kept
         self._segments: dict[int, Segment] = {}
         self._codec: tuple[str, Codec] | None = None
         self._lock = Lock()
@@ -38,8 +42,12 @@ class Snapshots:
         StorageError where a file is damaged, or was swept after a later commit; files opened before that stay
         open for the next snapshot.
         """
-        records = [record for record in segment_table.segments(connection) if record.has_vectors]
-        places = [segment_table.places(connection, record) for record in records]
+        everything = segment_table.segments(connection)
+        records = [record for record in everything if record.has_vectors]
+        places_of = self._kept or segment_table.places
+        places = [places_of(connection, record) for record in records]
+        if self._kept:
+            self._kept.keep_only(everything)
         shape = segment_table.shape(connection)
         segments = self._opened(records, shape)
         none = np.zeros(0, np.int64)

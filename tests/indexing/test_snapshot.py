@@ -1,6 +1,7 @@
 """The vectors of single passages of a snapshot, over segments of every kind."""
 
 import numpy as np
+import pytest
 
 from flatcoat.indexing.plaid.codec import Codec
 from flatcoat.indexing.segments import CodedSegment
@@ -22,6 +23,15 @@ def test_token_vectors_come_by_row_from_any_segment() -> None:
     for row, vectors in zip([20, 40, 10, 30], found, strict=True):
         assert vectors is not None and vectors.dtype == np.float32
         np.testing.assert_array_equal(vectors, MATRICES[AT[row]])
+
+
+@pytest.mark.parametrize("rows", [[40, 10, 30, 20], [10, 20, 30, 40], []])
+def test_rows_are_found_in_any_order(rows: list[int]) -> None:
+    none = np.zeros(len(rows), np.int64)
+    snapshot = Snapshot((), np.array(rows, np.int64), none, none)
+    for wanted in ([20], [40, 10], [10, 10, 41, 9, 15], [41], [0, 30], []):
+        found = [at for at, row in enumerate(rows) if row in wanted]
+        assert snapshot._places_of(wanted).tolist() == found
 
 
 def test_coded_token_vectors_are_decoded() -> None:

@@ -78,6 +78,27 @@ def check(store: Store) -> None:
         assert found.scores == pytest.approx([score_of[row] for row in found.ids], rel=2e-6), query
 
 
+def test_places_that_are_kept_are_those_of_a_fresh_reader(store: Store) -> None:
+    ids = [f"{number:02}" for number in range(40)]
+    for some in (ids[:20], ids[20:]):
+        add(store, *(Passage(id, f"otter {id}") for id in some))
+    left = dict.fromkeys(ids)
+    for removed in (["03", "04"], ["39"], ["00", "20"], [], ids[5:19], ids[21:]):
+        with store.writer() as writer:
+            writer.remove(removed)
+        left = {id: None for id in left if id not in removed}
+        snapshot, hits = store.snapshot(), store.bm25("otter", 50)
+        with Store.open(store.path) as fresh:
+            again = fresh.snapshot()
+            for one in ("rows", "segment_of", "positions"):
+                assert np.array_equal(getattr(snapshot, one), getattr(again, one))
+            assert hits.ids == fresh.bm25("otter", 50).ids
+        assert [passage.document_id for passage in store.passages(snapshot.rows)] == list(left)
+        assert sorted(hits.ids) == snapshot.rows.tolist()
+    store.compact()
+    assert store.snapshot().positions.tolist() == list(range(len(left)))
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=12), st.data())
 def test_scores_are_those_of_sqlite(
