@@ -98,6 +98,16 @@ class CodedTokens:
         return len(self.offsets) - 1
 
 
+class InvertedLists(NamedTuple):
+    """The list of centroid ``k`` is ``passages[offsets[k]:offsets[k + 1]]``.
+
+    ``passages`` (uint16) are positions in a segment, ``offsets`` uint32 [K + 1].
+    """
+
+    passages: np.ndarray
+    offsets: np.ndarray
+
+
 Vectors: TypeAlias = np.ndarray | TokenVectors
 """The output of an encoder: one vector per text [N, D], or one per token."""
 

@@ -143,6 +143,7 @@ def search(
     flatcoat search "how are retries timed" -k 10 --budget 1500
     """
     from flatcoat.console import output, progress_bar
+    from flatcoat.indexing.store.engines import few_searches
 
     from .discovery import open_index
     from .display import matching_files, print_results
@@ -156,7 +157,7 @@ def search(
     _check_pattern(regex, fixed, case)
     is_narrowed = bool(filters or regex or fixed or content != "all")
     query = _query(query, is_narrowed)
-    with progress_bar() as progress:
+    with progress_bar() as progress, few_searches():
         progress.add_task("searching", total=None)
         retriever = open_index(index, model)
         behind = retriever.refresh() if sync else None

@@ -12,26 +12,30 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_STORED
 
 import numpy as np
 
 from flatcoat.errors import StorageError, UsageError
 from flatcoat.indexing.array_checks import damaged, require_array, require_below, require_offsets
-from flatcoat.indexing.vectors import CodedTokens, TokenVectors
+from flatcoat.indexing.vectors import CodedTokens, InvertedLists, TokenVectors
 from flatcoat.threads import pieces, spread
 
-from .codec_kernels import decode, encode
-from .int8_matmul import Columns, as_rows, nearest
-from .kernels import InvertedLists, inverted_lists
-from .kmeans import POINTS_PER_MEAN, kmeans
+if TYPE_CHECKING:
+    from .int8_matmul import Columns
+
+# Kernels are imported where they are needed: a search from the shell does without numba (``brief``).
 
 BITS = (1, 2, 4)
 MOST_CENTROIDS = 1 << 16
 """The code of a centroid has two bytes."""
 
+POINTS_PER_MEAN = 24
+"""Points to train on: more take time and hardly move the means of real token vectors."""
+
 _TOKENS_PER_TASK = 8_192
+_FEW_TOKENS = 4_096  # which NumPy decodes before numba is loaded
 _FITTED_ON = 1 << 16  # tokens of the sample that levels and norms are fitted to
 _SMALLEST = 1e-6  # components, residuals and norms: smaller ones count as this
 _SCALES = 4.0  # natural logarithm of the ratio of the largest and the smallest scale
@@ -117,6 +121,9 @@ class Codec:
             raise UsageError(f"{centroids} centroids: from 1 to {MOST_CENTROIDS:,} are possible")
         if not len(sample_TD):
             raise UsageError("a codec needs at least one token vector to train on")
+        from .int8_matmul import as_rows
+        from .kmeans import kmeans
+
         row_step = max(float(np.abs(sample_TD).max()), _SMALLEST) / 127
         rows_TP = as_rows(_bytes(sample_TD, row_step))
         means_KP = (
@@ -159,12 +166,19 @@ class Codec:
 
     def inverted_lists(self, codes_T: np.ndarray, offsets: np.ndarray) -> InvertedLists:
         """The passages that have a token at each centroid: see ``kernels.inverted_lists``."""
+        from .kernels import inverted_lists
+
         return inverted_lists(codes_T, offsets, centroids=len(self.centroids_KP))
 
     def decode(self, coded: CodedTokens) -> TokenVectors:
         """The vectors (float32) up to the loss of coding; StorageError for codes of another codec."""
         self.require(coded)
         values_TD = np.empty((len(coded.codes_T), self.width), np.float32)
+        if len(values_TD) <= _FEW_TOKENS:
+            self._decode_few(coded, values_TD)
+            return TokenVectors(values_TD, coded.offsets)
+        from .codec_kernels import decode
+
         centroids = self.centroids_KP, np.float32(self.step)
 
         def decode_chunk(here: slice) -> None:
@@ -173,6 +187,20 @@ class Codec:
 
         spread(decode_chunk, pieces(len(values_TD), _TOKENS_PER_TASK))
         return TokenVectors(values_TD, coded.offsets)
+
+    def _decode_few(self, coded: CodedTokens, values_TD: np.ndarray) -> None:
+        """``codec_kernels.decode``, equal to the last bit: numba would take longer to load."""
+        levels_TP = self.levels_of_bytes[coded.residuals_TB].reshape(-1, self.centroids_KP.shape[1])
+        scales_T, norms_T = (self.scales[row, coded.scales_T2[:, row], None] for row in range(2))
+        values_TD[:] = np.float32(self.step) * self.centroids_KP[coded.codes_T, : self.width]
+        values_TD += scales_T * levels_TP[:, : self.width].astype(np.float32)
+        values_TD *= norms_T
+
+    @cached_property
+    def levels_of_bytes(self) -> np.ndarray:
+        """The levels (int8 [256, components of a byte]) that each possible byte of codes stands for."""
+        codes = np.arange(256)[:, None] >> (self.bits * np.arange(8 // self.bits)) & (len(self.levels) - 1)
+        return self.levels[codes]
 
     def save(self, path: Path) -> None:
         """Write the codec as a .npz file."""
@@ -191,7 +219,9 @@ class Codec:
             raise StorageError(f"codec {path} cannot be read ({error}): restore it from a backup") from error
 
     @cached_property
-    def _columns(self) -> Columns:
+    def _columns(self) -> "Columns":
+        from .int8_matmul import Columns
+
         columns = Columns(self.centroids_KP)
         # The largest of these products is the smallest Euclidean distance.
         squares_K = (self.centroids_KP.astype(np.float32) ** 2).sum(axis=1)
@@ -205,11 +235,15 @@ class Codec:
         return (levels[1:] + levels[:-1]) / 2
 
     def _nearest(self, values_TD: np.ndarray, codes_T: np.ndarray) -> None:
+        from .int8_matmul import as_rows, nearest
+
         rows_TP = as_rows(_bytes(values_TD, self.row_step))
         nearest(rows_TP, len(values_TD), self._columns.panels, self._columns.starts, codes_T)
 
     def _encode(self, vectors: TokenVectors) -> tuple[CodedTokens, np.ndarray]:
         """The coded vectors, and their norms [T] before these became bytes."""
+        from .codec_kernels import encode
+
         tokens = len(vectors.values_TD)
         codes_T, scales_T2 = np.empty(tokens, np.uint16), np.empty((tokens, 2), np.uint8)
         residuals_TB = np.empty((tokens, self._bytes_per_token), np.uint8)

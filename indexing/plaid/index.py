@@ -11,8 +11,8 @@ codes per token, P width padded to whole bytes of codes.
 """
 
 from collections.abc import Sequence
-from functools import partial, reduce
-from typing import Generic, NamedTuple
+from functools import cached_property, partial, reduce
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import numpy as np
 
@@ -36,11 +36,12 @@ from flatcoat.threads import cores, pieces
 from flatcoat.threads import spread as on_all_cores
 
 from .codec import Codec, sample_size
-from .kernels import interact, inverted_lists, list_scores, residual_scores
 from .operating_points import CALIBRATED_K, THOROUGH, Work, cheapest
 from .parts import Part, Spread, best_passages, in_turn, parts_of, score_each
-from .query import QueryScorer, ScoredQuery
 from .sampling import content_keys
+
+if TYPE_CHECKING:
+    from .query import ScoredQuery
 
 N_PROBE = 16
 """Centroids per query token whose inverted lists are read."""
@@ -91,8 +92,6 @@ class PlaidIndex(Generic[Id]):
         )
         self._all_tokens = int(self._sizes_N.sum())
         self._all_have_tokens = bool((self._sizes_N > 0).all())
-        self._scorer = QueryScorer(self._codec)
-        self._levels = _level_table(self._codec)
 
     @staticmethod
     def from_snapshot(snapshot: Snapshot) -> "PlaidIndex[int]":
@@ -113,6 +112,19 @@ class PlaidIndex(Generic[Id]):
         rows = np.arange(len(ids), dtype=np.int64)
         snapshot = Snapshot(segments, rows, rows // MOST_PASSAGES, rows % MOST_PASSAGES, codec=codec)
         return PlaidIndex[str](snapshot, ids)
+
+    @cached_property
+    def _scorer(self) -> Any:
+        """What scores a query with every centroid, for ``_interact`` and ``_score``."""
+        from .query import QueryScorer
+
+        return QueryScorer(self._codec)
+
+    @cached_property
+    def _levels(self) -> np.ndarray:
+        """The levels + 128 of each possible byte of codes, side by side in one number."""
+        levels = (self._codec.levels_of_bytes.astype(np.int16) + 128).astype(np.uint8)
+        return levels.view(f"uint{8 * levels.shape[1]}")[:, 0]
 
     @property
     def width(self) -> int:
@@ -219,7 +231,7 @@ class PlaidIndex(Generic[Id]):
         with self._scorer.scored(query_QD, spread) as query:
             parts = self._preselected(query, parts, settings, spread)
             parts = self._candidates(query, parts, settings, spread)
-            score = partial(_score, query=query, levels=self._levels, scales=self._codec.scales)
+            score = partial(self._score, query=query)
             scores_N = np.concatenate(
                 score_each(parts, np.float32, kernel=score, spread=spread, min_chunk=_MIN_RESIDUAL_CHUNK)
             )
@@ -230,7 +242,7 @@ class PlaidIndex(Generic[Id]):
         return Hits(rows if self._ids is None else [self._ids[row] for row in rows], scores_N[order])
 
     def _preselected(
-        self, query: ScoredQuery, parts: list[Part], settings: Settings, spread: Spread
+        self, query: "ScoredQuery", parts: list[Part], settings: Settings, spread: Spread
     ) -> list[Part]:
         """The passages to score by their centroids: of large collections, the best by inverted lists."""
         if self._tokens(parts) <= _SCANNED_TOKENS:
@@ -240,7 +252,7 @@ class PlaidIndex(Generic[Id]):
         return others + (self._from_lists(listed, query, settings, spread) if listed else [])
 
     def _candidates(
-        self, query: ScoredQuery, parts: list[Part], settings: Settings, spread: Spread
+        self, query: "ScoredQuery", parts: list[Part], settings: Settings, spread: Spread
     ) -> list[Part]:
         """The passages to score by their residuals: the best by their centroids."""
         if sum(len(part.positions) for part in parts) <= settings.n_candidates:
@@ -248,7 +260,7 @@ class PlaidIndex(Generic[Id]):
         totals = score_each(
             parts,
             np.int32,
-            kernel=partial(_interact, query=query),
+            kernel=partial(self._interact, query=query),
             spread=spread,
             min_chunk=_MIN_CENTROID_CHUNK,
         )
@@ -260,9 +272,11 @@ class PlaidIndex(Generic[Id]):
         return sum(int(self._sizes_N[part.positions].sum()) for part in parts)
 
     def _from_lists(
-        self, parts: list[Part], query: ScoredQuery, settings: Settings, spread: Spread
+        self, parts: list[Part], query: "ScoredQuery", settings: Settings, spread: Spread
     ) -> list[Part]:
         """The passages that the inverted lists of the nearest centroids rank first."""
+        from .kernels import list_scores
+
         nearest = query.nearest(settings.n_probe, len(self._codec.centroids_KP))
         shares = list(pieces(query.tokens, _TOKENS_PER_TASK))
 
@@ -280,23 +294,18 @@ class PlaidIndex(Generic[Id]):
         ]
         return best_passages(parts, summed, count=_LISTED * settings.n_candidates)
 
+    def _interact(self, part: Part, scores: np.ndarray, query: Any) -> None:
+        """Fill ``scores`` (int32) with the passages' centroid interaction."""
+        from .kernels import interact
 
-def _interact(part: Part, scores: np.ndarray, query: ScoredQuery) -> None:
-    interact(part.coded.codes_T, part.coded.offsets, part.passages, query.table_GKC, scores)
+        interact(part.coded.codes_T, part.coded.offsets, part.passages, query.table_GKC, scores)
 
+    def _score(self, part: Part, scores: np.ndarray, query: Any) -> None:
+        """Fill ``scores`` (float32) with the passages' scores by their residuals."""
+        from .kernels import residual_scores
 
-def _score(
-    part: Part, scores: np.ndarray, query: ScoredQuery, levels: np.ndarray, scales: np.ndarray
-) -> None:
-    residual_scores(part.coded, part.passages, query.scores_GKC, query.columns, levels, scales, scores)
-
-
-def _level_table(codec: Codec) -> np.ndarray:
-    """The levels + 128 of each possible byte of codes, side by side in one number."""
-    codes_per_byte = 8 // codec.bits
-    codes = np.arange(256)[:, None] >> (codec.bits * np.arange(codes_per_byte)) & (len(codec.levels) - 1)
-    levels = (codec.levels.astype(np.int16)[codes] + 128).astype(np.uint8)
-    return levels.view(f"uint{8 * codes_per_byte}")[:, 0]
+        levels, scales = self._levels, self._codec.scales
+        residual_scores(part.coded, part.passages, query.scores_GKC, query.columns, levels, scales, scores)
 
 
 def _coded_segment(codec: Codec, vectors: TokenVectors, here: slice) -> CodedSegment:
@@ -304,6 +313,4 @@ def _coded_segment(codec: Codec, vectors: TokenVectors, here: slice) -> CodedSeg
     coded = codec.encode(TokenVectors(vectors.values_TD[bounds[0] : bounds[-1]], bounds - bounds[0]))
     if len(coded.codes_T) < LISTS_FROM_TOKENS:
         return CodedSegment(coded)
-    return CodedSegment(
-        coded, *inverted_lists(coded.codes_T, coded.offsets, centroids=len(codec.centroids_KP))
-    )
+    return CodedSegment(coded, *codec.inverted_lists(coded.codes_T, coded.offsets))

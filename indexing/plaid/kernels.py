@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import float32, int32, njit
 
+from flatcoat.indexing.vectors import InvertedLists
+
 from .int8_matmul import COLUMNS, OPTIONS, ROWS, largest, tile
 
 _FAST: dict[str, Any] = OPTIONS | {"fastmath": True}
@@ -40,16 +42,6 @@ class TileScales(NamedTuple):
     units: np.ndarray
     lows: np.ndarray
     steps: np.ndarray
-
-
-class InvertedLists(NamedTuple):
-    """The list of centroid ``k`` is ``passages[offsets[k]:offsets[k + 1]]``.
-
-    ``passages`` (uint16) are positions in a segment, ``offsets`` uint32 [K + 1].
-    """
-
-    passages: np.ndarray
-    offsets: np.ndarray
 
 
 @njit(**_FAST)

@@ -10,9 +10,6 @@ from flatcoat.threads import cores, pieces, spread
 
 from .int8_matmul import OPTIONS, Columns, nearest
 
-POINTS_PER_MEAN = 24
-"""Points to train on: more take time and hardly move the means of real token vectors."""
-
 _ITERATIONS = 6
 _ROWS_PER_TASK = 8_192
 

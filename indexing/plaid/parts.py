@@ -13,10 +13,10 @@ from flatcoat.indexing.array_checks import damaged, require_array, require_below
 from flatcoat.indexing.segments import CodedSegment
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.top_k import reaching, top_k
+from flatcoat.indexing.vectors import InvertedLists
 from flatcoat.threads import cores, pieces
 
 from .codec import Codec
-from .kernels import InvertedLists
 
 Arrays = TypeVar("Arrays", "CodedArrays", InvertedLists)
 Spread = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]

@@ -1,5 +1,8 @@
 """The engine that searches an index: named when the index is made, or chosen by its size ("auto")."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -99,11 +102,27 @@ def _require(name: str, value: object, possible: tuple[object, ...]) -> None:
         raise UsageError(f"{name} is {value!r}: {', '.join(map(str, possible))} are possible")
 
 
+_are_few: ContextVar[bool] = ContextVar("few_searches", default=False)
+
+
+@contextmanager
+def few_searches() -> Iterator[None]:
+    """In this block an index is searched once or twice, which is to begin at once: as from the shell."""
+    token = _are_few.set(True)
+    try:
+        yield
+    finally:
+        _are_few.reset(token)
+
+
 def open_index(snapshot: "Snapshot", settings: EngineSettings) -> "VectorIndex[int]":
     """The engine that the snapshot is for: PLAID with a codec, FAISS with its file, exact otherwise."""
     if snapshot.codec:
+        from flatcoat.indexing.plaid.brief import BriefPlaidIndex
         from flatcoat.indexing.plaid.index import PlaidIndex
 
+        if _are_few.get() and BriefPlaidIndex.can_search(snapshot):
+            return BriefPlaidIndex(snapshot)
         return PlaidIndex.from_snapshot(snapshot)
     if snapshot.faiss:
         from flatcoat.indexing.faiss.index import FaissIndex

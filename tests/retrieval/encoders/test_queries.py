@@ -230,14 +230,17 @@ def test_a_search_imports_nothing_heavy(
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "sky.md").write_text("Why is the sky blue? Air scatters short waves of light.\n")
     (tmp_path / "docs" / "cats.md").write_text("Cats purr when they are content.\n")
-    Retriever.create(tmp_path / "index", made[model]()).add_files(tmp_path / "docs")
+    engine = "plaid" if model == "colbert" else "auto"
+    Retriever.create(tmp_path / "index", made[model](), index=engine).add_files(tmp_path / "docs")
     shell = [(SHELL, options) for options in (["--json"], [], ["--mode", "vectors"], ["--mode", "bm25"])]
     for code, options in [(SEARCH, []), *shell]:
         code += "print('\\n', *sys.modules)"
         command = [sys.executable, "-c", code, str(tmp_path / "index"), *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert not HEAVY & set(done.stdout.splitlines()[-1].split()), options
+        # A process that may search on scores PLAID by kernels.
+        possible = {"numba", "scipy"} if engine == "plaid" and code.startswith(SEARCH) else set()
+        assert not (HEAVY - possible) & set(done.stdout.splitlines()[-1].split()), options
         assert options == [] or "sky.md" in done.stdout
 
 
