@@ -13,8 +13,8 @@ from .workers import Workers
 
 Answer = TypeVar("Answer")
 
-_ENCODING_THREADS = 128
-"""They wait for the batcher's thread; so many requests can be encoded together."""
+_THREADS = 128
+"""Of those that wait for the batcher's: so many requests can be encoded together."""
 
 
 class Context:
@@ -23,8 +23,10 @@ class Context:
     def __init__(self, served: Served, settings: Settings, *, metrics: Metrics) -> None:
         self.served, self.settings, self.metrics = served, settings, metrics
         waiting, seconds = settings.queue, settings.request_seconds
-        self.searching = Workers("search", threads=settings.search_threads, waiting=waiting, seconds=seconds)
-        self.encoding = Workers("encoding", threads=_ENCODING_THREADS, waiting=waiting, seconds=seconds)
+        self.searching = Workers(
+            "search", threads=_THREADS, at_once=settings.searches, waiting=waiting, seconds=seconds
+        )
+        self.encoding = Workers("encoding", threads=_THREADS, waiting=waiting, seconds=seconds)
         self.writing = Workers("write", threads=1, waiting=waiting, seconds=settings.write_seconds)
         self.is_closing = False
 

@@ -14,6 +14,7 @@ from flatcoat.retrieval.retriever import Retriever
 
 from .batching import Batcher
 from .settings import Settings
+from .workers import giving_way
 
 if TYPE_CHECKING:
     from flatcoat.retrieval.encoders.contract import Contract
@@ -62,7 +63,8 @@ class ServedModel:
         """Vectors of queries, in order."""
         if self._encoder is None:
             return self._retriever.query_encoder.encode_queries(texts)
-        return self._joined(self._queries.submit(texts).result())
+        with giving_way():
+            return self._joined(self._queries.submit(texts).result())
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """Vectors of documents, in order."""

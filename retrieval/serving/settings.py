@@ -14,7 +14,8 @@ class Settings:
 
     ``api_keys`` opens everything to everybody where it is empty. ``hosts`` are the names by which clients may
     address the server, any where it is empty. ``queue`` is the number of requests of one kind that wait for
-    others of that kind. ``header_seconds`` and ``body_seconds`` are what a client may take to send its
+    others of that kind. ``searches`` are answered at a time, beside those whose query is being encoded.
+    ``header_seconds`` and ``body_seconds`` are what a client may take to send its
     request, ``request_seconds`` what the answer may take, ``write_seconds`` that to new documents.
     """
 
@@ -26,7 +27,7 @@ class Settings:
     max_tokens: int = 500_000
     queue: int = 256
     batch_tokens: int = 4096
-    search_threads: int = max(4, 2 * (os.cpu_count() or 1))
+    searches: int = max(4, 2 * (os.cpu_count() or 1))
     header_seconds: float = 10.0
     body_seconds: float = 30.0
     request_seconds: float = 60.0

@@ -1,12 +1,14 @@
 """Bounded queues: what does not fit is told so at once."""
 
 import asyncio
-from threading import Event
+import time
+from functools import partial
+from threading import Barrier, Event
 
 import pytest
 
 from flatcoat.retrieval.serving.errors import Refused
-from flatcoat.retrieval.serving.workers import Workers
+from flatcoat.retrieval.serving.workers import Workers, giving_way
 
 
 def test_a_full_queue_refuses_with_429() -> None:
@@ -55,3 +57,53 @@ def test_errors_of_the_work_are_raised_here() -> None:
         workers.close()
 
     asyncio.run(fail())
+
+
+def test_work_that_gives_way_lets_other_work_begin_and_waits_for_its_turn() -> None:
+    working: list[str] = []
+    most = 0
+
+    def work(name: str, met: Barrier) -> str:
+        nonlocal most
+        with giving_way():
+            met.wait(20)  # Which all reach: none has a turn.
+        working.append(name)
+        most = max(most, len(working))
+        time.sleep(0.01)
+        working.remove(name)
+        return name
+
+    async def run() -> None:
+        met = Barrier(5)
+        workers = Workers("test", threads=5, at_once=2, waiting=3, seconds=30)
+        names = [f"{number}" for number in range(5)]
+        assert await asyncio.gather(*(workers.run(partial(work, name, met)) for name in names)) == names
+        workers.close()
+
+    asyncio.run(run())
+    assert most == 2
+
+
+def test_what_has_no_turn_in_time_is_not_begun() -> None:
+    begun = []
+
+    async def run() -> None:
+        may_end = Event()
+        workers = Workers("test", threads=2, at_once=1, waiting=1, seconds=0.2)
+        first = asyncio.create_task(workers.run(lambda: may_end.wait(20)))
+        await asyncio.sleep(0)
+        with pytest.raises(Refused):
+            await workers.run(lambda: begun.append(1))
+        await asyncio.sleep(0.2)
+        may_end.set()
+        with pytest.raises(Refused):
+            await first
+        workers.close()
+
+    asyncio.run(run())
+    assert not begun
+
+
+def test_whoever_has_no_turn_gives_none_away() -> None:
+    with giving_way():
+        pass
