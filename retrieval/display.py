@@ -45,12 +45,14 @@ class Layout:
     """How results are printed.
 
     ``width`` is that of the terminal; None is a pipe, whose lines are never broken. ``context`` is the number
-    of lines before and behind the best ones; None fills a snippet of fixed length. ``places`` are those of
-    documents by id, ``stages`` the names of scores with the width of their columns.
+    of lines before and behind the best ones; None fills a snippet of fixed length. ``least`` lines are shown,
+    where a passage has so many. ``places`` are those of documents by id, ``stages`` the names of scores with
+    the width of their columns.
     """
 
     width: int | None = None
     context: int | None = None
+    least: int = 0
     places: Mapping[str, Place] = field(default_factory=dict)
     stages: Mapping[str, int] = field(default_factory=dict)
 
@@ -155,7 +157,7 @@ def _body(result: "Result", text: str, query: str, best: "Span", layout: Layout)
     from rich.text import Text
 
     found = marks(result, query)
-    start, end = snippet_span(text, best, layout.context)
+    start, end = snippet_span(text, best, layout.context, least=layout.least)
     signature = _signature(result, start)
     if signature:
         between = text.count("\n", signature[1], start) - 1

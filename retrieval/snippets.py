@@ -81,11 +81,11 @@ def best_per_piece(pieces: Sequence[Span], evidence: Evidence) -> np.ndarray:
     return best_QU
 
 
-def snippet_span(text: str, best: Span, context: int | None = None) -> Span:
+def snippet_span(text: str, best: Span, context: int | None = None, *, least: int = 0) -> Span:
     """The characters to show around the best ones: ``context`` pieces before and behind.
 
-    By default PIECES pieces from the best ones on, or the last PIECES of the text. Blank lines at either end
-    are left out.
+    By default PIECES pieces from the best ones on, or the last PIECES of the text. Where these are fewer than
+    ``least`` pieces there are more behind, or else before. Blank lines at either end are left out.
     """
     pieces = list(text_pieces(text))
     first = next(number for number, (_, end) in enumerate(pieces) if best[0] <= end)
@@ -95,6 +95,8 @@ def snippet_span(text: str, best: Span, context: int | None = None) -> Span:
         last = max(last, min(first + PIECES, len(pieces)) - 1)
     else:
         first, last = max(0, first - context), min(last + context, len(pieces) - 1)
+    last = min(max(last, first + least - 1), len(pieces) - 1)
+    first = max(0, min(first, last - least + 1))
     while first < last and not text[slice(*pieces[first])].strip():
         first += 1
     while first < last and not text[slice(*pieces[last])].strip():

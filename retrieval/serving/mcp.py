@@ -117,7 +117,8 @@ class Tools:
         room = _CHARACTERS
         for result in results:
             first, last = result.best_lines or (1, 1)
-            layout = Layout(context=max(0, lines - (last - first + 1)) // 2, places=places)
+            context = max(0, lines - (last - first + 1)) // 2
+            layout = Layout(context=context, least=lines, places=places)
             header, *rows = show_result(result, query, layout).plain.split("\n")
             _rank, _score, place = header.split(maxsplit=2)
             rows = [row if len(row) <= _WIDEST else f"{row[:_WIDEST]}…" for row in rows[:lines]]

@@ -71,6 +71,15 @@ def test_lines_of_context() -> None:
         assert [line[5] for line in shown] == [":" if line == 5 else " " for line in lines]
 
 
+def test_a_least_number_of_lines_is_filled_behind_the_best_or_else_before() -> None:
+    lines = [f"line {number}" for number in range(1, 10)]
+    for best, shown in ((1, [1, 2, 3, 4]), (5, [4, 5, 6, 7]), (9, [6, 7, 8, 9])):
+        text = "\n".join(lines).replace(f"line {best}", "cats")
+        rows = plain(result_of(text), "cats", Layout(context=1, least=4))[1:]
+        assert [int(row[:5]) for row in rows] == shown
+    assert len(plain(result_of("cats\npurr"), "cats", Layout(context=1, least=4))) == 3
+
+
 CODE = "\n".join(["@wraps", "def find(x):", *(f"    step_{n}(x)" for n in range(20)), "    return cats"])
 
 
