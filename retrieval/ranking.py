@@ -37,6 +37,8 @@ _SYMBOL_QUERY, _SYMBOL_IN_SENTENCE, _INSIDE_SYMBOL, _OTHER_OWNER = 1.0, 0.5, 0.5
 _STEM, _WHOLE_STEM, _FOLDER = 0.4, 0.1, 0.05
 _FILE, _FILE_PASSAGES = 0.1, 3
 _FURTHER = 0.5
+
+_CONTENTS = frozenset(get_args(Content))
 _FACTORS = {
     "test": 0.4,
     "example": 0.6,
@@ -185,7 +187,7 @@ class _Candidate:
         """What the file is for, and whether the passage is its header; nothing for what is no file."""
         metadata = self.passage.metadata
         content = metadata.get("content")
-        if content not in get_args(Content):
+        if content not in _CONTENTS:
             return frozenset()
         is_header = {"header"} if metadata.get("kind") == "header" else set()
         return frozenset({str(content), *roles_of(self.path, str(metadata.get("lang", ""))), *is_header})

@@ -1,7 +1,7 @@
 """Results of a search, and the checks of its arguments."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
@@ -78,6 +78,7 @@ class Result:
         matches = self.explanation
         explanation = None if matches is None else [match._asdict() for match in matches]
         evidence = self.evidence
+        values = {one.name: getattr(self, one.name) for one in fields(self)}  # asdict would copy them.
         lists = {
             "evidence": None
             if evidence is None
@@ -87,7 +88,7 @@ class Result:
             "best_span": self.best_span and list(self.best_span),
             "best_lines": self.best_lines and list(self.best_lines),
         }
-        return asdict(self) | lists | {"explanation": explanation}
+        return values | lists | {"explanation": explanation}
 
 
 class Results(list[Result]):

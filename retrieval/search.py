@@ -316,6 +316,8 @@ def _with_signals(question: Question, candidates: Sequence[_Candidate]) -> list[
         floor=min(scores, default=0.0) if question.mode == "vectors" else 0.0,
         signals=checked_signals(question.signals),
     )
+    if not any(added):
+        return list(candidates)
     ranked = [replace(one, scores=one.scores | more) for one, more in zip(candidates, added, strict=True)]
     return sorted(ranked, key=lambda candidate: -candidate.score)
 
@@ -325,6 +327,8 @@ def _folded(candidates: Sequence[_Candidate]) -> list[_Candidate]:
     groups = fold_duplicates([passage.text or passage.title for passage in passages])
     return [
         replace(candidates[best], duplicates=tuple(candidates[other].place for other in others))
+        if others
+        else candidates[best]
         for best, *others in groups
     ]
 
