@@ -1,5 +1,8 @@
 """8-bit inference against float32, and its fused steps against the plain ones."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +48,20 @@ def test_a_linear_layer_stays_near_float32(bias: bool) -> None:
     with torch.inference_mode():
         exact, came = linear(states), Int8Linear(linear)(states)
     assert ((came - exact).norm(dim=1) <= 0.015 * exact.norm(dim=1)).all()
+
+
+def test_products_have_a_kernel_of_their_own() -> None:
+    """oneDNN's reference loop takes a hundred times as long, and nothing else would tell."""
+    code = (
+        "import torch; from torch import nn; from flatcoat.backbone.quantization import Int8Linear\n"
+        "linear = Int8Linear(nn.Linear(64, 32))\n"
+        "linear.products(torch.zeros(300, 64, dtype=torch.uint8)); linear(torch.zeros(300, 64))"
+    )
+    logging = os.environ | {"ONEDNN_VERBOSE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=logging)
+    kernels = [line.split(",")[6] for line in done.stdout.splitlines() if ",exec,cpu,matmul," in line]
+    assert done.returncode == 0 and len(kernels) == 2, done.stderr
+    assert not any(kernel.startswith("ref") for kernel in kernels), kernels
 
 
 def test_a_token_does_not_depend_on_its_batch(threads: Callable[[int], None]) -> None:
