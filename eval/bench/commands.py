@@ -81,7 +81,11 @@ Weights = Annotated[
 ]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Document set; may be repeated. Default: all that the model reads."),
+    typer.Option(
+        "--set",
+        help="Document set, or a BEIR folder to read with --model; may be repeated. Default: all sets that "
+        "the model reads.",
+    ),
 ]
 Precisions = Annotated[
     list[str] | None,

@@ -1,9 +1,10 @@
 """Encoding speed by the ModernBERT paper's efficiency protocol, all implementations in one run.
 
 Four document sets of random token ids (arXiv 2412.13663, section 4.2): fixed and variable lengths, short and
-long. Tokens per second never count padding. Implementations take turns in all precisions, so that a busy
-machine slows all alike; the median pass is reported. Batches are sorted by length: with few documents a
-padded batch spans more lengths, and wastes more, than with the protocol's 8192.
+long; or the corpus of a BEIR folder, in the tokens of the model. Tokens per second never count padding.
+Implementations take turns in all precisions, so that a busy machine slows all alike; the median pass is
+reported. Batches are sorted by length: with few documents a padded batch spans more lengths, and wastes more,
+than with the protocol's 8192.
 
 Axes: N documents, D width.
 """
@@ -24,6 +25,8 @@ from flatcoat.backbone.malloc import reuse_freed_memory
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.presets import preset
 from flatcoat.errors import NotFoundError, UsageError
+from flatcoat.indexing.reading.beir import BeirFolder
+from flatcoat.retrieval.encoders.checkpoint_files import in_folder_or_hub
 
 from . import OURS
 from .encode_batches import Documents
@@ -101,8 +104,9 @@ def bench_encoding(
     """Time every implementation on every set in every precision; ours first in each group.
 
     ``shape`` is base, large or a checkpoint's folder; ``model`` a checkpoint whose weights are taken too;
-    ``sets`` default to those that the model reads, ``precisions`` to the device's fast ones; ``scale`` is
-    the fraction of the protocol's tokens (None: SCALE); ``train`` times training steps.
+    ``sets`` default to those that the model reads, and may be BEIR folders where there is a ``model``, whose
+    tokenizer is used; ``precisions`` default to the device's fast ones; ``scale`` is the fraction of the
+    protocol's tokens (None: SCALE); ``train`` times training steps.
     Where transformers has no such model, ours is measured alone. Raises UsageError for an unknown set or
     precision, and a set with documents that are too long; NotFoundError for an unknown shape or model.
 
@@ -115,7 +119,7 @@ def bench_encoding(
     loaded = None if model is None else ModernBert.from_pretrained(model, torch.float32).to(device)
     config = shape_config(shape) if loaded is None else loaded.config
     sets = _checked_sets(sets, config.longest)
-    texts = _texts(sets, SCALE[device] if scale is None else scale, config.vocab_size)
+    texts = _texts(sets, SCALE[device] if scale is None else scale, config, model)
     reuse_freed_memory()
     source = loaded or random_encoder(config, device)
     contenders = (training if train else inference)(source, precisions, device=device)
@@ -154,7 +158,7 @@ def _checked_sets(sets: Sequence[str], longest: int) -> Sequence[str]:
     """The sets given, or all whose documents have at most ``longest`` tokens."""
     if not sets:
         return [name for name in SETS if _longest(name) <= longest]
-    if too_long := [name for name in sets if _longest(name) > longest]:
+    if too_long := [name for name in sets if not Path(name).is_dir() and _longest(name) > longest]:
         raise UsageError(
             f"{too_long[0]} has documents of {_longest(too_long[0])} tokens: the model reads {longest}"
         )
@@ -190,11 +194,38 @@ def document_count(name: str, scale: float) -> int:
     return max(1, round(scale * PROTOCOL_DOCUMENTS * 512 / _parsed(name)[1]))
 
 
-def _texts(sets: Sequence[str], scale: float, vocab_size: int) -> dict[str, Documents]:
-    return {
-        name: documents(name, document_count(name, scale), vocab_size=vocab_size)
-        for name in dict.fromkeys(sets)
-    }
+def corpus_documents(folder: Path, model: str, *, tokens: int, longest: int) -> Documents:
+    """Documents of a BEIR folder with about ``tokens`` tokens together, from all over the corpus.
+
+    They have the tokens of the model's tokenizer, at most ``longest`` each.
+    """
+    from tokenizers import Tokenizer
+
+    file = in_folder_or_hub(model)("tokenizer.json")
+    if file is None:
+        raise NotFoundError(f"{model} has no tokenizer.json, which makes tokens of {folder}")
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(longest)
+    texts = [document.text for document in BeirFolder(folder).documents()]
+    found = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
+    step = max(1, sum(map(len, found)) // max(1, tokens))
+    return found[::step]
+
+
+def _texts(
+    sets: Sequence[str], scale: float, config: ModernBertConfig, model: str | None
+) -> dict[str, Documents]:
+    found: dict[str, Documents] = {}
+    for name in dict.fromkeys(sets):
+        if Path(name).is_dir():
+            if model is None:
+                raise UsageError(f"{name} is a corpus: name the --model whose tokenizer reads it")
+            tokens = round(scale * PROTOCOL_DOCUMENTS * 512)
+            found[name] = corpus_documents(Path(name), model, tokens=tokens, longest=config.longest)
+        else:
+            found[name] = documents(name, document_count(name, scale), vocab_size=config.vocab_size)
+    return found
 
 
 def _parsed(name: str) -> tuple[str, int]:

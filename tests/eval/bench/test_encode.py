@@ -18,6 +18,7 @@ from flatcoat.eval.bench.encode import (
     SpeedRow,
     bench_encoding,
     best_against_default,
+    corpus_documents,
     document_count,
     documents,
     known_precisions,
@@ -220,6 +221,20 @@ def test_rows_hold_every_figure(shape: str) -> None:
         assert (row.cosine is None) == (row.implementation == BOUND)
         assert (row.documents, row.task, row.max_batch) == (4, "inference", None)
     assert rows[0].cosine == pytest.approx(1, abs=1e-6)
+
+
+def test_a_corpus_is_read_by_the_tokenizer_of_the_model(modernbert_folder: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"_id": str(number), "text": "cats purr " * number}) for number in range(1, 41)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
+    model, corpus = str(modernbert_folder), str(tmp_path)
+    rows = bench_encoding("base", [corpus], model=model, precisions=["fp32"], scale=0.0001, passes=1)
+    assert {row.set for row in rows} == {corpus} and rows[0].cosine == pytest.approx(1, abs=1e-6)
+    few = corpus_documents(tmp_path, model, tokens=420, longest=30)
+    every = corpus_documents(tmp_path, model, tokens=10**6, longest=30)
+    assert len(every) == 40 and max(map(len, every)) == 30
+    assert few == every[:: len(every) // len(few)] and 200 < sum(map(len, few)) < 840
+    with pytest.raises(FlatcoatError, match="is a corpus: name the --model"):
+        bench_encoding("base", [corpus])
 
 
 def test_what_cannot_be_measured_is_named(shape: str) -> None:
