@@ -44,6 +44,8 @@ class Overlap:
             self._runs[name] = np.unique(
                 np.concatenate([_NO_RUNS, *(_run_hashes(text) for text in chain(listed, documents))])
             )
+        # Few texts overlap: one search for all sets tells that none has a run.
+        self._all_runs = np.unique(np.concatenate([_NO_RUNS, *self._runs.values()]))
 
     @staticmethod
     def of_beir(folders: Sequence[Path]) -> "Overlap":
@@ -56,6 +58,8 @@ class Overlap:
         if (name := self._queries.get(plain(text))) is not None:
             return name
         wanted = _run_hashes(text)
+        if not _share(self._all_runs, wanted):
+            return None
         return next((name for name, runs in self._runs.items() if _share(runs, wanted)), None)
 
 
