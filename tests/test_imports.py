@@ -1,10 +1,17 @@
-"""Imports point down: between folders, between the sub-folders of one, and never in a circle."""
+"""Imports point down, never in a circle, and to packages that an installation has."""
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import flatcoat
 
@@ -94,3 +101,44 @@ def test_no_two_modules_import_each_other() -> None:
             graph.setdefault(name, set()).add(imported)
     order = list(TopologicalSorter(graph).static_order())  # Raises CycleError, which names the circle.
     assert len(order) > 100
+
+
+def test_what_is_imported_comes_with_what_is_declared() -> None:
+    """What only tests bring, or PyLate with all it needs, is missing where users install flatcoat."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    used = [extra for extra in extras if extra != "pylate" and not extra.startswith("test")]
+    named = [one for extra in used for one in extras[extra]]
+    installed = _installed_with([*project["dependencies"], *named]) | {"pylate"}
+    distributions = packages_distributions()
+    missing = {
+        f"{name} in {file}"
+        for name, file in _third_parties()
+        if name in distributions and not {canonicalize_name(one) for one in distributions[name]} & installed
+    }
+    assert not missing
+
+
+def _installed_with(requirements: list[str]) -> set[str]:
+    """The names of distributions that pip installs for these requirements, as far as they are here."""
+    found: set[str] = set()
+    waiting = [Requirement(one) for one in requirements]
+    while waiting:
+        one = waiting.pop()
+        name = canonicalize_name(one.name)
+        if name not in found:
+            found.add(name)
+            try:
+                needs = [Requirement(need) for need in requires(name) or ()]
+            except PackageNotFoundError:
+                continue
+            waiting += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return found
+
+
+def _third_parties() -> Iterator[tuple[str, Path]]:
+    """The packages that modules import, not Python's and not this one, each with a file that does."""
+    for file in modules().values():
+        for name in re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE):
+            if name not in sys.stdlib_module_names and name != "flatcoat":
+                yield name, file
