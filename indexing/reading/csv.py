@@ -3,7 +3,8 @@
 import csv
 import re
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +38,12 @@ def csv_rows(path: Path, texts: Collection[str], *, encoding: str | None = None)
 
 
 def tsv_rows(path: Path, texts: Collection[str], *, encoding: str | None = None) -> Iterator[RowResult]:
-    """The rows below a header of tab-separated cells, otherwise as ``csv_rows``; quotes are characters."""
-    return _rows(path, tsv_records(path, encoding), texts)
+    """The rows below a header of tab-separated cells, otherwise as ``csv_rows``; quotes are characters.
+
+    A first row of two or three cells that begins with a whole number is no header: it is an id, a text and a
+    title, as in the ``collection.tsv`` of MS MARCO and of Stanford's ColBERT.
+    """
+    return _rows(path, tsv_records(path, encoding), texts, usual=("id", "text", "title"))
 
 
 def tsv_records(path: Path, encoding: str | None = None) -> Iterator[Record | BadRow | Break]:
@@ -47,7 +52,10 @@ def tsv_records(path: Path, encoding: str | None = None) -> Iterator[Record | Ba
 
 
 def _rows(
-    path: Path, records: Iterator[Record | BadRow | Break], texts: Collection[str]
+    path: Path,
+    records: Iterator[Record | BadRow | Break],
+    texts: Collection[str],
+    usual: Sequence[str] = (),
 ) -> Iterator[RowResult]:
     header = next(records, None)
     if header is None:
@@ -55,6 +63,8 @@ def _rows(
     if not isinstance(header, Record):
         raise DataError(f"{printable(str(path))}, {header.place}: {header.reason}")
     names = [normalized(name) for name in header.cells]
+    if 2 <= len(names) <= len(usual) and names[0].isdecimal():
+        names, records = list(usual[: len(names)]), chain([header], records)
     require_distinct(path, names)
     for record in records:
         if not isinstance(record, Record):

@@ -371,6 +371,17 @@ def test_the_delimiter_of_csv_is_told_by_its_header(tmp_path: Path, delimiter: s
     )
 
 
+def test_a_collection_of_ids_and_texts_has_no_header(tmp_path: Path) -> None:
+    content = "0\tAir scatters blue light.\n1\t17\n2\tone\ttwo\n"
+    documents, skipped = read(write(tmp_path, "collection.tsv", content))
+    assert documents == [Document("0", "Air scatters blue light."), Document("1", "17")]
+    assert skipped == [("line 3", "3 fields came, the header has 2")]
+    titled = write(tmp_path, "titled.tsv", "7\tIt is blue.\tSky\n")
+    assert read(titled) == ([Document("7", "It is blue.", "Sky")], [])
+    with pytest.raises(FlatcoatError, match="no column 'text'"):
+        read(write(tmp_path, "ids.tsv", "7\n8\n"))
+
+
 def test_quotes_in_tsv_are_characters(tmp_path: Path) -> None:
     content = 'id\ttext\t"n"\n1\t"walrus season begins\t1\r\n2\t"Zebra" herds\t""\n3\totter"\t"\n4\n'
     documents, skipped = read(write(tmp_path, "rows.tsv", content))
