@@ -148,6 +148,16 @@ def values_of(vectors: Vectors) -> np.ndarray:
     return vectors.values_TD if isinstance(vectors, TokenVectors) else vectors
 
 
+def concatenated(chunks: Sequence[Vectors]) -> Vectors:
+    """The vectors of several batches as one: at least one, all of the same kind."""
+    tokens = [chunk for chunk in chunks if isinstance(chunk, TokenVectors)]
+    if not tokens:
+        return np.concatenate([chunk for chunk in chunks if not isinstance(chunk, TokenVectors)])
+    sizes_N = np.concatenate([np.diff(chunk.offsets) for chunk in tokens])
+    offsets = np.concatenate([[0], np.cumsum(sizes_N)])
+    return TokenVectors(np.concatenate([chunk.values_TD for chunk in tokens]), offsets)
+
+
 def require_ids(ids: Sequence[str], vectors: Vectors) -> None:
     """Raise UsageError unless there is one id per vector or token matrix."""
     if len(ids) != len(vectors):

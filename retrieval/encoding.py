@@ -4,9 +4,12 @@ Text and BM25 were committed before, so that searches have answers meanwhile. Ea
 that was cut off goes on with the first batch that lacks vectors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from flatcoat.threads import pieces
 
 from . import ingest
 
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from flatcoat.indexing.store.writer import Writer
     from flatcoat.indexing.vectors import Vectors
     from flatcoat.retrieval.encoders.encoder import Encoder
+
+_REPORTED = 100
+"""Passages between two reports of progress: a second or two on a slow machine."""
 
 
 class PassageEncoding:
@@ -27,22 +33,34 @@ class PassageEncoding:
         self._writer = writer
         self._added = added
         self._on_progress = on_progress
+        self._encoded, self._total = 0, 0
 
     def carry_out(self, encoder: "Callable[[], Encoder]") -> None:
         """Encode all that have none; ``encoder`` is called if there are any."""
         segments = self._writer.without_vectors(ingest.BATCH)
+        self._encoded, self._total = self._added.encoded, self._added.encoded + self._added.waiting
         if segments:
-            self._on_progress(self._added)
+            self._report()
         written: Future[None] | None = None
         with ThreadPoolExecutor(1, "flatcoat-writer") as pool:
             for segment in segments:
                 texts = [passage.searchable for passage in self._store.passages_of(segment)]
-                vectors = self._pooled(encoder().encode_documents(texts))
+                vectors = self._pooled(self._vectors(encoder(), texts))
                 if written is not None:
                     self._finish(written)
                 written = pool.submit(self._write, segment, vectors)
             if written is not None:
                 self._finish(written)
+
+    def _vectors(self, encoder: "Encoder", texts: Sequence[str]) -> "Vectors":
+        from flatcoat.indexing.vectors import concatenated
+
+        chunks = []
+        for here in pieces(max(len(texts), 1), _REPORTED):
+            chunks.append(encoder.encode_documents(texts[here]))
+            self._encoded += len(chunks[-1])
+            self._report()
+        return concatenated(chunks)
 
     def _pooled(self, vectors: "Vectors") -> "Vectors":
         factor = int(self._store.contract.get("token_pooling", 1))
@@ -62,4 +80,9 @@ class PassageEncoding:
 
     def _finish(self, written: "Future[None]") -> None:
         written.result()
-        self._on_progress(self._added)
+        self._report()
+
+    def _report(self) -> None:
+        """Say how many have vectors, those of the batch that is not stored yet among them."""
+        waiting = self._total - self._encoded
+        self._on_progress(replace(self._added, encoded=self._encoded, waiting=waiting))

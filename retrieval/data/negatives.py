@@ -15,7 +15,7 @@ import numpy as np
 from flatcoat.errors import DataError
 from flatcoat.indexing.exact import ExactIndex
 from flatcoat.indexing.store.engines import AUTO
-from flatcoat.indexing.vectors import Hits, TokenVectors, Vectors
+from flatcoat.indexing.vectors import Hits, TokenVectors, Vectors, concatenated
 
 from .examples import Example, plain
 from .files import Collection
@@ -177,7 +177,7 @@ class CorpusSearcher:
             chunks.append(_finite(vectors, encoder.name))
             on_progress(min(start + _DOCUMENTS_AT_ONCE, len(texts)))
         self._encoder = encoder
-        self._index = _index(list(documents), _joined(chunks))
+        self._index = _index(list(documents), concatenated(chunks))
 
     def search(self, queries: Sequence[str], k: int) -> list[Hits[str]]:
         """The best ``k`` documents of each query, best first."""
@@ -196,15 +196,6 @@ def _halved(vectors: Vectors) -> Vectors:
     if isinstance(vectors, TokenVectors):
         return TokenVectors(vectors.values_TD.astype(np.float16), vectors.offsets)
     return vectors.astype(np.float16)
-
-
-def _joined(chunks: Sequence[Vectors]) -> Vectors:
-    tokens = [chunk for chunk in chunks if isinstance(chunk, TokenVectors)]
-    if not tokens:
-        return np.concatenate([chunk for chunk in chunks if not isinstance(chunk, TokenVectors)])
-    sizes_N = np.concatenate([np.diff(chunk.offsets) for chunk in tokens])
-    offsets = np.concatenate([[0], np.cumsum(sizes_N)])
-    return TokenVectors(np.concatenate([chunk.values_TD for chunk in tokens]), offsets)
 
 
 def _index(ids: Sequence[str], vectors: Vectors) -> "VectorIndex[str]":
