@@ -67,18 +67,19 @@ def train(
     if rates:
         from .sweep import sweep as run_sweep
 
-        with _progress() as on_step:
+        with resumable(folder), _progress() as on_step:
             trials = run_sweep(loaded, rates, output=folder, on_step=on_step, resume=resume)
         if is_main_process():
             _show_trials(trials)
         return
     from .run import run
 
-    with _progress() as on_step:
+    with resumable(folder), _progress() as on_step:
         log = run(loaded, folder, on_step=on_step, resume=resume)
     last = f", last logged loss {log.losses[-1].value:.3f}" if log.losses else ""
     if is_main_process():
         typer.echo(f"{folder}: {log.steps:,} steps in {log.seconds / 60:.1f} minutes{last}")
+        typer.echo(f"flatcoat index PATHS --model {folder} indexes with it, flatcoat eval measures it")
 
 
 @app.command()
@@ -185,6 +186,17 @@ def is_main_process() -> bool:
 
 
 @contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Say of an interrupted run how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_main_process():
+            typer.echo(f"interrupted: the same command with --resume goes on with {folder}", err=True)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
 def _progress() -> Iterator[Callable[[int, int, float], None]]:
     """A progress bar of training steps, drawn by the first process only."""
     if not is_main_process():
@@ -197,9 +209,7 @@ def _progress() -> Iterator[Callable[[int, int, float], None]]:
 
         def show(step: int, steps: int, loss: float) -> None:
             logged = "" if math.isnan(loss) else f", loss {loss:.3f}"
-            progress.update(
-                task, completed=step, total=steps, description=f"step {step:,} of {steps:,}{logged}"
-            )
+            progress.update(task, completed=step, total=steps, description=f"training{logged}: step")
 
         yield show
 

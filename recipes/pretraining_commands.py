@@ -12,7 +12,7 @@ from flatcoat.console import AsJson
 from flatcoat.errors import FlatcoatError
 from flatcoat.eval.bench import commands as bench
 
-from .commands import Changes, Named, Resume, find_recipe, is_main_process
+from .commands import Changes, Named, Resume, find_recipe, is_main_process, resumable
 
 if TYPE_CHECKING:
     from flatcoat.backbone.pretraining.phases import PhaseResult
@@ -52,7 +52,7 @@ def pretrain(
 
     check_loggers(loaded.watching.log_to)
     folder = output or Path("runs") / loaded.name
-    with _progress(loaded) as (on_step, on_progress):
+    with resumable(folder), _progress(loaded) as (on_step, on_progress):
         results = run(loaded.settings, folder, on_step=on_step, on_progress=on_progress, resume=resume)
     if is_main_process():
         _show(results)
