@@ -73,16 +73,21 @@ def draw_queries(store: Store, number: int, *, seed: int = 0) -> list[CheckQuery
 
 
 def read_queries(path: Path, store: Store) -> list[CheckQuery]:
-    """The queries of a JSONL or Parquet file with columns ``query`` and ``document``, an id of the index.
+    """The queries of a JSONL or Parquet file with columns ``query`` and ``document``.
 
-    A query with several answers has a row for each. NotFoundError or DataError for a file that cannot be
-    read, DataError where it names a document that the index does not hold, or has no rows.
+    The document is named by its id or its file; a query with several answers has a row for each.
+    NotFoundError or DataError for a file that cannot be read, DataError where it names a document that the
+    index does not hold, or has no rows.
     """
     answers: dict[str, list[str]] = {}
     for pair in file_pairs(path):
-        if not store.holds(pair.document):
-            raise DataError(f"{pair.place}: the index holds no document {pair.document!r}")
-        answers.setdefault(normalized(pair.query), []).append(pair.document)
+        id = pair.document if store.holds(pair.document) else store.document_in(pair.document)
+        if id is None:
+            raise DataError(
+                f"{pair.place}: the index holds no document {pair.document!r}, neither an id nor a file that "
+                "it was made of"
+            )
+        answers.setdefault(normalized(pair.query), []).append(id)
     if not answers:
         raise DataError(f"{path} has no row with a query and a document")
     return [CheckQuery(text, tuple(dict.fromkeys(ids)), "file") for text, ids in answers.items()]
