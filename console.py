@@ -86,12 +86,28 @@ def output(color: ColorWhen = "auto") -> "Console":
 def progress_bar() -> "Progress":
     """A rich progress display on stderr, gone when done; where nobody watches, a line per minute instead."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+    from rich.text import Text
 
     console = Console(stderr=True)
     if not console.is_terminal:
         return _logged_progress()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+
+    class Count(ProgressColumn):
+        """How much is done, where it is known how much there is."""
+
+        def render(self, task: "Task") -> Text:
+            return Text(_count(task))
+
+    described = TextColumn("{task.description}")
+    columns = (SpinnerColumn(), described, Count(), BarColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console, transient=True)
 
 
@@ -121,8 +137,12 @@ def _logged_progress() -> "Progress":
 
 def _progress_line(task: "Task") -> str:
     """What a task is, how much of it is done, and for how many minutes it has run."""
-    count = f" {task.completed:,.0f} of {task.total:,.0f}" if task.total else ""
-    return f"{task.description}{count}, {(task.elapsed or 0) / 60:.0f} min"
+    count = _count(task)
+    return f"{task.description}{count and ' '}{count}, for {(task.elapsed or 0) / 60:.0f} min so far"
+
+
+def _count(task: "Task") -> str:
+    return f"{task.completed:,.0f} of {task.total:,.0f}" if task.total else ""
 
 
 def print_table(

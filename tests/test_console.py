@@ -58,8 +58,8 @@ def test_where_nobody_watches_progress_is_a_line_per_minute(
     said = capsys.readouterr()
     assert said.out == ""
     lines = said.err.splitlines()
-    assert lines[0] == "nfcorpus: small, 0 min"
-    assert lines[-1] == "nfcorpus: small 1,200 of 3,633, 0 min"
+    assert lines[0] == "nfcorpus: small, for 0 min so far"
+    assert lines[-1] == "nfcorpus: small 1,200 of 3,633, for 0 min so far"
     assert len(lines) <= 4
 
 
