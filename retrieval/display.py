@@ -140,7 +140,8 @@ def _header(result: "Result", line: int, layout: Layout) -> "Text":
     from rich.text import Text
 
     path, uri = layout.place(result.document_id)
-    header = Text.assemble((f"{result.rank:>3}  ", "bold"), (f"{result.score:.2f}  ", "dim"))
+    score = f"{result.score:.2f}  " if result.scores else ""  # What filters list has none.
+    header = Text.assemble((f"{result.rank:>3}  ", "bold"), (score, "dim"))
     header.append(f"{path}:{line}", Style(bold=True, color="cyan", link=uri))
     lines = f"  (lines {result.lines[0]}-{result.lines[1]})"
     section = _one_line(result.section)

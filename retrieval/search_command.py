@@ -26,7 +26,7 @@ Where = Annotated[
     ),
 ]
 Query = Annotated[
-    str | None, typer.Argument(metavar="QUERY", help="Question, keywords or code to search for.")
+    list[str] | None, typer.Argument(metavar="QUERY", help="Question, keywords or code to search for.")
 ]
 Regex = Annotated[
     str | None,
@@ -103,7 +103,7 @@ Partial = Annotated[
 def search(
     query: Query = None,
     index: Existing = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 5,
+    k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Number of results.")] = 5,
     where: Where = None,
     regex: Regex = None,
     fixed: Fixed = None,
@@ -156,13 +156,13 @@ def search(
     filters = _filters(where)
     _check_pattern(regex, fixed, case)
     is_narrowed = bool(filters or regex or fixed or content != "all")
-    query = _query(query, is_narrowed)
+    asked = _query(query, is_narrowed)
     with progress_bar() as progress, few_searches():
         progress.add_task("searching", total=None)
         retriever = open_index(index, model)
         behind = retriever.refresh() if sync else None
         results = retriever.search(
-            query,
+            asked,
             k,
             where=filters,
             regex=regex,
@@ -184,7 +184,7 @@ def search(
     if as_json:
         held = {"passages": encoded.of, "passages_with_vectors": encoded.passages, "behind": behind}
         held["missing_shards"] = results.missing_shards
-        values = {"query": query, "results": [result.to_json() for result in results], "index": held}
+        values = {"query": asked, "results": [result.to_json() for result in results], "index": held}
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return
     store = None if retriever.collection else retriever.store
@@ -193,11 +193,12 @@ def search(
     elif files:
         typer.echo("".join(f"{path}\n" for path in matching_files(results, store)), nl=False)
     else:
-        print_results(output(color), results, query or "", store=store, context=context)
+        print_results(output(color), results, asked or "", store=store, context=context)
     if not results:
         typer.echo("nothing found" + (" that meets the conditions" if is_narrowed else ""), err=files)
     if retriever.has_model and mode != "bm25" and not encoded.is_complete:
-        typer.echo(f"{encoded.describe()} so far: {_what_follows(mode, encoded)}", err=True)
+        consequence = _what_follows(mode, encoded)
+        typer.echo(f"{encoded.describe()}: {consequence}; flatcoat index encodes the rest", err=True)
 
 
 def _what_follows(mode: Mode, encoded: "Encoded") -> str:
@@ -209,16 +210,17 @@ def _what_follows(mode: Mode, encoded: "Encoded") -> str:
 def _warn(behind: str | None, missing_shards: Sequence[int]) -> None:
     """Say on stderr what the results are without."""
     if behind:
-        typer.echo(f"searched as it is, flatcoat index brings it up to date: {behind}", err=True)
+        typer.echo(f"not all changes are searched: {behind}; flatcoat index reads them", err=True)
     if missing_shards:
         missing = ", ".join(map(str, missing_shards))
         typer.echo(f"searched without what is in these shards, which cannot be read: {missing}", err=True)
 
 
-def _query(query: str | None, is_narrowed: bool) -> str | None:
-    """The query in the form of which explanations name the characters."""
+def _query(words: Sequence[str] | None, is_narrowed: bool) -> str | None:
+    """The query, its words quoted or not, in the form of which explanations name the characters."""
     from flatcoat.indexing.documents import normalized
 
+    query = " ".join(words) if words else None
     if query is not None and not query.strip():
         raise typer.BadParameter("the query is empty: say what to look for", param_hint="QUERY")
     if query is None and not is_narrowed:

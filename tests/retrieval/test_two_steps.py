@@ -337,7 +337,10 @@ def test_the_command_says_how_far_the_vectors_are(
     (tree / "birds.md").write_text("Birds sing; cats listen.")
     out, err = invoke("search", "cats listen", "--index", index)
     assert "birds.md" in out
-    assert err == "vectors for 2 of 3 passages so far: the others are ranked by BM25 alone"
+    assert (
+        err
+        == "vectors for 2 of 3 passages: the others are ranked by BM25 alone; flatcoat index encodes the rest"
+    )
     assert "are not searched" in invoke("search", "cats", "--index", index, "--mode", "vectors")[1]
     assert invoke("search", "cats", "--index", index, "--mode", "bm25")[1] == ""
     held = json.loads(invoke("search", "cats", "--index", index, "--json")[0])["index"]
