@@ -4,31 +4,13 @@ from pathlib import Path
 
 import pytest
 
+import flatcoat
+
+NOTES = Path(flatcoat.__file__).parent / "docs" / "examples" / "notes"
+FOLDERS = ("docs", "docs/examples/notes")
+"""Where the notes stand: as a user's documents, and as in a clone of the repository."""
+
 FILES = {
-    "docs/baking.md": """# Bread
-
-Bread rises as yeast turns sugar into carbon dioxide. The crust browns at 160 degrees.
-
-## How a sour dough starter is fed
-
-Mix equal parts of flour and water every morning. Half of what was left from yesterday is thrown away.
-""",
-    "docs/sky.md": """# Why the sky is blue
-
-Air scatters short waves of light more than long ones. What comes from the side is therefore blue.
-
-## Why sunsets are red
-
-At dusk the light takes a longer way through the air. The blue has gone astray before it arrives.
-""",
-    "docs/birds.md": """# Birds of the garden
-
-The wren builds its nest of moss and leaves. It sings louder than birds of twice its size.
-
-## Who eats the cherries
-
-Starlings come in flocks and leave nothing. Blackbirds take one at a time and come back for more.
-""",
     "src/cart.py": '''"""The shopping cart of the web shop."""
 
 
@@ -62,7 +44,8 @@ def retry(call, tries=5):
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory of a page."""
-    for name, text in FILES.items():
+    files = {f"{folder}/{note.name}": note.read_text() for note in NOTES.glob("*.md") for folder in FOLDERS}
+    for name, text in (files | FILES).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
