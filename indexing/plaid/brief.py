@@ -22,7 +22,7 @@ from .codec import Codec
 from .index import PlaidIndex
 from .parts import Part, Spread
 
-MOST_TOKENS = 1 << 19
+MOST_TOKENS = 1 << 20
 """Tokens of an index up to which a search of its codes in NumPy takes less time than loading numba."""
 
 _PASSAGES_AT_ONCE = 256
