@@ -42,7 +42,8 @@ class Server:
         self.address = self._address()
         key = (environment or {}).get("FLATCOAT_API_KEY")
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self.client = httpx.Client(base_url=self.address, headers=headers, timeout=60, trust_env=False)
+        # Other work on the machine may make the import of torch alone take a minute.
+        self.client = httpx.Client(base_url=self.address, headers=headers, timeout=300, trust_env=False)
 
     def _address(self) -> str:
         while time.perf_counter() - self.started < 60:

@@ -72,9 +72,10 @@ def test_what_was_accepted_is_finished(
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(server.post, "/indexes/late/documents", body)
         while 'kind="write"} 1' not in server.client.get("/metrics").text:
+            assert not answer.done()
             time.sleep(0.01)
         server.process.send_signal(sent)
-        assert answer.result(60).json()["added"] == 200
+        assert answer.result().json()["added"] == 200
     assert server.process.wait(30) in (0, -sent, 130)
     retriever = Retriever.open(tmp_path / "late")
     assert retriever.info().documents == 200
