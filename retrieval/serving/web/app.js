@@ -58,6 +58,17 @@ function readAddress() {
   byId("rerank").checked = parameters.has("rerank");
   filters = parameters.getAll("where");
   showFilters();
+  offerModes();
+}
+
+// An index without a model is ranked by BM25 alone.
+function offerModes() {
+  const isRankedTwice = Boolean(indexes.find((one) => one.name === byId("index").value)?.model);
+  const wasRankedTwice = !byId("compare").disabled;
+  for (const control of document.querySelectorAll("input[name=mode]:not([value=bm25]), #compare")) control.disabled = !isRankedTwice;
+  if (isRankedTwice && wasRankedTwice) return;
+  chooseMode(isRankedTwice ? "hybrid" : "bm25");
+  byId("compare").value = "";
 }
 
 function chooseMode(mode) {
@@ -192,6 +203,7 @@ function showStatistics() {
     ["engine", index.engine],
     ["model", index.model ?? "none"],
   ];
+  offerModes();
   byId("statistics").replaceChildren(...figures.map(([name, value]) => element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: value }))));
 }
 
