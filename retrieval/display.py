@@ -140,7 +140,8 @@ def _header(result: "Result", line: int, layout: Layout) -> "Text":
     from rich.text import Text
 
     path, uri = layout.place(result.document_id)
-    score = f"{result.score:.2f}  " if result.scores else ""  # What filters list has none.
+    is_ranked = result.score or result.scores  # What filters list is not.
+    score = f"{result.score:.2f}  " if is_ranked else ""
     header = Text.assemble((f"{result.rank:>3}  ", "bold"), (score, "dim"))
     header.append(f"{path}:{line}", Style(bold=True, color="cyan", link=uri))
     lines = f"  (lines {result.lines[0]}-{result.lines[1]})"

@@ -130,6 +130,8 @@ def test_search_as_json(index: Path) -> None:
 
 def test_search_for_people_and_with_conditions(index: Path) -> None:
     text = invoke("search", "parse http", "--index", index, "--where", "lang=python").stdout
+    unquoted = invoke("search", "parse", "http", "--top-k", "5", "--index", index, "--where", "lang=python")
+    assert unquoted.stdout == text
     assert f"{index.parent}/tree/src/http.py:1" in text
     assert "    1: def parse_http_response(raw):" in text
     assert "cats.md" not in text

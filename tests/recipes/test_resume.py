@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from safetensors.torch import load_file
 
 from flatcoat import Recipe
+from flatcoat.recipes.commands import resumable
 from flatcoat.recipes.run import run
+
+
+def test_an_interrupted_run_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, resumable(Path("runs/mine")):
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == 130
+    assert "--resume goes on with runs/mine" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -44,6 +44,11 @@ def test_a_short_passage_is_shown_whole() -> None:
     ]
 
 
+def test_what_filters_list_has_no_score() -> None:
+    assert plain(result_of("one", 7, score=0.0))[0] == "  3  a/b.py:7  (lines 7-7)"
+    assert plain(result_of("one", 7, score=0.0, scores={"bm25": 0.0}))[0].startswith("  3  0.00  a/b.py:7")
+
+
 def test_the_snippet_starts_at_the_best_lines() -> None:
     text = "\n".join(f"line {number}" for number in range(20)).replace("line 9", "the blue sky")
     shown = show_result(result_of(text, 100), "why is the blue sky blue?")

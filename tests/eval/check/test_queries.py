@@ -131,13 +131,18 @@ def test_queries_whose_documents_have_changed_are_left_out(retriever: Retriever,
     assert kept == {("src/paths.py",), ("bread.md",)}
 
 
-def test_queries_from_a_file_may_have_several_answers(retriever: Retriever, tmp_path: Path) -> None:
+def test_queries_from_a_file_may_have_several_answers_by_id_or_by_file(
+    retriever: Retriever, tmp_path: Path
+) -> None:
     file = tmp_path / "queries.jsonl"
     rows = [("follow links", "src/paths.py"), ("follow links", "bread.md")]
     file.write_text("".join(json.dumps({"query": query, "document": id}) + "\n" for query, id in rows))
     assert read_queries(file, retriever.store) == [
         CheckQuery("follow links", ("src/paths.py", "bread.md"), "file")
     ]
+    shown = str(tmp_path / "tree" / "src" / "paths.py")
+    file.write_text(json.dumps({"query": "follow links", "document": shown}))
+    assert read_queries(file, retriever.store) == [CheckQuery("follow links", ("src/paths.py",), "file")]
     file.write_text(json.dumps({"query": "why", "document": "no.md"}))
     with pytest.raises(DataError, match=r"queries.jsonl:1.*'no.md'"):
         read_queries(file, retriever.store)
