@@ -21,7 +21,14 @@ from .batches import HiddenBatch, hidden_batches, in_batches
 from .checkpoint import DenseCheckpoint
 from .checkpoint_files import loading
 from .contract import Precision
-from .dense_texts import DOCUMENT_PROMPTS, NO_MAXIMUM, QUERY_PROMPTS, DenseTexts, is_pooling, pooling_modes
+from .dense_texts import (
+    CLS_AFTER_PROMPT,
+    DOCUMENT_PROMPTS,
+    NO_MAXIMUM,
+    QUERY_PROMPTS,
+    DenseTexts,
+    is_pooling,
+)
 from .encoder import checked_texts
 from .int8_files import in_full
 from .tokenization import token_ids
@@ -112,7 +119,7 @@ class DenseEncoder(DenseTexts):
             vectors_ND = pooled(
                 hidden.hidden_TD,
                 hidden.batch,
-                modes=pooling_modes(self._pooling),
+                modes=self._modes,
                 prompt_tokens=prompt_tokens,
             )
             features = {"sentence_embedding": vectors_ND.to(self.modules.dtype)}
@@ -145,6 +152,7 @@ def pooled(hidden_TD: Tensor, batch: PackedBatch, *, modes: str, prompt_tokens: 
     counts_N1 = lengths_N.clamp(min=1)[:, None]
     poolings: dict[str, Callable[[], Tensor]] = {
         "cls": lambda: states_TD[starts_N],
+        CLS_AFTER_PROMPT: lambda: states_TD[starts_N + prompt_tokens * (lengths_N > 0)],
         "max": lambda: torch.segment_reduce(
             kept_TD, "max", lengths=lengths_N, unsafe=True, initial=NO_MAXIMUM
         ),

@@ -1,7 +1,8 @@
 """What dense encoders make of texts before vectors: prompts, token ids, and the contract."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from .checkpoint import DenseCheckpoint, max_positions, weights_of
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 QUERY_PROMPTS = ("query",)
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 """Names of prompts, the first that a checkpoint has being used."""
+
+CLS_AFTER_PROMPT = "cls-after-prompt"
+"""The mode that takes the first token after a prompt that does not count, of a text that is no more than that
+its first."""
 
 NO_MAXIMUM = -1e9
 """The maximum over no tokens, as in sentence-transformers."""
@@ -50,6 +55,18 @@ class DenseTexts:
         return next(filter(is_pooling, modules), None)
 
     @property
+    def _modes(self) -> str:
+        """The modes of the pooling, by the rules of the sentence-transformers installed.
+
+        Up to release 5, "cls" takes the first token, and from 6 on the first that counts: the two stand apart
+        in the contract.
+        """
+        modes, pooling = pooling_modes(self._pooling), self._pooling
+        if "cls" in modes.split("+") and not pooling.include_prompt and _release() >= 6:
+            return modes.replace("cls", CLS_AFTER_PROMPT)
+        return modes
+
+    @property
     def contract(self) -> Contract:
         """The settings and weights that determine the vectors of a text."""
         model = self.model
@@ -63,7 +80,7 @@ class DenseTexts:
             document_prefix=self._prompt(DOCUMENT_PROMPTS),
             query_length=length,
             document_length=length,
-            pooling=pooling_modes(self._pooling),
+            pooling=self._modes,
             precision=self.precision,
         )
 
@@ -95,6 +112,12 @@ class DenseTexts:
             return 0
         (ids,) = token_ids(self.model, [prompt], max_length=self.model.max_seq_length)
         return len(ids) - (ids[-1] in self.model.tokenizer.all_special_ids)
+
+
+@cache
+def _release() -> int:
+    """The installed sentence-transformers' release, which is not imported for it."""
+    return int(version("sentence-transformers").partition(".")[0])
 
 
 def is_pooling(module: object) -> bool:

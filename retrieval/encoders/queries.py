@@ -15,7 +15,7 @@ from flatcoat.indexing.vectors import TokenVectors
 from .checkpoint import DenseCheckpoint, LateCheckpoint
 from .checkpoint_modules import Module, Normalize, Projection
 from .colbert_texts import ColbertTexts, late_token_ids
-from .dense_texts import NO_MAXIMUM, QUERY_PROMPTS, DenseTexts
+from .dense_texts import CLS_AFTER_PROMPT, NO_MAXIMUM, QUERY_PROMPTS, DenseTexts
 from .encoder import checked_texts
 from .tokenization import token_ids
 
@@ -57,7 +57,7 @@ class DenseQueries(DenseTexts):
         prompted = [prompt + text for text in checked_texts(texts)]
         vectors_ND = np.empty((len(prompted), self.width), np.float32)
         for row, ids in enumerate(token_ids(model, prompted, max_length=model.max_seq_length)):
-            pooled_D = pooled(model.backbone(ids), self._pooling.modes, prompt_tokens=skipped)
+            pooled_D = pooled(model.backbone(ids), self._modes.split("+"), prompt_tokens=skipped)
             vectors_ND[row] = _applied(model.after[1:], pooled_D[None])[0]
         return unit_length(vectors_ND)
 
@@ -73,6 +73,7 @@ def pooled(hidden_TD: np.ndarray, modes: Sequence[str], *, prompt_tokens: int = 
     weights_T1 = np.arange(prompt_tokens + 1, len(hidden_TD) + 1, dtype=np.float32)[:, None]
     poolings: dict[str, Callable[[], np.ndarray]] = {
         "cls": lambda: hidden_TD[0],
+        CLS_AFTER_PROMPT: lambda: hidden_TD[prompt_tokens if len(kept_TD) else 0],
         "max": lambda: kept_TD.max(axis=0, initial=NO_MAXIMUM),
         "mean": lambda: kept_TD.sum(axis=0) / count,
         "mean_sqrt_len_tokens": lambda: kept_TD.sum(axis=0) / count**0.5,

@@ -9,7 +9,7 @@ from sentence_transformers.models import Pooling
 
 from flatcoat.backbone.packing import PackedBatch, repad
 from flatcoat.retrieval.encoders.dense import pooled
-from flatcoat.retrieval.encoders.dense_texts import pooling_modes
+from flatcoat.retrieval.encoders.dense_texts import CLS_AFTER_PROMPT, pooling_modes
 
 IS_6 = int(sentence_transformers.__version__.partition(".")[0]) >= 6
 WIDTH = 6
@@ -31,9 +31,12 @@ def test_vectors_are_those_of_the_padded_module(name: str, prompt_tokens: int) -
         "prompt_length": torch.tensor([prompt_tokens]),
     }
     expected = pooling(features)["sentence_embedding"]
-    came = pooled(hidden_TD, batch, modes=pooling_modes(pooling), prompt_tokens=prompt_tokens)
+    modes = pooling_modes(pooling)
+    # Release 5 reads row 0, whatever the mask; 6 looks for the first token that its mask without the prompt
+    # has, in its padded code and its flat code alike. A model gets the vectors of the release beside it.
     if IS_6 and name == "cls" and prompt_tokens:
-        pytest.xfail("sentence-transformers 6 takes the first token after the prompt, 5 and ours the first")
+        modes = CLS_AFTER_PROMPT
+    came = pooled(hidden_TD, batch, modes=modes, prompt_tokens=prompt_tokens)
     # The module has no last token of a text that is all prompt, and from release 6 on no maximum.
     if name == "lasttoken" or (IS_6 and prompt_tokens and name in ("max", "several")):
         came, expected = came[3:], expected[3:]

@@ -20,6 +20,7 @@ from flatcoat.indexing.vectors import TokenVectors, Vectors
 from flatcoat.retrieval.encoders import dense, weights_cache
 from flatcoat.retrieval.encoders.checkpoint import Checkpoint
 from flatcoat.retrieval.encoders.contract import Precision
+from flatcoat.retrieval.encoders.dense_texts import CLS_AFTER_PROMPT
 from flatcoat.retrieval.encoders.encoder import Encoder, QueryEncoder
 from flatcoat.retrieval.encoders.load import SHIPPED_NAME, load_encoder, load_query_encoder
 from flatcoat.retrieval.encoders.queries import ColbertQueries, DenseQueries, pooled
@@ -90,11 +91,12 @@ def test_the_model_inside_is_as_torch_has_it(texts: list[str]) -> None:
     assert_same(loaded(SHIPPED_NAME), load_encoder(device="cpu"), texts)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_prompts_left_out_of_pooling_are_as_in_torch(
-    make_dense: MakeFolder, tmp_path: Path, texts: list[str]
+    make_dense: MakeFolder, tmp_path: Path, texts: list[str], pooling: str
 ) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(make_dense(prompts={"query": "find this: "}), folder)
+    shutil.copytree(make_dense(prompts={"query": "find this: "}, pooling=pooling), folder)
     settings = folder / "1_Pooling" / "config.json"
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"include_prompt": False}))
     assert_same(loaded(folder), load_encoder(folder, device="cpu"), texts)
@@ -102,7 +104,7 @@ def test_prompts_left_out_of_pooling_are_as_in_torch(
 
 @pytest.mark.parametrize("prompt_tokens", [0, 2, 9])
 def test_poolings_are_those_of_torch(prompt_tokens: int) -> None:
-    modes = ("cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+    modes = ("cls", CLS_AFTER_PROMPT, "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
     for tokens in (1, 2, 9, 30):
         hidden_TD = np.random.default_rng(tokens).normal(size=(tokens, 5)).astype(np.float32)
         expected = dense.pooled(
