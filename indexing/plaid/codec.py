@@ -25,7 +25,7 @@ from flatcoat.threads import pieces, spread
 if TYPE_CHECKING:
     from .int8_matmul import Columns
 
-# Kernels are imported where they are needed: a search from the shell does without numba (``brief``).
+# Kernels are imported where they are needed: a search from the shell does without numba (``numpy_index``).
 
 BITS = (1, 2, 4)
 MOST_CENTROIDS = 1 << 16

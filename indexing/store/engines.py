@@ -118,11 +118,11 @@ def few_searches() -> Iterator[None]:
 def open_index(snapshot: "Snapshot", settings: EngineSettings) -> "VectorIndex[int]":
     """The engine that the snapshot is for: PLAID with a codec, FAISS with its file, exact otherwise."""
     if snapshot.codec:
-        from flatcoat.indexing.plaid.brief import BriefPlaidIndex
         from flatcoat.indexing.plaid.index import PlaidIndex
+        from flatcoat.indexing.plaid.numpy_index import NumpyPlaidIndex
 
-        if _are_few.get() and BriefPlaidIndex.can_search(snapshot):
-            return BriefPlaidIndex(snapshot)
+        if _are_few.get() and NumpyPlaidIndex.can_search(snapshot):
+            return NumpyPlaidIndex(snapshot)
         return PlaidIndex.from_snapshot(snapshot)
     if snapshot.faiss:
         from flatcoat.indexing.faiss.index import FaissIndex

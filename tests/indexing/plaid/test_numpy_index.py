@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from flatcoat.indexing.plaid.brief import MOST_TOKENS, BriefPlaidIndex
 from flatcoat.indexing.plaid.codec import Codec
 from flatcoat.indexing.plaid.codec_kernels import decode
 from flatcoat.indexing.plaid.index import PlaidIndex
+from flatcoat.indexing.plaid.numpy_index import MOST_TOKENS, NumpyPlaidIndex
 from flatcoat.indexing.segments import CodedSegment
 from flatcoat.indexing.snapshot import Snapshot
 from flatcoat.indexing.vectors import CodedTokens, TokenVectors
@@ -33,7 +33,7 @@ def snapshot_of(bits: int, width: int, passages: int = 500) -> Snapshot:
 @pytest.mark.parametrize(("width", "tokens"), [(16, 5), (20, 40)])
 def test_it_finds_what_the_kernels_find(bits: int, width: int, tokens: int) -> None:
     snapshot = snapshot_of(bits, width)
-    brief, index = BriefPlaidIndex(snapshot), PlaidIndex.from_snapshot(snapshot)
+    ours, index = NumpyPlaidIndex(snapshot), PlaidIndex.from_snapshot(snapshot)
     queries = TokenVectors.from_list(
         [RANDOM.normal(size=(count, width)).astype(np.float32) for count in (tokens, 1, 0, tokens)]
     )
@@ -41,7 +41,7 @@ def test_it_finds_what_the_kernels_find(bits: int, width: int, tokens: int) -> N
         for settings in ({}, {"n_candidates": 30}):
             expected = index.search(queries, 20, allowed=allowed, **settings)
             for hits, wanted in zip(
-                brief.search(queries, 20, allowed=allowed, **settings), expected, strict=True
+                ours.search(queries, 20, allowed=allowed, **settings), expected, strict=True
             ):
                 assert hits.ids == wanted.ids
                 np.testing.assert_allclose(hits.scores, wanted.scores, rtol=1e-5, atol=1e-5)
@@ -63,7 +63,7 @@ def test_few_tokens_are_decoded_as_many_are(bits: int, width: int) -> None:
 
 def test_large_indexes_are_left_to_the_kernels() -> None:
     snapshot = snapshot_of(2, 16)
-    assert BriefPlaidIndex.can_search(snapshot)
+    assert NumpyPlaidIndex.can_search(snapshot)
     copies = MOST_TOKENS // len(snapshot.segments[0].tokens.codes_T) + 1  # type: ignore[union-attr]
     none = np.zeros(0, np.int64)
-    assert not BriefPlaidIndex.can_search(Snapshot(snapshot.segments[:1] * copies, none, none, none))
+    assert not NumpyPlaidIndex.can_search(Snapshot(snapshot.segments[:1] * copies, none, none, none))

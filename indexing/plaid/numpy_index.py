@@ -64,7 +64,7 @@ class _QueryScorer:
         yield _Query(bytes_PQ, units_Q, scores_KQ, places_KQ.clip(0, 255).astype(np.uint8))
 
 
-class BriefPlaidIndex(PlaidIndex[int]):
+class NumpyPlaidIndex(PlaidIndex[int]):
     """An index of a store that ``can_search`` says yes to; its hits name passage rows."""
 
     def __init__(self, snapshot: Snapshot) -> None:
