@@ -12,7 +12,7 @@ OPERATORS = (*COMPARISONS, "in", "not in", "exists")
 
 MOST_CONDITIONS = 500
 MOST_LEVELS = 50
-"""Filters nested deeper are refused: SQLite reads expressions up to a thousand levels deep."""
+"""Filters nested deeper are refused: whoever means them writes them flatter."""
 
 
 class Condition(NamedTuple):

@@ -6,17 +6,18 @@ Conditions on other fields look at ``documents.metadata`` alone.
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
 from flatcoat.errors import UsageError
 from flatcoat.indexing.documents import OWN_FIELDS, Scalar, is_number, normalized
 
-from .condition import COMPARISONS, OPERATORS, And, Condition, Filter, Not, conditions_of
+from .condition import COMPARISONS, OPERATORS, And, Condition, Filter, Not, Or, conditions_of
 from .dates import Span, span_of, year_of
 
 _BIGGEST_INTEGER = 2**63 - 1
+_MOST_TURNS = 20  # from conjunction to disjunction, which the stack of SQLite's parser (100) has room for
 
 _IS_NUMBER = "field.type IN ('integer', 'real')"
 _IS_BOOLEAN = "field.type IN ('true', 'false')"
@@ -52,7 +53,9 @@ class Sql(NamedTuple):
 
 
 def where(filters: Sequence[Filter]) -> Sql:
-    """SQL over documents and passages that holds where all of ``filters`` do."""
+    """SQL over documents and passages that holds where all of ``filters`` do, if these are no maze."""
+    if any(_levels(one) > _MOST_TURNS for one in filters):
+        raise UsageError(f"a filter that turns from and to or over {_MOST_TURNS} times: write it flatter")
     parts = [_sql(one) for one in _flat(filters)]
     return Sql(" AND ".join(["1", *(part.clause for part in parts)]), _bound(parts))
 
@@ -73,15 +76,48 @@ def _bound(parts: Iterable[Sql]) -> list[Any]:
     return [value for part in parts for value in part.values]
 
 
-def _sql(one: Filter) -> Sql:
+def _sql(one: Filter, negated: bool = False) -> Sql:
+    """SQL of a filter, or of its opposite, whose brackets are no deeper than they must be.
+
+    SQLite's parser has a short stack. So negations stand at conditions alone, a conjunction has no other as
+    its part, and the deepest part comes first, where it takes the least of the stack.
+    """
     if isinstance(one, Condition):
-        return _condition(one)
+        found = _condition(one)
+        return Sql(f"NOT {found.clause}", found.values) if negated else found
     if isinstance(one, Not):
-        part = _sql(one.part)
-        return Sql(f"NOT ({part.clause})", part.values)
-    parts, joint = [_sql(part) for part in one.parts], " AND " if isinstance(one, And) else " OR "
-    clause = _joined([part.clause for part in parts], joint)
-    return Sql(f"({clause})" if parts else str(int(isinstance(one, And))), _bound(parts))
+        return _sql(one.part, not negated)
+    is_and = isinstance(one, And) != negated
+    deepest_first = sorted(_parts(one, negated), key=lambda part: -_levels(*part))
+    parts = [_sql(*part) for part in deepest_first]
+    if len(parts) < 2:
+        return parts[0] if parts else Sql(str(int(is_and)), [])
+    joint = " AND " if is_and else " OR "
+    others = _joined([part.clause for part in parts[1:]], joint)
+    return Sql(f"({parts[0].clause}{joint}({others}))", _bound(parts))
+
+
+def _levels(one: Filter, negated: bool = False) -> int:
+    """How many conjunctions in disjunctions in conjunctions there are."""
+    if isinstance(one, Condition):
+        return 0
+    if isinstance(one, Not):
+        return _levels(one.part, not negated)
+    inner = [_levels(*part) for part in _parts(one, negated)]
+    return max(inner, default=0) + (len(inner) > 1)
+
+
+def _parts(one: And | Or, negated: bool) -> Iterator[tuple[Filter, bool]]:
+    """The parts of a group, those of a part of the same kind in its place, and whether each is negated."""
+    for part in one.parts:
+        opposite = negated
+        while isinstance(part, Not):
+            part, opposite = part.part, not opposite
+        is_group = isinstance(part, And | Or)
+        if is_group and (isinstance(part, And) != opposite) == (isinstance(one, And) != negated):
+            yield from _parts(part, opposite)
+        else:
+            yield part, opposite
 
 
 def _joined(clauses: list[str], joint: str) -> str:

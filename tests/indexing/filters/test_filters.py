@@ -587,6 +587,31 @@ def test_a_dict_that_holds_itself_is_refused(store: Store) -> None:
         store.rows_where(deep)
 
 
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        Condition("n", "!=", 1999),
+        Condition("n", "in", (2024, "2025", 1, True)),
+        Condition("symbol", "=", "2024"),
+    ],
+)
+@pytest.mark.parametrize("others", [1, 2, 9])
+def test_filters_that_turn_from_and_to_or_are_read_or_refused(
+    store: Store, leaf: Condition, others: int
+) -> None:
+    """The stack of SQLite's parser is short; what it has no room for is no error of the index."""
+    never, deep = (Condition("n", "=", -1),) * others, Or((leaf, Condition("symbol", "exists", True)))
+    for turn in range(19):
+        deep = (And, Or)[turn % 2]((*never, deep))
+    store.rows_where(deep)
+    store.rows_where(Not(deep))
+    for turn in range(2):
+        deep = (Or, And)[turn]((*never, deep))
+    with pytest.raises(FlatcoatError, match="turns from and to or over 20 times"):
+        store.rows_where(deep)
+    store.rows_where(Or((Or((Not(Not(leaf)),)), Condition("symbol", "exists", True))))
+
+
 def test_wide_and_deep_filters_are_within_what_sqlite_reads(store: Store) -> None:
     many = [Condition("n", "=", number) for number in range(-200, 200)]
     assert store.rows_where(Or(tuple(many))).tolist() == [4]
