@@ -16,7 +16,7 @@ from flatcoat.backbone.config import ModernBertConfig
 from flatcoat.backbone.model import ModernBert
 from flatcoat.backbone.packing import PackedBatch
 from flatcoat.backbone.presets import preset
-from flatcoat.backbone.quantization import Int8Layer, Int8Linear, Int8PostNormLayer, quantize
+from flatcoat.backbone.quantization import Int8Layer, Int8Linear, Int8PostNormLayer, _steps, quantize
 
 CONFIG = ModernBertConfig(
     vocab_size=100,
@@ -130,7 +130,9 @@ def test_the_shipped_model_keeps_its_embeddings(threads: Callable[[int], None]) 
     threads(1)
     with torch.inference_mode():
         exact_TD, came_TD = model(batch), quantize(model)(batch)
-    assert torch.cosine_similarity(pooled(came_TD, batch), pooled(exact_TD, batch)).min() >= 0.995
+    # Without VNNI weights have half the steps, and float32 is the default of the shipped model.
+    least = 0.995 if _steps() == 127 else 0.993
+    assert torch.cosine_similarity(pooled(came_TD, batch), pooled(exact_TD, batch)).min() >= least
     assert torch.cosine_similarity(came_TD, exact_TD).mean() >= 0.99
 
 
