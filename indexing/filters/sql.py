@@ -113,8 +113,8 @@ def _parts(one: And | Or, negated: bool) -> Iterator[tuple[Filter, bool]]:
         opposite = negated
         while isinstance(part, Not):
             part, opposite = part.part, not opposite
-        is_group = isinstance(part, And | Or)
-        if is_group and (isinstance(part, And) != opposite) == (isinstance(one, And) != negated):
+        is_and = isinstance(part, And) != opposite
+        if isinstance(part, And | Or) and is_and == (isinstance(one, And) != negated):
             yield from _parts(part, opposite)
         else:
             yield part, opposite
