@@ -64,9 +64,21 @@ def index(tree: Path, model: Path, tmp_path: Path) -> Path:
     return tmp_path / "my.index"
 
 
-def test_help_comes_at_once() -> None:
-    times = []
+TWO_COMMANDS = """
+import typer
+app = typer.Typer()
+app.command("one")(lambda number: None)
+app.command("two")(lambda number: None)
+app(["--help"])
+"""
+
+
+def test_help_comes_as_soon_as_that_of_two_commands() -> None:
+    times, least = [], []
     for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", TWO_COMMANDS], capture_output=True, check=True)
+        least.append(time.perf_counter() - began)
         began = time.perf_counter()
         done = run("--help")
         times.append(time.perf_counter() - began)
@@ -76,7 +88,7 @@ def test_help_comes_at_once() -> None:
         commands |= {"mine", "score", "train", "push", "eval", "compare", "glue", "bench"}
         commands |= {"pretrain", "tokenizer"}
         assert commands <= listed
-    assert min(times) < 0.5
+    assert min(times) < min(least) + 0.15
 
 
 def test_nothing_heavy_is_imported_for_help() -> None:
