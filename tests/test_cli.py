@@ -73,22 +73,21 @@ app(["--help"])
 """
 
 
-def test_help_comes_as_soon_as_that_of_two_commands() -> None:
-    times, least = [], []
-    for _ in range(5):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", TWO_COMMANDS], capture_output=True, check=True)
-        least.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        done = run("--help")
-        times.append(time.perf_counter() - began)
-        assert done.returncode == 0
-        listed = set(re.findall(r"^│ (\w[\w-]*) +", done.stdout, re.MULTILINE))
-        commands = {"index", "search", "remove", "forget", "compact", "verify", "info"}
-        commands |= {"mine", "score", "train", "push", "eval", "compare", "glue", "bench"}
-        commands |= {"pretrain", "tokenizer"}
-        assert commands <= listed
-    assert min(times) < min(least) + 0.15
+def test_help_takes_about_as_long_as_that_of_two_commands() -> None:
+    def seconds(*arguments: str) -> float:
+        before = os.times()
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+        listed.update(re.findall(r"^│ (\w[\w-]*) +", done.stdout, re.MULTILINE))
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    listed: set[str] = set()
+    times = [(seconds("-m", "flatcoat", "--help"), seconds("-c", TWO_COMMANDS)) for _ in range(5)]
+    ours, least = map(min, zip(*times, strict=True))
+    assert ours < 1.5 * least
+    commands = {"index", "search", "remove", "forget", "compact", "verify", "info"}
+    commands |= {"mine", "score", "train", "push", "eval", "compare", "glue", "bench"}
+    assert commands | {"pretrain", "tokenizer"} <= listed
 
 
 def test_nothing_heavy_is_imported_for_help() -> None:
