@@ -1,7 +1,7 @@
 """The code blocks of a page, in order, and what a comment before one says of it.
 
 <!-- slow -->           takes long: runs with -m slow, after all blocks before it
-<!-- hub -->            needs the hub or a large data set: options and imports are checked
+<!-- hub -->            needs the hub or a large data set: options, imports and their methods are checked
 <!-- theirs -->         of another library, which need not be installed: its syntax is checked
 <!-- minilm -->         names a model of the hub: runs with the model inside in its place
 <!-- background -->     a server, which runs until the page ends

@@ -110,7 +110,12 @@ class Reader:
         tree = ast.parse(code, where)
         if note == "hub":
             imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+            methods = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
             tree = ast.Module(list(imports), [])
+            exec(compile(tree, where, "exec"), self.names)
+            for node in methods:
+                if isinstance(node.value, ast.Name) and node.value.id in self.names:
+                    assert hasattr(self.names[node.value.id], node.attr), f"{where}: {ast.unparse(node)}"
         if note != "theirs":
             exec(compile(tree, where, "exec"), self.names)
 
