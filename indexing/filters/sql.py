@@ -56,7 +56,8 @@ def where(filters: Sequence[Filter]) -> Sql:
     """SQL over documents and passages that holds where all of ``filters`` do, if these are no maze."""
     if any(_levels(one) > _MOST_TURNS for one in filters):
         raise UsageError(f"a filter that turns from and to or over {_MOST_TURNS} times: write it flatter")
-    parts = [_sql(one) for one in _flat(filters)]
+    # Side by side and not in brackets, so that SQLite asks only some for each passage.
+    parts = [_sql(*part) for part in _parts(And(tuple(filters)), False)]
     return Sql(" AND ".join(["1", *(part.clause for part in parts)]), _bound(parts))
 
 
@@ -65,11 +66,6 @@ def fields_in_doubt(filters: Iterable[Filter]) -> list[str]:
     conditions = list(conditions_of(filters))
     asked = {condition.field for condition in conditions if condition.operator == "exists"}
     return list(dict.fromkeys(one.field for one in conditions if one.field not in asked))
-
-
-def _flat(filters: Iterable[Filter]) -> list[Filter]:
-    """The filters, a conjunction as its parts, of which SQLite then asks only some for each passage."""
-    return [part for one in filters for part in (_flat(one.parts) if isinstance(one, And) else [one])]
 
 
 def _bound(parts: Iterable[Sql]) -> list[Any]:
