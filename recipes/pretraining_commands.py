@@ -231,9 +231,9 @@ def _show(results: "list[PhaseResult]") -> None:
                 f"{result.tokens:,}",
                 f"{result.packing:.2%}",
                 f"{result.tokens / max(result.seconds, 1e-9):,.0f}",
-                *(text.format(result.held_back[key]) if key in result.held_back else ""
-                  for _, key, text in scores),
+                *(form.format(held[key]) if key in held else "" for _, key, form in scores),
             ]
             for result in results
+            for held in [result.held_back]
         ],
-    )  # fmt: skip
+    )
