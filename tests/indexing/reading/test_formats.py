@@ -214,8 +214,8 @@ def test_a_page_of_a_million_characters_takes_twice_as_long_as_half_of_it(
         assert "word" in extract("a.html", page.encode()).text
         return time.process_time() - begin
 
-    seconds(10_000)  # What is loaded at the first page.
-    assert seconds(1_000_000) < 3 * seconds(500_000) + 0.5  # Four times as long where it is quadratic.
+    half = min(seconds(500_000) for _ in range(3))  # The quickest: others carry what else the machine did.
+    assert min(seconds(1_000_000) for _ in range(3)) < 3 * half + 0.5  # Four times as long where it is quadratic.
 
 
 def test_an_unclosed_comment_hides_nothing() -> None:
