@@ -35,6 +35,7 @@ def build_model(
     import torch
 
     from flatcoat.retrieval.encoders.backbone import unpad_backbone
+    from flatcoat.retrieval.encoders.identifiers import splitting
 
     base = None if recipe.base is None else model_path(recipe.base)
     if recipe.scratch is not None:
@@ -51,6 +52,8 @@ def build_model(
         if not recipe.base_is_trusted:
             require_data_only(lambda file: _find(str(full), file), str(base))
         model = (_colbert_model if recipe.kind == "colbert" else _dense_model)(str(full), recipe)
+    if recipe.encoder.split_identifiers:
+        model.tokenizer = splitting(model.tokenizer)
     if unpad:
         unpad_backbone(model)
     if recipe.kind == "colbert" and recipe.encoder.projection == "principal":

@@ -34,7 +34,8 @@ class EncoderSettings(_Section):
     """How texts become vectors; lengths in tokens. Prefixes are a ColBERT's markers or a DPR's prompts.
 
     A new ``projection`` of a ColBERT has random weights, or those that keep most of the base's token vectors:
-    the principal components of a sample of the training documents.
+    the principal components of a sample of the training documents. ``split_identifiers`` has
+    parseHttpResponse read as its words (``encoders.identifiers``), by the tokenizer that is saved too.
     """
 
     query_length: Positive = 32
@@ -45,6 +46,7 @@ class EncoderSettings(_Section):
     projection: Literal["random", "principal"] = "random"
     query_expansion: bool = True
     pooling: Literal["cls", "mean"] = "mean"
+    split_identifiers: bool = False
 
 
 class Recipe(_Section):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from .checkpoint import max_positions, weights_of
 from .contract import Contract, Precision
 from .encoder import checked_texts
+from .identifiers import are_split
 from .tokenization import TokenSpan, character_spans, token_counter, token_ids
 
 
@@ -60,6 +61,7 @@ class ColbertTexts:
             attend_to_expansion=model.attend_to_expansion_tokens,
             skiplist=tuple(model.skiplist_words),
             precision=self.precision,
+            split_identifiers=are_split(model.tokenizer),
         )
 
     @cached_property

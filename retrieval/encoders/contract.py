@@ -47,6 +47,7 @@ class Contract:
     attend_to_expansion: bool = False
     skiplist: tuple[str, ...] = ()
     precision: Precision = "fp32"
+    split_identifiers: bool = False
 
     @property
     def shape(self) -> "Shape":
@@ -69,7 +70,8 @@ class Contract:
         """Raises StorageError for a missing or unknown field, and for a value of another type."""
         if not isinstance(values, dict):
             raise StorageError(f"the index's contract is damaged: it is {_short(values)}")
-        values = {"precision": "fp32"} | values  # Earlier indexes do not name it.
+        earlier = {"precision": "fp32", "split_identifiers": False}  # Which did not name them.
+        values = earlier | values
         names = {field.name for field in fields(Contract)}
         if wrong := sorted(names ^ set(values)):
             raise StorageError(

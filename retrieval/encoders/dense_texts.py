@@ -9,6 +9,7 @@ from .checkpoint import DenseCheckpoint, max_positions, weights_of
 from .checkpoint_modules import POOLING_ORDER, POOLINGS
 from .contract import Contract, Precision
 from .encoder import checked_texts
+from .identifiers import are_split
 from .tokenization import token_counter, token_ids
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class DenseTexts:
             document_length=length,
             pooling=self._modes,
             precision=self.precision,
+            split_identifiers=are_split(model.tokenizer),
         )
 
     @cached_property

@@ -18,6 +18,7 @@ from flatcoat.recipes.record import fingerprint
 from flatcoat.recipes.run import read_sources, run
 from flatcoat.retrieval.encoders.colbert import ColbertEncoder
 from flatcoat.retrieval.encoders.dense import DenseEncoder
+from flatcoat.retrieval.encoders.load import load_encoder
 
 MakeFolder = Callable[..., Path]
 
@@ -128,6 +129,18 @@ def test_no_steps_save_the_start_whose_projection_keeps_the_most(
         # Orthonormal rows, the directions that matter most first.
         assert np.abs(kept[width] @ kept[width].T - np.eye(width)).max() < 1e-5
         assert np.abs(np.abs(kept[32][:width] @ kept[width].T) - np.eye(width)).max() < 1e-2
+
+
+@pytest.mark.parametrize("kind", ["colbert", "dense"])
+def test_identifiers_are_split_where_the_recipe_says_so(
+    recipe: Callable[..., Recipe], bert_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    for split in (True, False):
+        start = {"scratch": None, "base": str(bert_folder), "kind": kind}
+        run(recipe(**start, encoder={"split_identifiers": split}), tmp_path / str(split))
+        if kind == "colbert":
+            assert_its_library_agrees(tmp_path / str(split))
+        assert load_encoder(tmp_path / str(split), device="cpu").contract.split_identifiers == split
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])

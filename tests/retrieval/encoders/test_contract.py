@@ -34,11 +34,12 @@ def test_other_fields_are_named(change: dict[str, Any]) -> None:
         Contract.from_json(values)
 
 
-def test_a_contract_that_names_no_precision_is_of_float32() -> None:
-    values = replace(CONTRACT, precision="int8").to_json()
-    del values["precision"]
+@pytest.mark.parametrize(("name", "value"), [("precision", "int8"), ("split_identifiers", True)])
+def test_contracts_of_earlier_releases_have_the_default(name: str, value: Any) -> None:
+    values = replace(CONTRACT, **{name: value}).to_json()
+    del values[name]
     assert Contract.from_json(values) == CONTRACT
-    assert CONTRACT.precision == "fp32"
+    assert (CONTRACT.precision, CONTRACT.split_identifiers) == ("fp32", False)
 
 
 def test_a_model_may_be_renamed_and_computed_in_another_precision() -> None:
@@ -60,6 +61,7 @@ def test_a_model_may_be_renamed_and_computed_in_another_precision() -> None:
         ("query_expansion", False),
         ("attend_to_expansion", True),
         ("skiplist", ()),
+        ("split_identifiers", True),
     ],
 )
 def test_every_other_field_must_agree(name: str, value: Any) -> None:
