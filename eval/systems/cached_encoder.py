@@ -113,7 +113,7 @@ class CachedEncoder:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(path, timeout=_WAIT_SECONDS)) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
+                # No WAL: going over to it fails at once, without a wait, where another thread opens the file.
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute(_TABLE)
                 yield connection

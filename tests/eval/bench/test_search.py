@@ -291,7 +291,7 @@ def test_the_command_prints_a_table() -> None:
         (["--sizes", "1k"], "1k came"),
         (["--model", "org/words"], "name a FOLDER"),
         ([".", "--width", "16"], "only synthetic vectors"),
-        (["--k", "5"], "equal to 10"),
+        (["--k", "5"], "not in the range x>=10"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(arguments: list[str], complaint: str) -> None:
