@@ -53,7 +53,10 @@ def build_model(
             require_data_only(lambda file: _find(str(full), file), str(base))
         model = (_colbert_model if recipe.kind == "colbert" else _dense_model)(str(full), recipe)
     if recipe.encoder.split_identifiers:
-        model.tokenizer = splitting(model.tokenizer)
+        first: Any = model[0]
+        # sentence-transformers 6 has it by the first name, earlier releases by the second.
+        held = "processor" if hasattr(first, "processor") else "tokenizer"
+        setattr(first, held, splitting(first.tokenizer))
     if unpad:
         unpad_backbone(model)
     if recipe.kind == "colbert" and recipe.encoder.projection == "principal":
