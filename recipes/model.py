@@ -35,7 +35,6 @@ def build_model(
     import torch
 
     from flatcoat.retrieval.encoders.backbone import unpad_backbone
-    from flatcoat.retrieval.encoders.identifiers import splitting
 
     base = None if recipe.base is None else model_path(recipe.base)
     if recipe.scratch is not None:
@@ -53,10 +52,7 @@ def build_model(
             require_data_only(lambda file: _find(str(full), file), str(base))
         model = (_colbert_model if recipe.kind == "colbert" else _dense_model)(str(full), recipe)
     if recipe.encoder.split_identifiers:
-        first: Any = model[0]
-        # sentence-transformers 6 has it by the first name, earlier releases by the second.
-        held = "processor" if hasattr(first, "processor") else "tokenizer"
-        setattr(first, held, splitting(first.tokenizer))
+        _split_identifiers(model)
     if unpad:
         unpad_backbone(model)
     if recipe.kind == "colbert" and recipe.encoder.projection == "principal":
@@ -115,6 +111,15 @@ def _dense_model(base: str, recipe: Recipe) -> "SentenceTransformer":
     pooling = Pooling(transformer.auto_model.config.hidden_size, pooling_mode=settings.pooling)
     prompts = {"query": settings.query_prefix or "", "document": settings.document_prefix or ""}
     return SentenceTransformer(modules=[transformer, pooling, Normalize()], prompts=prompts)
+
+
+def _split_identifiers(model: "SentenceTransformer") -> None:
+    from flatcoat.retrieval.encoders.identifiers import splitting
+
+    first: Any = model[0]
+    # sentence-transformers 6 has it by the first name, earlier releases by the second.
+    held = "processor" if hasattr(first, "processor") else "tokenizer"
+    setattr(first, held, splitting(first.tokenizer))
 
 
 def _project_on_principal_components(model: "SentenceTransformer", sources: "Mapping[str, Dataset]") -> None:

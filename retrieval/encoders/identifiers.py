@@ -1,5 +1,6 @@
 """Identifiers cut into their words by a tokenizer: parseHttpResponse is read as parse Http Response."""
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Regex, normalizers
@@ -37,9 +38,4 @@ def are_split(tokenizer: Any) -> bool:
     True
     """
     normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
-    return normalizer is not None and _INSIDE.encode() in _state(normalizer)
-
-
-def _state(normalizer: Any) -> bytes:
-    """Its JSON, backslashes as they are in a pattern."""
-    return normalizer.__getstate__().replace(rb"\\", b"\\")
+    return normalizer is not None and json.dumps(_INSIDE).encode() in normalizer.__getstate__()  # JSON
