@@ -1,6 +1,7 @@
 """Identifiers cut into their words by a tokenizer: parseHttpResponse is read as parse Http Response."""
 
 import json
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Regex, normalizers
@@ -19,7 +20,7 @@ def splitting(tokenizer: Any) -> "PreTrainedTokenizerFast":
     """
     from transformers import PreTrainedTokenizerFast
 
-    backend = tokenizer.backend_tokenizer
+    backend = deepcopy(tokenizer.backend_tokenizer)
     parts = [normalizers.Replace(Regex(_INSIDE), " ")]
     backend.normalizer = normalizers.Sequence(parts + ([backend.normalizer] if backend.normalizer else []))
     return PreTrainedTokenizerFast(
