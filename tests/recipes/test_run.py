@@ -24,7 +24,8 @@ MakeFolder = Callable[..., Path]
 
 WORDS = ["cat", "dog", "sky", "bread", "bridge", "river", "light", "steel"]
 SAFETENSORS = ["model.safetensors", "1_Dense/model.safetensors"]
-TEXTS = ["cat", "", "what of the bridge?", "The steel bridge of the river, and the light of the sky. " * 9]
+# Of known characters: PyLate has no vector where a document has [UNK], sentence-transformers has.
+TEXTS = ["cat", "", "bread of the bridge", "The steel bridge of the river, and the light of the sky. " * 9]
 
 
 def in_its_library(folder: Path) -> tuple[Any, Any]:

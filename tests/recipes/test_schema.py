@@ -170,7 +170,7 @@ MERGES = "a: &a {x: 1}\n" + "".join(
         ("[" * 20_000, "nested too deeply"),
         ("name: " + "[" * 50 + "]" * 50, "values nested too deeply, at name"),
         (LAUGHS, "more than 10,000 values"),
-        (MERGES, "too many merged keys"),
+        (MERGES, "too many merged keys|name: Field required"),  # PyYAML from 6.0.4 on keeps each key once.
         ("a: &a [*a]\n", "nested too deeply, at a"),
         ("name: !!python/object/apply:os.system [ls]\n", "is not YAML: .*python/object/apply"),
         ("name: !!bool perhaps\n", "is not YAML: .*no bool.* line \\d, column 7"),
