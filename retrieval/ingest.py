@@ -1,14 +1,14 @@
-"""Cut documents into passages and store their text: each batch is stored while the next is cut."""
+"""Store the passages of documents: each batch is stored while the next is cut."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain, count
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from flatcoat.indexing.documents import Document, Passage, checked, content_hash, normalized
 from flatcoat.indexing.store.source_paths import label
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flatcoat.indexing.store.store import Store
     from flatcoat.indexing.store.writer import Writer
 
-    from .index_model import IndexModel
+    from .chunking import Chunker
 
 BATCH = 1_000
 """Passages committed together, first their text, later their vectors: a cut-off run loses at most as many."""
@@ -56,10 +56,6 @@ class Added:
     skipped: list[Skip] = field(default_factory=list)
 
 
-Cut = Callable[[Document], list[Passage]]
-"""A document to its passages, ``indexing.chunking.chunk`` with lengths and tokenizer chosen."""
-
-
 def combined(one: Added, other: Added) -> Added:
     """The counts of two calls together.
 
@@ -67,18 +63,6 @@ def combined(one: Added, other: Added) -> Added:
     3
     """
     return Added(*(getattr(one, name.name) + getattr(other, name.name) for name in fields(Added)))
-
-
-def cutter(model: "IndexModel", contract: Mapping[str, Any]) -> Cut:
-    """What cuts documents into passages as the contract of an index says, by the tokens of its model."""
-    tokens, overlap = int(contract["passage_tokens"]), int(contract.get("overlap", 0))
-
-    def cut(document: Document) -> list[Passage]:
-        from flatcoat.indexing.chunking.chunk import chunk
-
-        return chunk(document, model.token_counts, max_tokens=tokens, overlap=overlap)
-
-    return cut
 
 
 Progress = Callable[[Added], None]
@@ -104,27 +88,30 @@ class Change(NamedTuple):
 class Adder:
     """Carries out changes through one writer, with counts in ``added``; new passages have no vectors yet."""
 
-    def __init__(self, writer: "Writer", *, cut: Cut, on_progress: Progress = lambda added: None) -> None:
+    def __init__(
+        self, writer: "Writer", *, chunker: "Chunker", on_progress: Progress = lambda added: None
+    ) -> None:
         self.added = Added()
         self._writer = writer
-        self._cut = cut
+        self._chunker = chunker
         self._on_progress = on_progress
 
     def carry_out(self, changes: Iterable[Change], *, source: int | None = None) -> None:
         """Carry out a stream of changes, all of one ``source`` (a key) or of none, one commit per batch."""
-        with closing(ahead(_batches(map(self._chunked, changes)))) as batches:
+        with closing(ahead(_batches(self._chunked(changes)))) as batches:
             for batch in batches:
                 self._write(batch, source)
                 self._on_progress(self.added)
 
-    def _chunked(self, change: Change) -> "_Chunked":
-        if change.document is None or change.renamed_from is not None:
-            return _Chunked(change, [])
-        passages = self._cut(change.document)
-        if not passages:
+    def _chunked(self, changes: Iterable[Change]) -> "Iterator[_Chunked]":
+        pairs = ((one, one.document if one.renamed_from is None else None) for one in changes)
+        for change, passages in self._chunker.each(pairs):
+            if change.document is None or change.renamed_from is not None or passages:
+                yield _Chunked(change, passages)
+                continue
             self.added.skipped.append(Skip(change.id, "empty"))
-            change = change._replace(state=change.state and change.state._replace(skipped="empty"))
-        return _Chunked(change, passages)
+            state = change.state and change.state._replace(skipped="empty")
+            yield _Chunked(change._replace(state=state), passages)
 
     def _write(self, batch: "list[_Chunked]", source: int | None) -> None:
         self._remove_textless(batch)

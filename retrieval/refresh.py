@@ -29,11 +29,12 @@ def refresh(store: "Store", model: "IndexModel", *, seconds: float) -> str | Non
         if sum(store.count_of(source.key) for source in sources) > _MOST_FILES * seconds:
             return "too many files to look through before a search"
         # With all that reads files, which a search seldom needs.
-        from .ingest import Adder, cutter
+        from .chunking import Chunker
+        from .ingest import Adder
         from .sync import Sync
 
         with store.writer() as writer:
-            adder = Adder(writer, cut=cutter(model, store.contract))
+            adder = Adder(writer, chunker=Chunker(model, store.contract))
             sync = Sync(store, writer, adder=adder, until=until)
             for source in sources:
                 sync.bring_up_to_date(source)

@@ -411,8 +411,14 @@ class Retriever:
         return self._index.stats()
 
     def close(self) -> None:
-        """Close the index's database."""
+        """Close the index's database; ``with`` does so at its end."""
         self._index.close()
+
+    def __enter__(self) -> "Retriever":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 def opened(path: str | Path) -> "Store | ShardCollection":

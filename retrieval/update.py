@@ -12,9 +12,10 @@ from flatcoat.indexing.store.sources import Reading
 from flatcoat.indexing.store.store import Store
 from flatcoat.indexing.store.writer import Writer
 
+from .chunking import chunker_for
 from .encoding import PassageEncoding
 from .index_model import IndexModel
-from .ingest import Added, Adder, Progress, cutter, new_or_changed
+from .ingest import Added, Adder, Progress, new_or_changed
 from .sync import Sync
 
 
@@ -88,9 +89,9 @@ class IndexUpdate:
     def _adding(self, vectors: bool, on_progress: Progress) -> Iterator[tuple[Writer, Adder]]:
         """Store texts in the block; then encode what waits for vectors, and merge segments."""
         with self.store.writer() as writer:
-            cut = cutter(self.model, self.store.contract)
-            adder = Adder(writer, cut=cut, on_progress=on_progress)
-            yield writer, adder
+            with chunker_for(self.model, self.store) as chunker:
+                adder = Adder(writer, chunker=chunker, on_progress=on_progress)
+                yield writer, adder
             encoded = self.store.encoded()
             adder.added.waiting = encoded.of - encoded.passages if self.model.exists else 0
             if vectors and self.model.exists:

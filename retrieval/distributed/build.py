@@ -18,9 +18,10 @@ from flatcoat.indexing.plaid.sampling import Sample, content_keys
 from flatcoat.indexing.store.store import Store
 from flatcoat.indexing.store.writer import Writer
 from flatcoat.indexing.vectors import TokenVectors
+from flatcoat.retrieval.chunking import Chunker
 from flatcoat.retrieval.encoding import PassageEncoding
 from flatcoat.retrieval.index_model import IndexModel
-from flatcoat.retrieval.ingest import Added, Adder, Progress, cutter, new_or_changed
+from flatcoat.retrieval.ingest import Added, Adder, Progress, new_or_changed
 
 from .parts import read_part
 
@@ -100,7 +101,7 @@ def _change(
 ) -> Added:
     with store.writer() as writer:
         _give_codec(store, writer, collection)
-        adder = Adder(writer, cut=cutter(model, store.contract), on_progress=on_progress)
+        adder = Adder(writer, chunker=Chunker(model, store.contract), on_progress=on_progress)
         kept: set[str] = set()
         if task.part is not None:
             adder.carry_out(new_or_changed(_noted(task.part, kept), store, added=adder.added))
