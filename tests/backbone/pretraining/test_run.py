@@ -197,7 +197,9 @@ def test_a_teacher_of_another_family_has_positions_for_every_phase(
 ) -> None:
     teacher = str(tmp_path / "bert")
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    BertModel(BertConfig(len(tokenizer), **sizes, max_position_embeddings=32)).save_pretrained(teacher)
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes, max_position_embeddings=32)).save_pretrained(
+        teacher
+    )
     tokenizer.save_pretrained(teacher)
     values = {
         "objective": {"kind": "distillation", "teacher": teacher, "match": "sentences"},
