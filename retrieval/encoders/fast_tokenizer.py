@@ -1,13 +1,16 @@
 """A checkpoint's tokenizer from its ``tokenizer.json``, without importing transformers."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
 from flatcoat.errors import UsageError
+
+from .token_counts import token_counts
 
 _GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _MARKS = {
@@ -167,7 +170,11 @@ class FastTokenizer:
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens per text, special tokens included, without truncation."""
-        return [len(encoding) for encoding in self.backend_tokenizer.encode_batch_fast(list(texts))]
+        return self._counts(texts)
+
+    @cached_property
+    def _counts(self) -> Callable[[Sequence[str]], list[int]]:
+        return token_counts(self.backend_tokenizer)
 
     @property
     def highest_id(self) -> int:

@@ -31,6 +31,11 @@ def splitting(tokenizer: Any) -> "PreTrainedTokenizerFast":
     )
 
 
+def is_splitting(normalizer: dict[str, Any]) -> bool:
+    """Whether a normalizer, as tokenizer.json has it, is the one that cuts identifiers."""
+    return normalizer == {"type": "Replace", "pattern": {"Regex": _INSIDE}, "content": " "}
+
+
 def are_split(tokenizer: Any) -> bool:
     """Whether a tokenizer, of transformers or flatcoat's, cuts identifiers.
 

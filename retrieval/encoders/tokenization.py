@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from flatcoat.errors import UsageError
 
 from .fast_tokenizer import FastTokenizer
+from .token_counts import token_counts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -100,8 +101,7 @@ def token_counter(
     backend = copied.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    # Without offsets and masks: half the time of transformers' call.
-    return lambda texts: [len(encoding) for encoding in backend.encode_batch_fast(list(texts))]
+    return token_counts(backend)
 
 
 @contextmanager
