@@ -39,10 +39,11 @@ _ROBERTA = _BERT | {
     "eos_token_id": 2,
     "sep_token_id": 2,
 }
+_MODERN = {"classifier_pooling": "mean"}  # As the published checkpoints; transformers' default is "cls".
 _LARGE = {"hidden_size": 1024, "num_attention_heads": 16}
 PRESETS: dict[str, dict[str, Any]] = {
-    "modernbert-base": {},
-    "modernbert-large": _LARGE | {"intermediate_size": 2624, "num_hidden_layers": 28},
+    "modernbert-base": _MODERN,
+    "modernbert-large": _MODERN | _LARGE | {"intermediate_size": 2624, "num_hidden_layers": 28},
     "bert-base": _BERT,
     "bert-large": _BERT | _LARGE | {"intermediate_size": 4096, "num_hidden_layers": 24},
     "roberta-base": _ROBERTA,

@@ -154,7 +154,7 @@ def test_presets_have_the_published_sizes(name: str, parameters: int) -> None:
 
 
 def test_presets_can_be_changed() -> None:
-    assert preset("modernbert-base") == ModernBertConfig()
+    assert preset("modernbert-base") == ModernBertConfig(classifier_pooling="mean")
     assert preset("bert-base", num_hidden_layers=2).layer_types == ("global", "global")
     mixed = preset("bert-base", num_hidden_layers=2, layer_types=("global", "local"))
     assert mixed.layer_types == ("global", "local")
