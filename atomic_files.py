@@ -52,6 +52,14 @@ def sync_folder(folder: Path) -> None:
     _sync_one(folder)
 
 
+def readable_weights(folder: Path) -> None:
+    """Give weights the permissions of new files; safetensors lets their owner alone read them."""
+    umask = os.umask(0o022)  # It cannot be read without being set.
+    os.umask(umask)
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(0o666 & ~umask)
+
+
 def _sync(path: Path) -> None:
     if path.is_dir():
         for entry in path.rglob("*"):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from flatcoat.atomic_files import readable_weights
 from flatcoat.errors import DataError
 from flatcoat.hub import download_model
 
@@ -47,6 +48,7 @@ def save(
     values = _hf_values(config, architecture, next(model.parameters()).dtype)
     (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    readable_weights(folder)
 
 
 def read_checkpoint(name_or_path: str | Path) -> tuple[ModernBertConfig, dict[str, Tensor]]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flatcoat.atomic_files import readable_weights
 from flatcoat.backbone.pretraining.distributed import require_shared
 from flatcoat.errors import ConflictError, UsageError
 from flatcoat.eval.datasets import load_beir
@@ -178,6 +179,7 @@ def save(recipe: Recipe, model: "SentenceTransformer", *, folder: Path) -> None:
         if not all(weights.isfinite().all() for weights in model.parameters()):
             raise UsageError("some weights are beyond float16: name weights_dtype: fp32")
     model.save(str(folder), create_model_card=False)
+    readable_weights(folder)
     if half:
         # Half the bytes on disk; loaded as float32, so that every processor computes the same.
         for file in (folder / "config.json", *folder.glob("*_*/config.json")):

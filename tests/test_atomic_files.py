@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from flatcoat.atomic_files import atomic_write, atomic_write_text
+from flatcoat.backbone.model import ModernBert
+from flatcoat.retrieval.encoders.int8_files import shrink
 
 KILLED = """
 import os, signal, sys
@@ -89,3 +91,15 @@ def test_the_content_is_on_disk_before_the_rename_and_the_rename_before_the_retu
     monkeypatch.setattr(Path, "replace", recorded_replace)
     atomic_write_text(tmp_path / "a", "text")
     assert steps == ["fsync a.new", "rename a.new", f"fsync {tmp_path.name}"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_weights_can_be_read_by_others(tmp_path: Path, modernbert_folder: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        ModernBert.from_pretrained(modernbert_folder).save_pretrained(tmp_path / "full")
+        shrink(tmp_path / "full", tmp_path / "small")
+    finally:
+        os.umask(before)
+    for file in (tmp_path / "full" / "model.safetensors", tmp_path / "small" / "model.int8.safetensors"):
+        assert file.stat().st_mode & 0o777 == 0o640

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from flatcoat.atomic_files import readable_weights
 from flatcoat.errors import UsageError
 
 _TRANSFORMER = "sentence_transformers.models.Transformer"
@@ -98,6 +99,7 @@ def _write_parts(model: Any, folder: Path, *, kinds: Sequence[str], transformer:
     for number, projection in enumerate(projections, start=1):
         part: Any = projection
         part.save(folder / f"{number}_Dense")
+    readable_weights(folder)
     paths = ["", *(f"{number}_{kind.rpartition('.')[2]}" for number, kind in enumerate(kinds, start=1))]
     listed = [
         {"idx": number, "name": str(number), "path": path, "type": kind}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flatcoat.atomic_files import readable_weights
 from flatcoat.backbone.packing import PackedBatch
 
 from .backbone import backbone_in_precision, default_precision, unpad_backbone
@@ -86,6 +87,7 @@ class DenseEncoder(DenseTexts):
                 model = SentenceTransformer(str(full), device="cpu")
             model.max_seq_length = length
         model.save(str(folder), create_model_card=False)
+        readable_weights(Path(folder))
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors [N, D] (float32, length 1), with the checkpoint's query prompt."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from flatcoat.atomic_files import atomic_write
+from flatcoat.atomic_files import atomic_write, readable_weights
 from flatcoat.backbone.weight_files import FLOAT_FILE, INT8_FILE, read_arrays, write_int8
 from flatcoat.errors import ConflictError, NotFoundError
 
@@ -28,6 +28,7 @@ def shrink(folder: Path, output: Path) -> None:
     _require(folder / FLOAT_FILE, output)
     with _copied(folder, output) as unfinished:
         write_int8(read_arrays(folder / FLOAT_FILE, as_float32=True), unfinished / INT8_FILE)
+        readable_weights(unfinished)
 
 
 def restore(folder: Path, output: Path) -> None:
@@ -38,6 +39,7 @@ def restore(folder: Path, output: Path) -> None:
     with _copied(folder, output) as unfinished:
         arrays = read_arrays(folder / INT8_FILE, as_float32=True)
         save_file(arrays, unfinished / FLOAT_FILE, metadata={"format": "pt"})
+        readable_weights(unfinished)
 
 
 @contextmanager
