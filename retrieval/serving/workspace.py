@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 FRESH_SECONDS = 1.0
 """An answer waits at most as long for the comparison of an index with its files."""
 
+_UNCOMPRESSED = 8_000
+"""Passages whose vectors as they come are compared with a query in some tenths of a second."""
+
 _FIRST_SECONDS = 40.0  # from the start, for the texts of an index to be made: clients give up after 60
 
 
@@ -109,8 +112,15 @@ class Workspace:
 
     @property
     def mode(self) -> Mode:
-        """How an answer is ranked now: by BM25 until there is a model for queries."""
-        return "hybrid" if self._is_warm else "bm25"
+        """How an answer is ranked now: by BM25 until there is a model for queries, and while much is encoded.
+
+        Vectors are compressed when all are there: until then every one is compared with the query.
+        """
+        return "hybrid" if self._is_warm and not self._is_encoding_much() else "bm25"
+
+    def _is_encoding_much(self) -> bool:
+        passages, of = self.opened().store.encoded()
+        return passages > _UNCOMPRESSED and of - passages > of / 20
 
     def opened(self) -> "Retriever":
         """The index; NotFoundError where there is none yet, with the problem if there is one."""

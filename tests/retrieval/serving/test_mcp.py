@@ -21,6 +21,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from flatcoat import Retriever
+from flatcoat.indexing.store.stats import Encoded
 from flatcoat.retrieval.serving.mcp import mcp_server
 from flatcoat.retrieval.serving.workspace import Workspace
 
@@ -128,6 +129,16 @@ async def test_vectors_come_by_themselves(agent: Agent, workspace: Workspace) ->
     status = await agent.answer("index_status")
     assert "searches now rank by: hybrid" in status and "model: flatcoat-minilm" in status
     assert "docs/birds.md:" in await agent.answer("search", query="where do small birds breed?")
+
+
+async def test_much_is_ranked_by_bm25_until_it_is_encoded(
+    agent: Agent, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await test_vectors_come_by_themselves(agent, workspace)
+    store = workspace.opened().store
+    for passages, mode in ((7_000, "hybrid"), (8_500, "bm25"), (94_000, "bm25"), (96_000, "hybrid")):
+        monkeypatch.setattr(store, "encoded", lambda passages=passages: Encoded(passages, of=100_000))
+        assert workspace.mode == mode
 
 
 async def test_the_status_counts_what_was_skipped(agent: Agent, repository: Path) -> None:
