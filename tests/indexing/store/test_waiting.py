@@ -119,20 +119,24 @@ def test_verify_holds_up_no_writer_and_is_not_led_astray_by_one(
     """The writer takes away the files that are being checked."""
     add(store, "second", "third")
     checksum = verify.checksum
+    is_checking, is_written = threading.Event(), threading.Event()
 
     def slow(path: Path) -> str:
-        time.sleep(0.5)
+        is_checking.set()
+        assert is_written.wait(60)
         return checksum(path)
 
     monkeypatch.setattr(verify, "checksum", slow)
     found: list[str] = []
     checking = threading.Thread(target=lambda: found.extend(store.verify()))
     checking.start()
+    assert is_checking.wait(60)
     with Store.open(store.path) as other:
         for number in range(20):
             assert timed(lambda number=number: add(other, f"d{number % 2}")) < PATIENCE_S
         assert timed(other.compact) < PATIENCE_S
     assert checking.is_alive()
+    is_written.set()
     checking.join()
     assert found == []
 
