@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -276,9 +276,10 @@ class Disk:
         self._ballast = path / "ballast"
 
     def fill(self, free: int) -> None:
-        """Leave only so many bytes free."""
+        """Leave only so many bytes free, fewer where the index is written meanwhile."""
         found = os.statvfs(self.path)
-        self._ballast.write_bytes(bytes(max(0, found.f_bavail * found.f_bsize - free)))
+        with suppress(OSError):
+            self._ballast.write_bytes(bytes(max(0, found.f_bavail * found.f_bsize - free)))
 
     def free(self) -> None:
         """Take out what filled it."""
