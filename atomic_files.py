@@ -53,10 +53,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def readable_weights(folder: Path) -> None:
-    """Give weights the permissions of new files; safetensors lets their owner alone read them."""
+    """Give the weights of a checkpoint the permissions of new files; safetensors' are for their owner alone.
+
+    Other checkpoints below the folder stay as they are.
+    """
     umask = os.umask(0o022)  # It cannot be read without being set.
     os.umask(umask)
-    for file in folder.rglob("*.safetensors"):
+    for file in (*folder.glob("model*.safetensors"), *folder.glob("[0-9]_*/model.safetensors")):
         file.chmod(0o666 & ~umask)
 
 

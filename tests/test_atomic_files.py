@@ -95,6 +95,9 @@ def test_the_content_is_on_disk_before_the_rename_and_the_rename_before_the_retu
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
 def test_weights_can_be_read_by_others(tmp_path: Path, modernbert_folder: Path) -> None:
+    other = tmp_path / "full" / "earlier" / "model.safetensors"
+    other.parent.mkdir(parents=True)
+    other.touch(mode=0o600)
     before = os.umask(0o027)
     try:
         ModernBert.from_pretrained(modernbert_folder).save_pretrained(tmp_path / "full")
@@ -103,3 +106,4 @@ def test_weights_can_be_read_by_others(tmp_path: Path, modernbert_folder: Path) 
         os.umask(before)
     for file in (tmp_path / "full" / "model.safetensors", tmp_path / "small" / "model.int8.safetensors"):
         assert file.stat().st_mode & 0o777 == 0o640
+    assert other.stat().st_mode & 0o777 == 0o600

@@ -28,7 +28,6 @@ def shrink(folder: Path, output: Path) -> None:
     _require(folder / FLOAT_FILE, output)
     with _copied(folder, output) as unfinished:
         write_int8(read_arrays(folder / FLOAT_FILE, as_float32=True), unfinished / INT8_FILE)
-        readable_weights(unfinished)
 
 
 def restore(folder: Path, output: Path) -> None:
@@ -39,7 +38,6 @@ def restore(folder: Path, output: Path) -> None:
     with _copied(folder, output) as unfinished:
         arrays = read_arrays(folder / INT8_FILE, as_float32=True)
         save_file(arrays, unfinished / FLOAT_FILE, metadata={"format": "pt"})
-        readable_weights(unfinished)
 
 
 @contextmanager
@@ -71,3 +69,4 @@ def _copied(folder: Path, output: Path) -> Iterator[Path]:
             elif item.name not in _LEFT_OUT:
                 shutil.copy(item, unfinished)
         yield unfinished
+        readable_weights(unfinished)
