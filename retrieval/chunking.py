@@ -1,6 +1,6 @@
 """Cut documents into passages: here, or where there is much to cut, in worker processes as well.
 
-Cutting is Python, which one process runs on one core; the process that writes the index has its core full.
+Cutting is Python, which one process runs on one core, where the index is written too.
 """
 
 import logging
@@ -74,24 +74,25 @@ class ParallelChunker(Chunker):
     ) -> None:
         super().__init__(model, contract)
         self._start, self._most = start, most
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(most, "flatcoat-chunking")  # Its threads start with their work.
         self._workers: list[Worker] = []
         self._idle: SimpleQueue[Worker] = SimpleQueue()
-        self._has_workers = self._is_closed = False
+        self._is_started = self._has_workers = self._is_closed = False
 
     def each(self, items: Iterable[Item[T]]) -> Iterator[tuple[T, list[Passage]]]:
         """As ``Chunker.each``."""
         chunked_here = 0
         waiting: deque[tuple[list[Item[T]], Future[list[list[Passage]]]]] = deque()
         for group in _groups(items):
-            is_shared = chunked_here > _ALONE and self._are_ready()
-            if is_shared and sum(not cut.done() for _, cut in waiting) < 2 * self._most:
-                waiting.append((group, self._submit(group)))
+            if self._has_workers and sum(not cut.done() for _, cut in waiting) < 2 * self._most:
+                waiting.append((group, self._pool.submit(self._chunk_by_worker, group)))
             elif waiting:  # The workers have enough: this process cuts too, while it would only wait.
                 waiting.append((group, self._chunk_here(group)))
             else:
                 yield from super().each(group)
                 chunked_here += sum(len(document.text) for _, document in group if document)
+                if chunked_here > _ALONE:
+                    self._start_workers()
             while waiting and (waiting[0][1].done() or len(waiting) > 4 * self._most):
                 yield from self._results(*waiting.popleft())
         while waiting:
@@ -102,15 +103,13 @@ class ParallelChunker(Chunker):
         self._is_closed = True
         for worker in list(self._workers):
             worker.close()
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
-    def _are_ready(self) -> bool:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._most, "flatcoat-chunking")
+    def _start_workers(self) -> None:
+        if not self._is_started:
+            self._is_started = True
             for _ in range(self._most):
                 self._pool.submit(self._begin)
-        return self._has_workers
 
     def _begin(self) -> None:
         worker = self._start()
@@ -120,10 +119,6 @@ class ParallelChunker(Chunker):
         worker.begin()
         self._idle.put(worker)
         self._has_workers = True
-
-    def _submit(self, group: list[Item[T]]) -> "Future[list[list[Passage]]]":
-        assert self._pool is not None
-        return self._pool.submit(self._chunk_by_worker, group)
 
     def _chunk_by_worker(self, group: list[Item[T]]) -> list[list[Passage]]:
         worker = self._idle.get()

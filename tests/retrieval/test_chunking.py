@@ -33,7 +33,7 @@ def index(tmp_path: Path) -> Iterator[Retriever]:
 
 
 @pytest.fixture
-def helped(index: Retriever, monkeypatch: pytest.MonkeyPatch) -> Iterator[ParallelChunker]:
+def parallel(index: Retriever, monkeypatch: pytest.MonkeyPatch) -> Iterator[ParallelChunker]:
     """A chunker that shares from its second group on, and waits for its workers there."""
     monkeypatch.setattr(chunking, "_ALONE", 0)
     monkeypatch.setattr(chunking, "_GROUP", 500)
@@ -70,24 +70,24 @@ def waiting(chunker: ParallelChunker, *, of: Iterator[Document]) -> Iterator[Doc
         yield document
 
 
-def test_helpers_cut_as_this_process_does(index: Retriever, helped: ParallelChunker) -> None:
+def test_workers_cut_as_this_process_does(index: Retriever, parallel: ParallelChunker) -> None:
     here = chunked(Chunker(index._model, index.store.contract))
-    assert chunked(helped, of=waiting(helped, of=documents())) == here
+    assert chunked(parallel, of=waiting(parallel, of=documents())) == here
     assert sum(len(passages) for _, passages in here) > 200
     assert Started.count > 5
 
 
 @pytest.mark.parametrize("answers", [0, 3])
-def test_a_helper_that_dies_loses_nothing(
-    index: Retriever, helped: ParallelChunker, answers: int, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_that_dies_loses_nothing(
+    index: Retriever, parallel: ParallelChunker, answers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Started, "answers", answers)
     here = chunked(Chunker(index._model, index.store.contract))
-    assert chunked(helped, of=waiting(helped, of=documents())) == here
+    assert chunked(parallel, of=waiting(parallel, of=documents())) == here
     assert answers <= Started.count <= 2 * answers  # Both may be at work when one dies.
 
 
-def test_where_no_helper_starts(index: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_worker_starts(index: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunking, "_ALONE", 0)
     monkeypatch.setattr(chunking, "_GROUP", 500)
 
@@ -99,27 +99,27 @@ def test_where_no_helper_starts(index: Retriever, monkeypatch: pytest.MonkeyPatc
     chunker.close()
 
 
-def test_an_error_comes_after_what_is_before_it(helped: ParallelChunker) -> None:
+def test_an_error_comes_after_what_is_before_it(parallel: ParallelChunker) -> None:
     def with_error() -> Iterator[Document]:
         yield from documents()
         yield Document("bad", "text", title=7)  # type: ignore[arg-type]
 
     came = []
     with pytest.raises(TypeError):
-        for id, _ in helped.each((one.id, one) for one in waiting(helped, of=with_error())):
+        for id, _ in parallel.each((one.id, one) for one in waiting(parallel, of=with_error())):
             came.append(id)
     assert came == [document.id for document in documents()]
 
 
-def test_no_helper_is_left(index: Retriever, helped: ParallelChunker) -> None:
-    chunked(helped, of=waiting(helped, of=documents()))
-    processes = [worker._process for worker in helped._workers]
+def test_no_worker_is_left(index: Retriever, parallel: ParallelChunker) -> None:
+    chunked(parallel, of=waiting(parallel, of=documents()))
+    processes = [worker._process for worker in parallel._workers]
     assert processes
-    helped.close()
+    parallel.close()
     assert all(process.returncode is not None for process in processes)
 
 
-def test_a_helper_imports_nothing_of_the_folder(
+def test_a_worker_imports_nothing_of_the_folder(
     index: Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = tmp_path / "repository"
