@@ -96,6 +96,8 @@ class ColbertTexts:
                 placed.insert(1, None)
             placed += [None] * (len(ids) - len(placed))
             names = model.tokenizer.convert_ids_to_tokens(ids)
+            if prefix.token is not None:  # Newest tokenizers name an added token in lower case.
+                names[1] = model.query_prefix if is_query else model.document_prefix
             tokens = [
                 TokenSpan(text[slice(*span)] if span else name, span)
                 for name, span in zip(names, placed, strict=True)

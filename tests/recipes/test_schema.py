@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from typer.testing import CliRunner
 
 from flatcoat import FlatcoatError, Recipe
@@ -142,6 +143,8 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
     for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
+MERGES_ARE_DISTINCT = Version(yaml.__version__) >= Version("6.0.4")
+"""Whether PyYAML keeps each merged key once, so that MERGES does no harm."""
 MERGES = "a: &a {x: 1}\n" + "".join(
     f"b{number}: &b{number} {{<<: [*{before}, *{before}]}}\n"
     for number, before in enumerate(["a", *(f"b{number}" for number in range(40))])
@@ -170,7 +173,7 @@ MERGES = "a: &a {x: 1}\n" + "".join(
         ("[" * 20_000, "nested too deeply"),
         ("name: " + "[" * 50 + "]" * 50, "values nested too deeply, at name"),
         (LAUGHS, "more than 10,000 values"),
-        (MERGES, "too many merged keys|name: Field required"),  # PyYAML from 6.0.4 on keeps each key once.
+        (MERGES, "name: Field required" if MERGES_ARE_DISTINCT else "too many merged keys"),
         ("a: &a [*a]\n", "nested too deeply, at a"),
         ("name: !!python/object/apply:os.system [ls]\n", "is not YAML: .*python/object/apply"),
         ("name: !!bool perhaps\n", "is not YAML: .*no bool.* line \\d, column 7"),

@@ -63,8 +63,7 @@ def test_tokens_cover_the_words(make_colbert: MakeFolder) -> None:
     query, document = " \n Cats, purr ", "\t Cats, purr."
     (asked,) = encoder.token_spans([query], is_query=True)
     (found,) = encoder.token_spans([document], is_query=False)
-    # Newest transformers names an added token as its tokenizer normalises it: "[q] ".
-    assert [token.text.upper() for token in asked[:2]] == ["[CLS]", "[Q] "]
+    assert [token.text for token in asked[:2]] == ["[CLS]", "[Q] "]
     assert [token.span for token in asked[:2]] == [None, None]
     covered = {place for token in asked if token.span for place in range(*token.span)}
     assert covered == {place for place, character in enumerate(query) if not character.isspace()}

@@ -3,6 +3,7 @@
 ``pytest -m slow -s`` goes deeper, and prints how often what was cut off.
 """
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -278,8 +279,11 @@ class Disk:
     def fill(self, free: int) -> None:
         """Leave only so many bytes free, fewer where the index is written meanwhile."""
         found = os.statvfs(self.path)
-        with suppress(OSError):
+        try:
             self._ballast.write_bytes(bytes(max(0, found.f_bavail * found.f_bsize - free)))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
 
     def free(self) -> None:
         """Take out what filled it."""
